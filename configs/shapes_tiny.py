@@ -1,0 +1,40 @@
+"""SegNeXt-T on the procedural shapes: the default of ./launch/train.sh.
+
+    python data/shapes/prepare.py
+    python -m segnext_jax.main --config=configs/shapes_tiny.py
+
+Two CPU cores. Trained from scratch, so the learning rate is far above the fine-tuning
+recipe's, and nothing regularises.
+"""
+
+from segnext_jax.config import base_config
+
+
+def get_config():
+    """Return the configuration."""
+    config = base_config()
+    config.batch_size = 16
+    config.num_steps = 1_000
+    config.log_every = 50
+    config.eval_every = 500
+    config.checkpoint_every = 250
+
+    config.data.name = "shapes"
+    config.data.crop_size = (64, 64)
+    config.data.base_scale = (128, 96)
+    config.data.scale_range = (0.75, 1.5)
+    config.data.photometric = False
+    config.data.num_workers = 0
+    config.data.num_threads = 2
+
+    config.model.variant = "tiny"
+    config.model.drop_path_rate = 0.0
+    config.model.dropout_rate = 0.0
+
+    config.optimizer.learning_rate = 4e-3
+    config.optimizer.head_lr_multiplier = 1.0
+    config.optimizer.warmup_steps = 100
+
+    config.evaluation.batch_size = 20
+    config.evaluation.scale = (0, 0)
+    return config

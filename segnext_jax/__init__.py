@@ -1,0 +1,3 @@
+"""SegNeXt semantic segmentation in JAX."""
+
+__version__ = "0.1.0"

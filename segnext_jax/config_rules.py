@@ -1,0 +1,106 @@
+"""What each field of a configuration may hold: one row per field."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def _is_positive(value: Any) -> bool:
+    return value is not None and value > 0
+
+
+def _is_pair(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: len(value) == 2 and all(map(is_valid, value))
+
+
+def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
+    return lambda value: value in choices, "one of " + ", ".join(choices)
+
+
+def _optional(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or is_valid(value)
+
+
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _is_rate(value: float) -> bool:
+    return 0 <= value < 1
+
+
+def _are_four(value: tuple) -> bool:
+    return len(value) == 4 and all(map(_is_positive, value))
+
+
+_POSITIVE = (_is_positive, "greater than 0")
+_NOT_NEGATIVE = (lambda value: value >= 0, "at least 0")
+_SHARE = (_is_share, "between 0 and 1")
+_RATE = (_is_rate, "at least 0 and less than 1")
+_SIZE = (_is_pair(_is_positive), "two sizes in pixels, each greater than 0")
+_FOUR = (_optional(_are_four), "four numbers greater than 0, or None")
+
+# Field, test, requirement.
+RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("seed", *_NOT_NEGATIVE),
+    ("batch_size", *_POSITIVE),
+    ("num_steps", *_POSITIVE),
+    ("log_every", *_POSITIVE),
+    ("eval_every", *_POSITIVE),
+    ("checkpoint_every", *_POSITIVE),
+    ("keep_checkpoints", *_POSITIVE),
+    ("data.crop_size", *_SIZE),
+    ("data.base_scale", *_SIZE),
+    (
+        "data.scale_range",
+        lambda value: _is_pair(_is_positive)(value) and value[0] <= value[1],
+        "two factors greater than 0, the smaller one first",
+    ),
+    ("data.max_class_share", *_SHARE),
+    ("data.flip_probability", *_SHARE),
+    ("data.mean", lambda value: len(value) == 3, "three numbers, RGB"),
+    (
+        "data.std",
+        lambda value: len(value) == 3 and all(map(_is_positive, value)),
+        "three numbers greater than 0, RGB",
+    ),
+    ("data.num_workers", *_NOT_NEGATIVE),
+    ("data.num_threads", *_POSITIVE),
+    ("data.prefetch_batches", *_POSITIVE),
+    ("model.variant", *_one_of("tiny", "small", "base", "large")),
+    ("model.embed_dims", *_FOUR),
+    ("model.depths", *_FOUR),
+    ("model.mlp_ratios", *_FOUR),
+    ("model.drop_path_rate", _optional(_is_rate), "at least 0 and less than 1"),
+    (
+        "model.head_channels",
+        _optional(lambda value: value > 0 and value % 32 == 0),
+        "a multiple of 32 (GroupNorm has 32 groups), or None",
+    ),
+    ("model.rank", _optional(_is_positive), "greater than 0, or None"),
+    ("model.dropout_rate", *_RATE),
+    ("model.nmf_train_steps", *_POSITIVE),
+    ("model.nmf_eval_steps", *_POSITIVE),
+    ("model.nmf_eval_seed", *_NOT_NEGATIVE),
+    ("model.depthwise", *_one_of("shifted", "grouped")),
+    ("model.dtype", *_one_of("float32", "bfloat16")),
+    ("optimizer.learning_rate", *_POSITIVE),
+    ("optimizer.beta1", *_RATE),
+    ("optimizer.beta2", *_RATE),
+    ("optimizer.epsilon", *_POSITIVE),
+    ("optimizer.weight_decay", *_NOT_NEGATIVE),
+    ("optimizer.head_lr_multiplier", *_POSITIVE),
+    ("optimizer.norm_decay_multiplier", *_NOT_NEGATIVE),
+    ("optimizer.power", *_NOT_NEGATIVE),
+    ("optimizer.min_learning_rate", *_NOT_NEGATIVE),
+    ("optimizer.warmup_steps", *_NOT_NEGATIVE),
+    ("optimizer.warmup_ratio", *_SHARE),
+    ("loss.average", *_one_of("all", "valid")),
+    ("evaluation.batch_size", *_POSITIVE),
+    (
+        "evaluation.scale",
+        lambda value: value == (0, 0) or _is_pair(_is_positive)(value),
+        "two sizes in pixels, or (0, 0)",
+    ),
+    ("evaluation.size_multiple", *_POSITIVE),
+    ("evaluation.num_overlays", *_NOT_NEGATIVE),
+)

@@ -1,0 +1,210 @@
+"""Model folders (orbax parameters and configuration) from checkpoint files and back."""
+
+import pathlib
+import shutil
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from segnext_jax import checkpoint
+from segnext_jax import config as config_lib
+from segnext_jax.convert.detect import Source
+from segnext_jax.convert.weights import Converted, Variables, from_state_dict
+from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
+
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+PARTIAL = (
+    "this is no whole network: use the folder as config.init_from of a training, which "
+    "draws the rest"
+)
+
+
+def convert(
+    content: Mapping[str, Any],
+    *,
+    config: ConfigDict | None = None,
+    dataset: str | None = None,
+    num_classes: int | None = None,
+    rank: int | None = None,
+    strict: bool = True,
+) -> tuple[Converted, ConfigDict, list[str]]:
+    """Return a checkpoint's variables, a configuration for them, and remarks.
+
+    Args:
+      content: What `files.read` returns.
+      config: The configuration to start from. None: `config.base_config`.
+      dataset: Key of `SPECS` whose classes the network knows. None: found by the names
+        of the classes in the file, or by their number.
+      num_classes: Number of classes that is needed. None: the data set's or file's.
+      rank: Number of bases. None: that of the dialect's own configs.
+      strict: See `from_state_dict`; if not, arrays that do not fit are left out.
+
+    Raises:
+      ValueError: If the checkpoint does not fit; see `from_state_dict`. If the classes
+        are of no known data set, or the configuration is of another variant.
+    """
+    if dataset is not None:
+        num_classes = num_classes or get_spec(dataset).num_classes
+    converted = from_state_dict(content, num_classes=num_classes, strict=strict)
+    source = converted.source
+    remarks = [f"found: {source}", str(converted.summary)]
+    if source.variant_name is None:
+        raise ValueError(
+            f"a model folder needs a published network: the checkpoint is {source}."
+        )
+    if config is None:
+        config = config_lib.base_config()
+        config.model.variant = source.variant_name
+    elif config.model.variant != source.variant_name:
+        raise ValueError(
+            "the configuration must be of the checkpoint's variant: "
+            f"config.model.variant is {config.model.variant!r}, the checkpoint is "
+            f"{source}. Take the config file of that variant."
+        )
+    if source.kind != "segmentation":
+        remarks.append(PARTIAL)
+        return converted, config, remarks
+
+    if rank is None:
+        rank = source.variant.rank
+        remarks.append(
+            f"rank {rank}, as in the configs of that code: the weights do not tell "
+            "(--rank sets it)"
+        )
+    config.model.rank = rank
+    spec, remark = _find_spec(content, num_classes or source.num_classes, dataset)
+    config.data.name = spec.name
+    remarks.append(remark)
+    if converted.summary.missing or converted.summary.reshaped:
+        remarks.append(PARTIAL)
+    return converted, config, remarks
+
+
+def _find_spec(
+    content: Mapping[str, Any], num_classes: int | None, dataset: str | None
+) -> tuple[DatasetSpec, str]:
+    """Return the data set whose classes these are, and how it was found."""
+    if dataset is not None:
+        spec = get_spec(dataset)
+        if spec.num_classes != num_classes:
+            raise ValueError(
+                f"the data set must have the network's number of classes: {dataset} "
+                f"has {spec.num_classes}, the network {num_classes}. Name another."
+            )
+        return spec, f"classes: {dataset}"
+    names = _class_names(content)
+    fitting = [spec for spec in SPECS.values() if spec.num_classes == num_classes]
+    for spec in fitting:
+        if names == [name.lower() for name in spec.classes]:
+            return spec, f"classes: {spec.name}, as named in the file"
+    if len(fitting) != 1:
+        known = ", ".join(f"{s.name} {s.num_classes}" for s in SPECS.values())
+        raise ValueError(
+            f"the data set of a network with {num_classes} classes must be named, as "
+            f"their number does not tell it: pass --dataset, one of {known}."
+        )
+    spec = fitting[0]
+    return spec, f"classes: {spec.name}, by their number (--dataset names another)"
+
+
+def _class_names(content: Mapping[str, Any]) -> list[str]:
+    """Return the class names that mmsegmentation stores in a file, in lower case."""
+    meta = content.get("meta")
+    meta = meta if isinstance(meta, Mapping) else {}
+    nested = meta.get("dataset_meta")
+    nested = nested if isinstance(nested, Mapping) else {}
+    names = meta.get("CLASSES") or nested.get("classes") or ()
+    return [str(name).lower() for name in names]
+
+
+def check_target(path: pathlib.Path, overwrite: bool) -> None:
+    """Refuse a target that holds anything but an old model folder to overwrite.
+
+    Raises:
+      ValueError: If it does.
+    """
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not _is_model(path):
+        raise ValueError(
+            f"the folder to write must be new or empty: {path} holds other files. Name "
+            "another."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"the folder to write must be new: {path} holds a model. Name another, or "
+            "pass --overwrite."
+        )
+
+
+def _is_model(path: pathlib.Path) -> bool:
+    return (path / MODEL).is_dir() and (path / checkpoint.CONFIG_FILE).is_file()
+
+
+def write(
+    path: pathlib.Path,
+    variables: Variables,
+    config: ConfigDict,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write a model folder; whole or not at all.
+
+    Raises:
+      ValueError: If the target may not be written; see `check_target`.
+    """
+    check_target(path, overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path.absolute()
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    old = new.with_name(new.name + ".old")
+    try:
+        checkpoint.save_model(new, variables, config_lib.to_json(config))
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def read(path: pathlib.Path) -> tuple[Variables, ConfigDict]:
+    """Return variables and configuration of a model folder or a run's workdir.
+
+    Of a workdir it is the newest finished checkpoint.
+
+    Raises:
+      ValueError: If it is neither.
+    """
+    steps = [p for p in (path / CHECKPOINTS).glob("*") if p.name.isdigit()]
+    if not steps:
+        variables, text = checkpoint.load_model(path)
+        return variables, config_lib.from_json(text)
+    newest = max(steps, key=lambda step: int(step.name))
+    with ocp.StandardCheckpointer() as checkpointer:
+        variables = checkpointer.restore(newest.absolute() / MODEL)
+    text = (path / checkpoint.CONFIG_FILE).read_text()
+    return variables, config_lib.from_json(text)
+
+
+def class_meta(source: Source, config: ConfigDict, dialect: str) -> dict[str, Any]:
+    """Return what the dialect's framework stores of the classes beside the weights."""
+    if source.kind != "segmentation":
+        return {}
+    spec = get_spec(config.data.name)
+    classes, palette = list(spec.classes), [list(c) for c in spec.colours]
+    if dialect == "mmseg1":
+        return {"dataset_meta": {"classes": classes, "palette": palette}}
+    return {"CLASSES": classes, "PALETTE": palette}
+
+
+def num_parameters(variables: Variables) -> int:
+    """Return the number of trainable values."""
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,148 @@
+"""JSeg's checkpoint files: pickles of NumPy arrays, read without executing anything.
+
+A pickle names functions to call. This reader calls none of them: the few names that
+NumPy's own arrays need are bound to small stand-ins, which accept plain numbers only;
+every other name is refused.
+"""
+
+import hashlib
+import io
+import math
+import pathlib
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+# Jittor's files end in a SHA-1 sum of the pickle and this mark (jittor/__init__.py).
+MARK = b"HCAJSLHD"
+CHECKSUM_SIZE = 20
+# Kinds of NumPy types that hold plain numbers: bool, signed, unsigned, float.
+NUMBER_KINDS = "biuf"
+
+
+class _Type:
+    """Stand-in for `numpy.dtype`."""
+
+    def __init__(self, name: str, align: bool = False, copy: bool = False):
+        self.dtype = np.dtype(name)
+        if self.dtype.kind not in NUMBER_KINDS:
+            raise pickle.UnpicklingError(f"an array of type {name!r}")
+
+    def __setstate__(self, state: tuple):
+        # (version, byte order, ...); the rest describes structured types.
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array:
+    """Stand-in for `numpy.ndarray`, which pickle creates empty and then fills."""
+
+    def __init__(self, *arguments: Any):
+        self.value = np.zeros(0, np.float32)
+
+    def __setstate__(self, state: tuple):
+        _, shape, dtype, is_fortran, data = state
+        self.value = _fill(data, dtype, shape, "F" if is_fortran else "C")
+
+
+def _fill(data: Any, dtype: _Type, shape: tuple, order: str) -> np.ndarray:
+    if isinstance(data, str):  # Pickles of Python 2.
+        data = data.encode("latin1")
+    if len(data) != math.prod(shape) * dtype.dtype.itemsize:
+        raise pickle.UnpicklingError(f"{len(data)} bytes for an array of {shape}")
+    return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
+
+
+def _reconstruct(*arguments: Any) -> _Array:
+    return _Array()
+
+
+def _scalar(dtype: _Type, data: Any) -> Any:
+    return _fill(data, dtype, (), "C")[()]
+
+
+def _no_bytes() -> bytes:
+    """Stand-in for `bytes`, by which old protocols write empty arrays."""
+    return b""
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """Stand-in for `codecs.encode`, by which old protocols write bytes."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+ADMITTED = {
+    ("numpy", "dtype"): _Type,
+    ("numpy", "ndarray"): _Array,
+    ("_codecs", "encode"): _encode,
+    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): _no_bytes,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+for _module in ("numpy.core", "numpy._core"):
+    ADMITTED[_module + ".multiarray", "_reconstruct"] = _reconstruct
+    ADMITTED[_module + ".multiarray", "scalar"] = _scalar
+    ADMITTED[_module + ".numeric", "_frombuffer"] = _fill
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows the names in `ADMITTED` and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in for a name, or refuse it."""
+        if (module, name) not in ADMITTED:
+            raise pickle.UnpicklingError(f"the name {module}.{name}")
+        return ADMITTED[module, name]
+
+
+def read(path: pathlib.Path) -> Any:
+    """Return what a pickle holds: containers, numbers, strings and NumPy arrays.
+
+    Raises:
+      ValueError: If the file is truncated, its check sum is wrong, or it holds anything
+        else.
+    """
+    data = path.read_bytes()
+    if data.endswith(MARK):
+        end = len(data) - len(MARK) - CHECKSUM_SIZE
+        data, checksum = data[:end], data[end : end + CHECKSUM_SIZE]
+        if hashlib.sha1(data).digest() != checksum:
+            raise ValueError(
+                f"the check sum at the end of {path} does not fit its content: the "
+                "file is damaged. Fetch it again."
+            )
+    try:
+        return _resolve(_Unpickler(io.BytesIO(data)).load())
+    # A damaged pickle can fail in any of pickle's own operations.
+    except Exception as error:
+        raise ValueError(
+            f"{path} must be a pickle of NumPy arrays in plain containers, whole and "
+            f"with nothing to execute: reading stopped at {_reason(error)}. Fetch it "
+            "again, or save it as .npz or .safetensors."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _resolve(value: Any) -> Any:
+    """Replace stand-ins by arrays."""
+    if isinstance(value, _Array):
+        return value.value
+    if isinstance(value, dict):
+        return {key: _resolve(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_resolve(item) for item in value)
+    return value
+
+
+def write(path: pathlib.Path, content: Any) -> None:
+    """Write a pickle that Jittor's ``jt.load`` reads, with check sum and mark."""
+    # Protocol 4, as Jittor writes it.
+    data = pickle.dumps(content, protocol=4)
+    path.write_bytes(data + hashlib.sha1(data).digest() + MARK)

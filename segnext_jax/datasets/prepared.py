@@ -1,0 +1,55 @@
+"""Where prepared data sets lie on disk, for the builders and for the input pipeline."""
+
+import os
+from pathlib import Path
+
+from segnext_jax.datasets.spec import DatasetSpec
+
+
+def default_data_dir() -> Path:
+    """Return the folder of all prepared data sets when none is named.
+
+    Returns:
+        `$TFDS_DATA_DIR` if it is set and not empty, else `~/tensorflow_datasets`.
+    """
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
+    """Return `data_dir` with `~` expanded, or the default when it is None or empty."""
+    return Path(data_dir).expanduser() if data_dir else default_data_dir()
+
+
+def prepared_dir(
+    spec: DatasetSpec, data_dir: str | os.PathLike[str] | None = None
+) -> Path:
+    """Return the folder that holds a prepared data set.
+
+    Args:
+        spec: The data set.
+        data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
+
+    Returns:
+        `<data_dir>/<name>/<version>`; it exists only if the preparation finished.
+    """
+    return resolve_data_dir(data_dir) / spec.name / spec.version
+
+
+def is_prepared(folder: Path) -> bool:
+    """Return whether a folder returned by `prepared_dir` holds a whole data set."""
+    return (folder / "dataset_info.json").is_file()
+
+
+def prepare_command(
+    spec: DatasetSpec, data_dir: str | os.PathLike[str] | None = None
+) -> str:
+    """Return the command that prepares a data set, for error messages.
+
+    Args:
+        spec: The data set.
+        data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
+
+    Returns:
+        A shell command, to be run in the repository.
+    """
+    return f"python data/{spec.name}/prepare.py --data_dir={resolve_data_dir(data_dir)}"

@@ -1,0 +1,1 @@
+"""Evaluation: counts, metrics, inference at the size of the labels."""

@@ -1,0 +1,1 @@
+"""The network: MSCAN encoder, Hamburger decoder, SegNeXt."""

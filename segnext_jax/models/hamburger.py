@@ -1,0 +1,213 @@
+"""The light Hamburger head: SegNeXt's decoder."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segnext_jax.models.initialization import CLASSIFIER_DEVIATION, fan_out_normal
+from segnext_jax.ops import concept, nmf, vq
+from segnext_jax.ops.resize import resize_bilinear
+
+NUM_GROUPS = 32
+
+# Each has draw_bases and reconstruct.
+DECOMPOSITIONS = {"nmf": nmf, "vq": vq, "cd": concept}
+EVAL_BASES = ("fixed", "random")
+
+
+class ConvModule(nn.Module):
+    """1x1 convolution, then GroupNorm of 32 groups or a bias, then ReLU or nothing.
+
+    Source: ``ConvModule`` of mmcv, as used in ``ham_head.py`` of SegNeXt@c87bcae.
+    """
+
+    features: int
+    use_norm: bool = True
+    use_relu: bool = True
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width features"]:
+        """Return maps of ``features`` channels."""
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        images = nn.Dense(
+            self.features,
+            use_bias=not self.use_norm,
+            kernel_init=fan_out_normal,
+            bias_init=nn.initializers.zeros,
+            name="conv",
+            **types,
+        )(images)
+        if self.use_norm:
+            images = nn.GroupNorm(
+                num_groups=NUM_GROUPS,
+                epsilon=1e-5,
+                use_fast_variance=False,
+                name="gn",
+                **types,
+            )(images)
+        return nn.relu(images) if self.use_relu else images
+
+
+class Hamburger(nn.Module):
+    """Global context by low-rank reconstruction: ``relu(x + out(ham(relu(in(x)))))``.
+
+    Attributes:
+      rank: Number of bases.
+      train_steps: Update steps in training.
+      eval_steps: The same at inference.
+      eval_bases: At inference ``"fixed"`` by ``eval_seed``, the same for every image,
+        or ``"random"``: drawn from the rng ``nmf`` for each image.
+      eval_seed: Seed of the fixed bases.
+      decomposition: ``"nmf"`` (the published networks), ``"vq"`` or ``"cd"``.
+      gradient: Through all steps (``"full"``) or the last (``"one_step"``).
+
+    Source: paper section 3.2; ``Hamburger`` in ``ham_head.py`` of SegNeXt@c87bcae.
+    Differs: at inference the bases are fixed by default, so that a prediction is a
+    function of image and weights; the official code draws them anew at each call, as
+    ``eval_bases="random"`` does.
+    """
+
+    rank: int
+    train_steps: int = 6
+    eval_steps: int = 7
+    eval_bases: str = "fixed"
+    eval_seed: int = 0
+    decomposition: str = "nmf"
+    gradient: str = "full"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Float[Array, "batch height width channels"],
+        bases: Float[Array, "batch channels rank"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "batch height width channels"]:
+        """Return images of the same shape.
+
+        Args:
+          images: Feature maps.
+          bases: Starting bases. None: drawn from the rng ``nmf`` in training, by
+            ``eval_bases`` otherwise.
+          train: Whether to take the training number of steps.
+
+        Raises:
+          ValueError: If the decomposition, its gradient or ``eval_bases`` is unknown,
+            or bases are to be drawn and the rng ``nmf`` is not given.
+        """
+        if self.decomposition not in DECOMPOSITIONS:
+            raise ValueError(
+                f"decomposition must be one of {', '.join(DECOMPOSITIONS)}: "
+                f"got {self.decomposition!r}."
+            )
+        batch, height, width, channels = images.shape
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        ham = ConvModule(channels, use_norm=False, name="ham_in", **types)(images)
+        if bases is None:
+            bases = self._draw(batch, channels, train)
+        ham = DECOMPOSITIONS[self.decomposition].reconstruct(
+            ham.reshape(batch, height * width, channels),
+            bases,
+            num_steps=self.train_steps if train else self.eval_steps,
+            gradient=self.gradient,
+        )
+        ham = ham.reshape(images.shape)
+        ham = ConvModule(channels, use_relu=False, name="ham_out", **types)(ham)
+        return nn.relu(images + ham)
+
+    def _draw(self, batch: int, channels: int, train: bool) -> Array:
+        draw_bases = DECOMPOSITIONS[self.decomposition].draw_bases
+        if self.eval_bases not in EVAL_BASES:
+            raise ValueError(
+                f"eval_bases must be one of {', '.join(EVAL_BASES)}: "
+                f"got {self.eval_bases!r}."
+            )
+        if train or self.eval_bases == "random":
+            if not (self.has_rng("nmf") or self.is_initializing()):
+                raise ValueError(
+                    "bases can only be drawn with the rng 'nmf': none was given. Pass "
+                    "rngs={'nmf': key}, or bases, or use eval_bases='fixed' at "
+                    "inference."
+                )
+            return draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
+        key = jax.random.key(self.eval_seed)
+        bases = draw_bases(key, 1, channels, self.rank)
+        return jnp.broadcast_to(bases, (batch, channels, self.rank))
+
+
+class LightHamHead(nn.Module):
+    """Join stages 2 to 4 at 1/8 of the image, add global context, classify pixels.
+
+    Attributes:
+      num_classes: Number of train ids.
+      channels: Width of the head.
+      rank: Number of bases; this and what follows: see `Hamburger`.
+      dropout_rate: Probability to drop a whole channel before the classifier.
+
+    Source: paper figure 3c; ``LightHamHead`` in
+    ``mmseg/models/decode_heads/ham_head.py`` of SegNeXt@c87bcae.
+    """
+
+    num_classes: int
+    channels: int = 256
+    rank: int = 16
+    train_steps: int = 6
+    eval_steps: int = 7
+    eval_bases: str = "fixed"
+    eval_seed: int = 0
+    decomposition: str = "nmf"
+    gradient: str = "full"
+    dropout_rate: float = 0.1
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        features: list[Float[Array, "batch _ _ _"]],
+        bases: Float[Array, "batch channels rank"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "batch height width classes"]:
+        """Return logits at the size of stage 2.
+
+        Args:
+          features: The four outputs of `MSCAN`; the first is not used.
+          bases: See `Hamburger`.
+          train: Drop channels (needs the rng ``dropout``), training number of steps.
+        """
+        types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        features = features[1:]
+        size = features[0].shape[1:3]
+        images = jnp.concatenate([resize_bilinear(f, size) for f in features], axis=-1)
+        images = ConvModule(self.channels, name="squeeze", **types)(images)
+        images = Hamburger(
+            rank=self.rank,
+            train_steps=self.train_steps,
+            eval_steps=self.eval_steps,
+            eval_bases=self.eval_bases,
+            eval_seed=self.eval_seed,
+            decomposition=self.decomposition,
+            gradient=self.gradient,
+            name="hamburger",
+            **types,
+        )(images, bases, train)
+        images = ConvModule(self.channels, name="align", **types)(images)
+        # Dropout2d: one draw per image and channel, shared by all its pixels.
+        images = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2))(
+            images, deterministic=not train
+        )
+        return nn.Dense(
+            self.num_classes,
+            kernel_init=nn.initializers.normal(CLASSIFIER_DEVIATION),
+            bias_init=nn.initializers.zeros,
+            name="conv_seg",
+            **types,
+        )(images)

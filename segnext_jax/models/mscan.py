@@ -1,0 +1,279 @@
+"""MSCAN: the Multi-Scale Convolutional Attention Network, SegNeXt's encoder."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
+from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.ops import depthwise
+from segnext_jax.ops.drop_path import drop_path
+
+# Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
+STRIP_LENGTHS = (7, 11, 21)
+
+
+class _Layer(nn.Module):
+    """The fields that every layer of the encoder shares."""
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    depthwise_implementation: depthwise.Implementation = "shifted"
+
+    def _types(self) -> dict[str, Any]:
+        return {"dtype": self.dtype, "param_dtype": self.param_dtype}
+
+    def _same(self) -> dict[str, Any]:
+        implementation = self.depthwise_implementation
+        return {**self._types(), "depthwise_implementation": implementation}
+
+    def _pointwise(self, features: int, name: str) -> nn.Dense:
+        """A 1x1 convolution is a dense layer over channels."""
+        return nn.Dense(
+            features,
+            kernel_init=fan_out_normal,
+            bias_init=nn.initializers.zeros,
+            name=name,
+            **self._types(),
+        )
+
+    def _stride_two(self, features: int, name: str) -> nn.Conv:
+        """3x3, stride 2. Padding 1 on all sides: 'SAME' pads even sizes unevenly."""
+        return nn.Conv(
+            features,
+            kernel_size=(3, 3),
+            strides=(2, 2),
+            padding=((1, 1), (1, 1)),
+            kernel_init=fan_out_normal,
+            bias_init=nn.initializers.zeros,
+            name=name,
+            **self._types(),
+        )
+
+    def _depthwise(self, kernel_size: tuple[int, int], name: str) -> "DepthwiseConv":
+        return DepthwiseConv(kernel_size=kernel_size, name=name, **self._same())
+
+    def _batch_norm(self, name: str) -> BatchNorm:
+        return BatchNorm(name=name, **self._types())
+
+
+class DepthwiseConv(_Layer):
+    """Depthwise convolution with bias, stride 1, same size."""
+
+    kernel_size: tuple[int, int] = (3, 3)
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return the filtered images."""
+        channels = images.shape[-1]
+        kernel = self.param(
+            "kernel",
+            fan_out_normal,
+            (*self.kernel_size, channels),
+            self.param_dtype,
+        )
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        return depthwise.depthwise_conv(
+            images.astype(self.dtype),
+            kernel,
+            bias,
+            implementation=self.depthwise_implementation,
+        )
+
+
+class SpatialGatingUnit(_Layer):
+    """Multi-scale convolutional attention: the input times a filtered view of itself.
+
+    ``attention = conv1x1(d + sum_k strip_k(d))``, ``d = conv5x5(x)``, with strip pairs
+    of 7, 11 and 21; the result is ``attention * x``.
+
+    Source: paper section 3.1, equations 1 and 2; ``AttentionModule`` in ``mscan.py``
+    of SegNeXt@c87bcae.
+    """
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return the gated images."""
+        local = self._depthwise((5, 5), "conv0")(images)
+        attention = local
+        for index, length in enumerate(STRIP_LENGTHS):
+            strip = self._depthwise((1, length), f"conv{index}_1")(local)
+            strip = self._depthwise((length, 1), f"conv{index}_2")(strip)
+            attention = attention + strip
+        attention = self._pointwise(images.shape[-1], "conv3")(attention)
+        return attention * images
+
+
+class Attention(_Layer):
+    """1x1, GELU, spatial gating, 1x1, with a shortcut around all of it.
+
+    Source: ``SpatialAttention`` in ``mscan.py`` of SegNeXt@c87bcae.
+    """
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return images of the same shape."""
+        channels = images.shape[-1]
+        hidden = self._pointwise(channels, "proj_1")(images)
+        hidden = nn.gelu(hidden, approximate=False)
+        hidden = SpatialGatingUnit(name="spatial_gating_unit", **self._same())(hidden)
+        return images + self._pointwise(channels, "proj_2")(hidden)
+
+
+class ConvMLP(_Layer):
+    """1x1 to ``hidden_channels``, depthwise 3x3, GELU, 1x1 back.
+
+    Source: ``Mlp`` in ``mscan.py`` of SegNeXt@c87bcae (its dropout rate is 0).
+    """
+
+    hidden_channels: int = 0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return images of the same shape."""
+        hidden = self._pointwise(self.hidden_channels, "fc1")(images)
+        hidden = self._depthwise((3, 3), "dwconv")(hidden)
+        hidden = nn.gelu(hidden, approximate=False)
+        return self._pointwise(images.shape[-1], "fc2")(hidden)
+
+
+class Block(_Layer):
+    """Attention and MLP, each normalised, scaled per channel, and stochastically cut.
+
+    Source: paper figure 2a; ``Block`` in ``mscan.py`` of SegNeXt@c87bcae.
+    """
+
+    mlp_ratio: int | float = 4.0
+    drop_path_rate: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch height width channels"]:
+        """Return images of the same shape."""
+        channels = images.shape[-1]
+        branch = self._batch_norm("norm1")(images, train)
+        branch = Attention(name="attn", **self._same())(branch)
+        images = images + self._scaled(branch, "layer_scale_1", train)
+
+        branch = self._batch_norm("norm2")(images, train)
+        hidden = int(channels * self.mlp_ratio)
+        branch = ConvMLP(hidden_channels=hidden, name="mlp", **self._same())(branch)
+        return images + self._scaled(branch, "layer_scale_2", train)
+
+    def _scaled(self, branch: Array, name: str, train: bool) -> Array:
+        initializer = nn.initializers.constant(LAYER_SCALE)
+        scale = self.param(name, initializer, (branch.shape[-1],), self.param_dtype)
+        branch = branch * scale.astype(self.dtype)[None, None, None]
+        if train and self.drop_path_rate > 0:
+            branch = drop_path(branch, self.drop_path_rate, self.make_rng("drop_path"))
+        return branch
+
+
+class Stem(_Layer):
+    """Two 3x3 convolutions of stride 2: an image to 1/4 of its size.
+
+    Submodules bear their index in the official ``nn.Sequential``; 2 is the GELU.
+
+    Source: ``StemConv`` in ``mscan.py`` of SegNeXt@c87bcae.
+    """
+
+    features: int = 0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Return maps of ``features`` channels at a quarter of the size, rounded up."""
+        images = self._stride_two(self.features // 2, "proj_0")(images)
+        images = self._batch_norm("proj_1")(images, train)
+        images = nn.gelu(images, approximate=False)
+        images = self._stride_two(self.features, "proj_3")(images)
+        return self._batch_norm("proj_4")(images, train)
+
+
+class Downsample(_Layer):
+    """A 3x3 convolution of stride 2 between two stages.
+
+    Source: ``OverlapPatchEmbed`` in ``mscan.py`` of SegNeXt@c87bcae.
+    """
+
+    features: int = 0
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Return maps of ``features`` channels at half the size, rounded up."""
+        images = self._stride_two(self.features, "proj")(images)
+        return self._batch_norm("norm")(images, train)
+
+
+class MSCAN(_Layer):
+    """Encoder of four stages, at 1/4, 1/8, 1/16 and 1/32 of the image.
+
+    The output of a stage passes a LayerNorm over channels, and the normalised map
+    feeds both the decoder and the next stage.
+
+    Attributes:
+      embed_dims: Channels of each stage.
+      depths: Blocks of each stage.
+      mlp_ratios: Hidden channels of each stage's MLP over its channels.
+      drop_path_rate: Probability to skip a branch of the last block; earlier ones
+        have less, linearly down to 0 at the first.
+
+    Source: paper section 3.1 and table 2; ``MSCAN`` in
+    ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae.
+    """
+
+    embed_dims: Sequence[int] = (32, 64, 160, 256)
+    depths: Sequence[int] = (3, 3, 5, 2)
+    mlp_ratios: Sequence[int | float] = (8, 8, 4, 4)
+    drop_path_rate: float = 0.1
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width 3"], train: bool = False
+    ) -> list[Float[Array, "batch _ _ _"]]:
+        """Return the normalised outputs of the four stages.
+
+        Args:
+          images: Normalised RGB; any height and width.
+          train: Use batch statistics and drop paths (needs the rng ``drop_path``).
+        """
+        rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
+        images = images.astype(self.dtype)
+        outputs = []
+        stages = zip(self.embed_dims, self.depths, self.mlp_ratios, strict=True)
+        for stage, (features, depth, mlp_ratio) in enumerate(stages, start=1):
+            embed = Stem if stage == 1 else Downsample
+            images = embed(
+                features=features, name=f"patch_embed{stage}", **self._same()
+            )(images, train)
+            for index in range(depth):
+                images = Block(
+                    mlp_ratio=mlp_ratio,
+                    drop_path_rate=rates.pop(0),
+                    name=f"block{stage}_{index}",
+                    **self._same(),
+                )(images, train)
+            images = nn.LayerNorm(
+                epsilon=1e-5,
+                use_fast_variance=False,
+                name=f"norm{stage}",
+                **self._types(),
+            )(images)
+            outputs.append(images)
+        return outputs

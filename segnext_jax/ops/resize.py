@@ -1,0 +1,50 @@
+"""Bilinear resize with half-pixel centres and no antialiasing, as PyTorch does it."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+
+def resize_bilinear(
+    images: Float[Array, "batch height width channels"], size: tuple[int, int]
+) -> Float[Array, "batch new_height new_width channels"]:
+    """Resize to ``size`` = (height, width).
+
+    Equals ``torch.nn.functional.interpolate(mode="bilinear", align_corners=False)``:
+    the source position of output pixel i is ``(i + 0.5) * old / new - 0.5``, clamped
+    to the image, also when shrinking (no antialiasing).
+
+    The two axes are two products with matrices of two weights a row, computed in
+    float64 when tracing: matrix units do them, and the gradient is the transposed
+    product instead of a scatter.
+
+    Source: ``resize`` in ``mmseg/ops/wrappers.py`` of SegNeXt@c87bcae.
+    """
+    _, height, width, _ = images.shape
+    new_height, new_width = size
+    if new_height != height:
+        weights = jnp.asarray(_weights(height, new_height), images.dtype)
+        images = jnp.einsum(
+            "oh,bhwc->bowc", weights, images, precision=lax.Precision.HIGHEST
+        )
+    if new_width != width:
+        weights = jnp.asarray(_weights(width, new_width), images.dtype)
+        images = jnp.einsum(
+            "ow,bhwc->bhoc", weights, images, precision=lax.Precision.HIGHEST
+        )
+    return images
+
+
+def _weights(old: int, new: int) -> np.ndarray:
+    """Return the interpolation matrix [new, old]; each row sums to 1."""
+    position = (np.arange(new) + 0.5) * (old / new) - 0.5
+    position = np.clip(position, 0, old - 1)
+    low = np.minimum(position.astype(np.int64), old - 1)
+    high = np.minimum(low + 1, old - 1)
+    fraction = position - low
+    matrix = np.zeros((new, old))
+    rows = np.arange(new)
+    np.add.at(matrix, (rows, low), 1 - fraction)
+    np.add.at(matrix, (rows, high), fraction)
+    return matrix

@@ -1,0 +1,246 @@
+"""The endless stream of training batches: one seed, one order, however it is read.
+
+Batch n is a function of (seed, n) alone. It does not depend on threads, on worker
+processes or on where a run was interrupted; with several processes each reads its share
+of the same global batch. So the number of the next batch is the whole state.
+"""
+
+import math
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from segnext_jax.pipeline.sources import Source
+from segnext_jax.pipeline.transforms import RandomScaleCropFlip
+
+Batch = dict[str, UInt8[np.ndarray, "..."]]
+
+
+class TrainLoader(Iterator[Batch]):
+    """Iterate over training batches for ever.
+
+    Each batch is a dict of `image`, uint8 [local batch, height, width, 3], RGB, and
+    `label`, uint8 [local batch, height, width]. Examples are shuffled anew in each
+    epoch; epochs follow each other without a gap, so that a batch may hold the end of
+    one and the start of the next.
+
+    Worker processes are spawned: they import the main module of the program, whose work
+    must be under `if __name__ == "__main__"`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        num_classes: int,
+        batch_size: int,
+        crop_size: tuple[int, int],
+        base_scale: tuple[int, int],
+        seed: int,
+        ignore_label: int = 255,
+        scale_range: tuple[float, float] = (0.5, 2.0),
+        max_class_share: float = 0.75,
+        flip_probability: float = 0.5,
+        process_index: int = 0,
+        process_count: int = 1,
+        num_workers: int = 0,
+        num_threads: int = 2,
+        prefetch: int = 2,
+    ) -> None:
+        """Check the options; nothing is read before the first batch is asked for.
+
+        Args:
+            source: The examples; picklable if `num_workers` is not 0.
+            num_classes: Ids 0..num_classes-1 are classes.
+            batch_size: Examples per step over all processes.
+            crop_size: (height, width) of the crops.
+            base_scale: (long, short) bounds of the resized image at ratio 1.
+            seed: Seed of order and augmentation.
+            ignore_label: Id of ignored pixels and of padding.
+            scale_range: Smallest and largest ratio of the random scale.
+            max_class_share: Largest share of one class in a crop; 1 for no bound.
+            flip_probability: Probability of mirroring.
+            process_index: Number of this process among those of the run.
+            process_count: Number of processes of the run.
+            num_workers: Processes that make batches; 0 for threads of this process.
+            num_threads: Threads that make batches, in each process that does.
+            prefetch: Batches made ahead, by each process that makes batches.
+
+        Raises:
+            ValueError: An option is impossible, or the source is empty.
+        """
+        options = {
+            "num_classes": (num_classes, 1),
+            "batch_size": (batch_size, 1),
+            "crop height": (crop_size[0], 1),
+            "crop width": (crop_size[1], 1),
+            "base_scale": (min(base_scale), 1),
+            "process_count": (process_count, 1),
+            "num_workers": (num_workers, 0),
+            "num_threads": (num_threads, 1),
+            "prefetch": (prefetch, 1),
+            "seed": (seed, 0),
+        }
+        for name, (value, lowest) in options.items():
+            if value < lowest:
+                raise ValueError(f"{name} must be at least {lowest}: got {value}.")
+        low, high = scale_range
+        if not 0 < low <= high or math.isinf(high):
+            raise ValueError(
+                "scale_range must be two positive numbers, the smaller one first: got "
+                f"{scale_range}. The official range is (0.5, 2.0)."
+            )
+        if not 0 < max_class_share <= 1:
+            raise ValueError(
+                f"max_class_share must lie in (0, 1]: got {max_class_share}. Use 1 for "
+                "no bound."
+            )
+        if not 0 <= flip_probability <= 1:
+            raise ValueError(
+                f"flip_probability must lie in [0, 1]: got {flip_probability}."
+            )
+        if not 0 <= process_index < process_count:
+            raise ValueError(
+                f"process_index must lie in [0, {process_count}): got {process_index}."
+            )
+        if batch_size % process_count:
+            raise ValueError(
+                "the batch size must be a multiple of the number of processes: got "
+                f"{batch_size} examples and {process_count} processes. Use "
+                f"{max(1, batch_size // process_count) * process_count} or "
+                f"{(batch_size // process_count + 1) * process_count}."
+            )
+        if not len(source):
+            raise ValueError(f"nothing to train on: {source!r} holds no example.")
+        self._source = source
+        self._transform = RandomScaleCropFlip(
+            num_classes=num_classes,
+            ignore_label=ignore_label,
+            crop_size=crop_size,
+            base_scale=base_scale,
+            scale_range=scale_range,
+            max_class_share=max_class_share,
+            flip_probability=flip_probability,
+        )
+        self._seed = seed
+        self._process = slice(process_index, None, process_count)
+        self._local_batch_size = batch_size // process_count
+        self._num_workers = num_workers
+        self._num_threads = num_threads
+        self._prefetch = prefetch
+        # Grain's iterator while it runs. In a list that the finalizer shares, so that
+        # it is gone before the interpreter takes grain apart at exit.
+        self._running: list[Any] = []
+        weakref.finalize(self, _stop, self._running)
+        self.next_batch = 0
+
+    def __iter__(self) -> "TrainLoader":
+        """Return the loader itself."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises:
+            ValueError: An example cannot be used; the message names it.
+            RuntimeError: A worker process was killed.
+        """
+        if not self._running:
+            self._running.append(iter(self._dataset()))
+        try:
+            batch = next(self._running[0])
+        except ValueError as error:
+            self.close()
+            # Without grain's frames and notes: the sentence says it all.
+            raise ValueError(str(error)) from None
+        except BaseException:
+            # Nothing sensible follows an error, and no worker must be left behind.
+            self.close()
+            raise
+        self.next_batch += 1
+        if self._num_workers:
+            # Out of shared memory, whose life ends with grain's array object.
+            batch = {name: np.array(array) for name, array in batch.items()}
+        return batch
+
+    def state(self) -> dict[str, int]:
+        """Return what `restore` needs to go on from here."""
+        return {"next_batch": self.next_batch}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on where a loader with the same options was when it gave this state.
+
+        Args:
+            state: A value of `state()`.
+
+        Raises:
+            ValueError: The state is none of a loader.
+        """
+        next_batch = state.get("next_batch")
+        if not isinstance(next_batch, int | np.integer) or next_batch < 0:
+            raise ValueError(
+                "the state of a loader is {'next_batch': n} with n of at least 0: got "
+                f"{state}."
+            )
+        self.close()
+        self.next_batch = int(next_batch)
+
+    def close(self) -> None:
+        """Stop threads and worker processes; the next batch would start new ones."""
+        _stop(self._running)
+
+    def __enter__(self) -> "TrainLoader":
+        """Return the loader, to be closed at the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the loader."""
+        self.close()
+
+    def _dataset(self) -> Any:
+        # Imported here, because grain imports JAX where it is installed, and the
+        # package promises that importing the pipeline does not.
+        import grain
+
+        examples = (
+            grain.MapDataset.source(self._source)
+            .seed(self._seed)
+            .shuffle()
+            .repeat()
+            # Before the slice: an example's draws depend on its place in the global
+            # order alone.
+            .random_map(self._transform)
+        )
+        batches = examples[self._process].batch(self._local_batch_size)
+        dataset = batches[self.next_batch :].to_iter_dataset(
+            grain.ReadOptions(
+                num_threads=self._num_threads, prefetch_buffer_size=self._prefetch
+            )
+        )
+        if not self._num_workers:
+            return dataset
+        if not flags.FLAGS.is_parsed():
+            # Grain's process pool reads absl flags, which only absl's `app.run`
+            # parses; elsewhere (a notebook, a test) their defaults will do.
+            flags.FLAGS.mark_as_parsed()
+        return dataset.mp_prefetch(
+            grain.MultiprocessingOptions(
+                num_workers=self._num_workers, per_worker_buffer_size=self._prefetch
+            ),
+            worker_init_fn=_start_worker,
+        )
+
+
+def _stop(running: list[Any]) -> None:
+    while running:
+        running.pop().close()
+
+
+def _start_worker(worker_index: int, num_workers: int) -> None:
+    # The worker's own threads share the processor already.
+    cv2.setNumThreads(1)

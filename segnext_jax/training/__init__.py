@@ -1,0 +1,1 @@
+"""Training: state, schedule, optimizer, step, and the loop that joins them."""

@@ -1,0 +1,346 @@
+"""The training run: data, model, state, steps, evaluations, checkpoints."""
+
+import functools
+import pathlib
+import time
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from segnext_jax import checkpoint, sharding, visualize
+from segnext_jax.datasets import DatasetSpec, get_spec
+from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.metric_writer import MetricWriter
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.pipeline.loader import TrainLoader
+from segnext_jax.pipeline.sources import open_source
+from segnext_jax.progress import Progress
+from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import state as state_lib
+from segnext_jax.training import workdir as workdir_lib
+from segnext_jax.training.schedule import Schedule, poly_with_warmup
+from segnext_jax.training.step import make_train_step
+from segnext_jax.training.validator import Validator
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
+    """Train as a configuration says; go on where the workdir's checkpoint stands.
+
+    Args:
+      config: See `segnext_jax.config`.
+      workdir: The run's folder, made when missing.
+
+    Returns:
+      The metrics of the final evaluation.
+
+    Raises:
+      ValueError: If the workdir belongs to another configuration, or the devices
+        cannot share a batch evenly.
+      FileNotFoundError: If the data set is not prepared.
+      FloatingPointError: If a loss is not finite.
+    """
+    # What a user can get wrong comes first, before any device is asked to compute.
+    spec = get_spec(config.data.name)
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size(config.batch_size, mesh, "batch_size")
+    loader = make_loader(config, spec)
+    model = SegNeXt.from_config(config.model, spec.num_classes)
+    validator = Validator(config, model, mesh)
+    workdir_lib.claim(config, workdir)
+
+    schedule = make_schedule(config)
+    optimizer = make_optimizer(config, schedule)
+    replicated = sharding.replicated(mesh)
+    create = functools.partial(state_lib.create, model, optimizer, config.seed)
+    checkpoints = checkpoint.Checkpoints(workdir, config.keep_checkpoints)
+    state = _restore(checkpoints, loader, jax.eval_shape(create), replicated)
+    if state is None:
+        state = jax.device_put(create(), replicated)
+    _log_start(config, workdir, model, state, mesh)
+
+    train_step = jax.jit(
+        make_train_step(
+            model,
+            optimizer,
+            seed=config.seed,
+            mean=config.data.mean,
+            std=config.data.std,
+            use_photometric=config.data.photometric,
+            ignore_label=spec.ignore_label,
+            loss_average=config.loss.average,
+        ),
+        in_shardings=(replicated, sharding.batch_sharding(mesh)),
+        out_shardings=(replicated, replicated),
+        donate_argnums=0,
+    )
+    first_step = loader.next_batch
+    writer = MetricWriter(workdir, first_step)
+    progress = Progress(config.num_steps, first_step)
+    meter = _Meter(config.batch_size, schedule)
+    metrics = None
+    try:
+        for step in range(first_step + 1, config.num_steps + 1):
+            with meter.waiting_for_data():
+                batch = next(loader)
+            state, step_metrics = train_step(state, sharding.shard_batch(batch, mesh))
+            meter.add(step, step_metrics)
+            if step == first_step + 1:
+                jax.block_until_ready(step_metrics)
+                progress.note(f"First step after {meter.elapsed():.0f} s.")
+                meter.start_clock()
+            progress.advance()
+
+            is_last = step == config.num_steps
+            is_evaluation = is_last or step % config.eval_every == 0
+            is_checkpoint = is_evaluation or step % config.checkpoint_every == 0
+            if is_checkpoint or step % config.log_every == 0:
+                values = meter.flush()
+                writer.write(step, values)
+                progress.report(step, _shown(values))
+            if is_checkpoint:
+                _save(checkpoints, step, state, loader)
+            if is_evaluation:
+                metrics = _evaluate(validator, state, spec, writer, progress, step)
+                meter.restart()
+        checkpoints.wait()
+    finally:
+        loader.close()
+        checkpoints.close()
+        writer.close()
+        progress.close()
+    if metrics is None:
+        logging.info("%s is finished: step %d of %d.", workdir, first_step, first_step)
+        metrics = validator.run(state.variables())
+    workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
+    return metrics
+
+
+def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
+    """Return the batches of this process."""
+    data = config.data
+    return TrainLoader(
+        open_source(spec, spec.train_split, data.data_dir or None),
+        num_classes=spec.num_classes,
+        ignore_label=spec.ignore_label,
+        batch_size=config.batch_size,
+        crop_size=data.crop_size,
+        base_scale=data.base_scale,
+        scale_range=data.scale_range,
+        max_class_share=data.max_class_share,
+        flip_probability=data.flip_probability,
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_workers=data.num_workers,
+        num_threads=data.num_threads,
+        prefetch=data.prefetch_batches,
+    )
+
+
+def make_schedule(config: ConfigDict) -> Schedule:
+    """Return the learning rate of the encoder as a function of the step."""
+    options = config.optimizer
+    return poly_with_warmup(
+        learning_rate=options.learning_rate,
+        num_steps=config.num_steps,
+        power=options.power,
+        min_learning_rate=options.min_learning_rate,
+        warmup_steps=options.warmup_steps,
+        warmup_ratio=options.warmup_ratio,
+    )
+
+
+def make_rules(config: ConfigDict) -> tuple[optimizer_lib.Rule, ...]:
+    """Return the parameter groups."""
+    return optimizer_lib.official_rules(
+        config.optimizer.head_lr_multiplier, config.optimizer.norm_decay_multiplier
+    )
+
+
+def make_optimizer(config: ConfigDict, schedule: Schedule) -> Any:
+    """Return AdamW with the official groups."""
+    options = config.optimizer
+    return optimizer_lib.adamw(
+        schedule,
+        rules=make_rules(config),
+        beta1=options.beta1,
+        beta2=options.beta2,
+        epsilon=options.epsilon,
+        weight_decay=options.weight_decay,
+    )
+
+
+def _log_start(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    model: SegNeXt,
+    state: state_lib.TrainState,
+    mesh: Any,
+) -> None:
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    logging.info("Workdir: %s", workdir)
+    logging.info(
+        "SegNeXt %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
+        config.model.variant,
+        model.num_classes,
+        f"{num_parameters:,}",
+        config.data.name,
+        mesh.size,
+        jax.default_backend(),
+        config.batch_size,
+    )
+    for line in optimizer_lib.summarize(state.params, make_rules(config)):
+        logging.info("Optimizer group %s.", line)
+    logging.info("Compiling the train step: the first step takes longer.")
+
+
+def _restore(
+    checkpoints: checkpoint.Checkpoints,
+    loader: TrainLoader,
+    shapes: state_lib.TrainState,
+    placement: jax.sharding.Sharding,
+) -> state_lib.TrainState | None:
+    """Return the newest state and set the loader to its place; None: a new run."""
+    step = checkpoints.latest_step()
+    if step is None:
+        return None
+    expected = checkpoint.abstract(shapes, placement)
+    model, rest, iterator = checkpoints.restore(
+        model=expected.variables(),
+        optimizer={"step": expected.step, "moments": expected.optimizer_state},
+    )
+    loader.restore(iterator)
+    logging.info("Going on from the checkpoint of step %d.", step)
+    return state_lib.TrainState(
+        step=rest["step"],
+        params=model["params"],
+        batch_stats=model["batch_stats"],
+        optimizer_state=rest["moments"],
+    )
+
+
+def _save(
+    checkpoints: checkpoint.Checkpoints,
+    step: int,
+    state: state_lib.TrainState,
+    loader: TrainLoader,
+) -> None:
+    checkpoints.save(
+        step,
+        model=state.variables(),
+        optimizer={"step": state.step, "moments": state.optimizer_state},
+        iterator=loader.state(),
+    )
+
+
+def _evaluate(
+    validator: Validator,
+    state: state_lib.TrainState,
+    spec: DatasetSpec,
+    writer: MetricWriter,
+    progress: Progress,
+    step: int,
+) -> Metrics:
+    paths = []
+
+    def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
+        height, width = label.shape
+        image = cv2.resize(image, (width, height))  # From the network's input size.
+        picture = visualize.side_by_side(image, label, prediction, spec)
+        paths.append(writer.write_overlay(step, name, picture))
+
+    start = time.monotonic()
+    metrics = validator.run(state.variables(), draw)
+    writer.write(step, metrics.summary())
+    means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
+    seconds = time.monotonic() - start
+    progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+    if paths:
+        progress.note(f"Overlays are in {paths[0].parent}.")
+    return metrics
+
+
+def _shown(values: dict[str, float]) -> dict[str, str]:
+    return {
+        "loss": f"{values['loss']:.4f}",
+        "lr": f"{values['learning_rate']:.2e}",
+        "images/s": f"{values['images_per_second']:.1f}",
+        "data wait": f"{values['data_wait_share']:.0%}",
+    }
+
+
+class _Meter:
+    """Collects the steps' metrics on the device and fetches them together."""
+
+    def __init__(self, batch_size: int, schedule: Schedule):
+        self._batch_size = batch_size
+        self._schedule = schedule
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a new interval now."""
+        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
+        self.start_clock()
+
+    def start_clock(self) -> None:
+        """Time from now on; what is pending stays, but is not timed."""
+        self._num_untimed = len(self._pending)
+        self._wait = 0.0
+        self._start = time.monotonic()
+
+    def elapsed(self) -> float:
+        """Return the seconds since the clock was started."""
+        return time.monotonic() - self._start
+
+    def waiting_for_data(self) -> "_Wait":
+        return _Wait(self)
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        self._pending.append((step, metrics))
+
+    def flush(self) -> dict[str, float]:
+        """Return the means of the interval and begin a new one.
+
+        Raises:
+          FloatingPointError: If the loss or gradient of a step is not finite.
+        """
+        steps = [step for step, _ in self._pending]
+        fetched = jax.device_get([metrics for _, metrics in self._pending])
+        elapsed = self.elapsed()
+        num_timed = len(steps) - self._num_untimed
+        values = {
+            name: np.array([metrics[name] for metrics in fetched])
+            for name in fetched[0]
+        }
+        is_broken = ~np.isfinite(values["loss"]) | ~np.isfinite(values["gradient_norm"])
+        if is_broken.any():
+            broken = [step for step, bad in zip(steps, is_broken, strict=True) if bad]
+            raise FloatingPointError(
+                f"loss and gradient must be finite: they were not at step {broken[0]} "
+                f"and {len(broken) - 1} later ones. The checkpoints before it are "
+                "whole; lower config.optimizer.learning_rate or look at the data."
+            )
+        result = {name: float(np.mean(array)) for name, array in values.items()}
+        # The schedule counts finished steps.
+        result["learning_rate"] = float(self._schedule(steps[-1] - 1))
+        result["images_per_second"] = self._batch_size * num_timed / elapsed
+        result["data_wait_share"] = self._wait / elapsed
+        self.restart()
+        return result
+
+
+class _Wait:
+    """Adds the time in its block to the meter's wait."""
+
+    def __init__(self, meter: _Meter):
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        self._start = time.monotonic()
+
+    def __exit__(self, *exception: object) -> None:
+        self._meter._wait += time.monotonic() - self._start

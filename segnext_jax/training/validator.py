@@ -1,0 +1,101 @@
+"""Evaluate a network on the validation split of its data set."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from segnext_jax import checkpoint, sharding
+from segnext_jax.datasets import get_spec
+from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
+from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.models.initialization import abstract_variables
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.ops.photometric import normalize
+from segnext_jax.pipeline.evaluation_batches import eval_batches
+from segnext_jax.pipeline.sources import open_source
+from segnext_jax.training import workdir as workdir_lib
+
+
+class Validator:
+    """The validation split and how a network is applied to it."""
+
+    def __init__(self, config: ConfigDict, model: SegNeXt, mesh: jax.sharding.Mesh):
+        """Open the split.
+
+        Raises:
+          ValueError: If the devices cannot share the evaluation's batch evenly.
+          FileNotFoundError: If the data set is not prepared.
+        """
+        sharding.check_batch_size(
+            config.evaluation.batch_size, mesh, "evaluation.batch_size"
+        )
+        self._config = config
+        self._mesh = mesh
+        self._spec = get_spec(config.data.name)
+        self._source = open_source(
+            self._spec, self._spec.val_split, config.data.data_dir or None
+        )
+        mean, std = config.data.mean, config.data.std
+        self._apply = jax.jit(
+            lambda variables, images: model.apply(
+                variables, normalize(images, mean, std)
+            )
+        )
+
+    def run(self, variables: Any, example_fn: ExampleFn | None = None) -> Metrics:
+        """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
+
+        ``example_fn`` gets ``config.evaluation.num_overlays`` images.
+        """
+        options = self._config.evaluation
+        batches = eval_batches(
+            self._source,
+            num_classes=self._spec.num_classes,
+            ignore_label=self._spec.ignore_label,
+            batch_size=options.batch_size,
+            scale=None if options.scale == (0, 0) else options.scale,
+            multiple=options.size_multiple,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return evaluate(
+            functools.partial(self._apply, variables),
+            batches,
+            num_classes=self._spec.num_classes,
+            ignore_label=self._spec.ignore_label,
+            shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),
+            num_examples=options.num_overlays,
+            example_fn=example_fn,
+        )
+
+
+def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
+    """Restore the newest checkpoint of a run, evaluate it, log and write the table.
+
+    Args:
+      config: Of the run; fields that do not shape the network may differ.
+      workdir: The run's folder; ``evaluation.json`` is written there.
+
+    Raises:
+      ValueError: If the workdir holds no checkpoint, or one of another network.
+    """
+    workdir_lib.check_network(config, workdir)
+    spec = get_spec(config.data.name)
+    mesh = sharding.make_mesh()
+    model = SegNeXt.from_config(config.model, spec.num_classes)
+    validator = Validator(config, model, mesh)
+    checkpoints = checkpoint.Checkpoints(workdir)
+    shapes = abstract_variables(model)
+    variables = checkpoints.restore_model(
+        checkpoint.abstract(shapes, sharding.replicated(mesh))
+    )
+    step = checkpoints.latest_step()
+    checkpoints.close()
+    logging.info("Evaluating step %d of %s on %d devices.", step, workdir, mesh.size)
+    metrics = validator.run(variables)
+    workdir_lib.write_results(metrics, step, spec.classes, workdir)
+    return metrics

@@ -1,0 +1,90 @@
+"""A run's folder: which configuration it belongs to, and the results in it."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from segnext_jax import config as config_lib
+from segnext_jax.checkpoint import CONFIG_FILE
+from segnext_jax.evaluation.metrics import Metrics, format_table
+
+RESULTS_FILE = "evaluation.json"
+
+
+def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Write the configuration of a new run, or check that it is the run's own.
+
+    Fields that change nothing in the course of the training may differ; they are
+    `segnext_jax.config.RESUMABLE_FIELDS`.
+
+    Raises:
+      ValueError: If the workdir belongs to a run of another configuration, or is not
+        the folder of a run.
+    """
+    path = workdir / CONFIG_FILE
+    if path.exists():
+        lines = config_lib.differences(
+            _stored(path), config, ignore=config_lib.RESUMABLE_FIELDS
+        )
+        _refuse(
+            lines,
+            workdir,
+            "Restore these fields to go on with it, or give another "
+            "--workdir for a new run.",
+        )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(
+            f"--workdir must be new, empty, or a run's own folder: {workdir} holds "
+            "other files. Name another folder."
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(config_lib.to_json(config))
+    partial.replace(path)
+
+
+def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Check that the network of a run's checkpoints is that of a configuration.
+
+    Raises:
+      ValueError: If it is another one, or the workdir is not the folder of a run.
+    """
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        raise ValueError(
+            f"--workdir must be the folder of a run: {path} does not exist. Train "
+            "first (--mode=train), or correct --workdir."
+        )
+    lines = config_lib.differences(
+        _stored(path), config, only=config_lib.ARCHITECTURE_FIELDS
+    )
+    _refuse(lines, workdir, "Evaluate it with the config that it was trained with.")
+
+
+def _stored(path: pathlib.Path) -> ConfigDict:
+    return config_lib.from_json(path.read_text())
+
+
+def _refuse(lines: Sequence[str], workdir: pathlib.Path, remedy: str) -> None:
+    if lines:
+        raise ValueError(
+            f"{workdir} belongs to a run of another configuration: {'; '.join(lines)}. "
+            f"{remedy}"
+        )
+
+
+def write_results(
+    metrics: Metrics, step: int, classes: Sequence[str], workdir: pathlib.Path
+) -> None:
+    """Log the table of metrics and write it as JSON into the run's folder."""
+    logging.info("Step %d:\n%s", step, format_table(metrics, classes))
+    results = {"step": step, **metrics.to_dict(classes)}
+    path = workdir / RESULTS_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(results, indent=2))
+    partial.replace(path)
+    logging.info("Results are in %s.", path)

@@ -1,0 +1,55 @@
+"""Eight CPU devices, no silent broadcasting, a compile cache for the session."""
+
+import importlib.util
+import os
+import pathlib
+import tempfile
+
+# Before jax is imported by anything.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Programs that the tests start compile what an earlier one has compiled only once.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="segnext_jax_compile_cache_")
+)
+
+import pytest  # noqa: E402
+
+SHARED = pathlib.Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def reference() -> pathlib.Path:
+    """The developers' folder with what the official code computes."""
+    folder = SHARED / "reference"
+    if not folder.is_dir():
+        pytest.skip(
+            "needs ../shared/reference, which only the developers' machines have"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> tuple[str, ...]:
+    """Overrides for the whole network with few channels and blocks."""
+    return (
+        "model.embed_dims=8,16,16,24",
+        "model.depths=1,1,1,1",
+        "model.mlp_ratios=2,2,2,2",
+        "model.head_channels=32",
+        "model.rank=4",
+    )
+
+
+@pytest.fixture(scope="session")
+def shapes_dir(tmp_path_factory) -> pathlib.Path:
+    """A data folder with 24 train and 10 val examples of the shapes data set."""
+    path = pathlib.Path(__file__).parents[1] / "data" / "shapes" / "prepare.py"
+    module_spec = importlib.util.spec_from_file_location("shapes_for_tests", path)
+    shapes = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(shapes)
+    shapes.NUM_EXAMPLES = {"train": 24, "val": 10}
+    folder = tmp_path_factory.mktemp("prepared")
+    shapes.Shapes(data_dir=folder).download_and_prepare()
+    return folder

@@ -1,0 +1,239 @@
+import pathlib
+
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from segnext_jax import convert
+from segnext_jax.convert import files, folder
+from segnext_jax.convert.__main__ import run
+from segnext_jax.convert.detect import unwrap
+from segnext_jax.datasets import SPECS
+
+
+@pytest.fixture(scope="module")
+def checkpoint(make_state_dict, tmp_path_factory):
+    """An official checkpoint of SegNeXt-T with the classes of Cityscapes."""
+    path = tmp_path_factory.mktemp("official") / "tiny.npz"
+    files.write(path, make_state_dict("tiny", 19), {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint, tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    assert run(["--from", str(checkpoint), "--to", str(path)]) == 0
+    return path
+
+
+def refuse(capsys, *arguments):
+    """Run a command that must fail; return its one line on stderr."""
+    capsys.readouterr()
+    assert run([str(argument) for argument in arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_folder_holds_variables_and_configuration(model, make_state_dict):
+    variables, config = folder.read(model)
+    assert config.model.variant == "tiny"
+    assert config.model.rank == 16
+    assert config.data.name == "cityscapes"
+    wanted = convert.from_state_dict(make_state_dict("tiny", 19)).variables
+    wanted, given = flatten_dict(wanted), flatten_dict(variables)
+    assert set(given) == set(wanted)
+    for path, value in wanted.items():
+        np.testing.assert_array_equal(given[path], value, strict=True)
+
+
+def test_command_says_what_it_found(checkpoint, tmp_path, capsys):
+    assert run(["--from", str(checkpoint), "--to", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "found: SegNeXt, tiny, 19 classes, official names",
+        "loaded 519 arrays (backbone 506, decode_head 13)",
+        "rank 16, as in the configs of that code: the weights do not tell (--rank sets "
+        "it)",
+        "classes: cityscapes, by their number (--dataset names another)",
+        f"wrote {tmp_path / 'new'}: 4,229,747 parameters",
+    ]
+
+
+@pytest.mark.parametrize("dialect", ["official", "mmseg1", "jseg"])
+def test_file_written_back_equals_the_first_bit_for_bit(
+    dialect, model, make_state_dict, tmp_path
+):
+    path = tmp_path / "back.npz"
+    arguments = ["--from", str(model), "--to", str(path), "--dialect", dialect]
+    assert run(arguments) == 0
+    given = unwrap(files.read(path))
+    wanted = make_state_dict("tiny", 19, dialect=dialect)
+    assert list(given) == list(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(given[name], value, strict=True)
+
+
+def test_jseg_pickle_goes_out_and_in(model, tmp_path):
+    path = tmp_path / "ckpt_160000.pkl"
+    assert run(["--from", str(model), "--to", str(path)]) == 0
+    content = files.read(path)
+    assert set(content) == {"meta", "model"}
+    assert content["meta"]["CLASSES"] == list(SPECS["cityscapes"].classes)
+    converted = convert.from_file(path)
+    assert converted.source.dialect == "jseg"
+    assert not converted.summary.missing
+
+
+def test_torch_file_carries_classes_where_mmsegmentation_looks(model, tmp_path):
+    pytest.importorskip("torch", reason="needs torch")
+    for dialect, keys in (
+        ("official", ("CLASSES",)),
+        ("mmseg1", ("dataset_meta", "classes")),
+    ):
+        path = tmp_path / f"{dialect}.pth"
+        arguments = ["--from", str(model), "--to", str(path), "--dialect", dialect]
+        assert run(arguments) == 0
+        found = files.read(path)["meta"]
+        for key in keys:
+            found = found[key]
+        assert tuple(found) == SPECS["cityscapes"].classes
+
+
+def test_class_names_in_the_file_tell_the_data_set(make_state_dict, tmp_path):
+    content = {
+        "state_dict": make_state_dict("tiny", SPECS["camvid"].num_classes),
+        "meta": {"CLASSES": [name.upper() for name in SPECS["camvid"].classes]},
+    }
+    _, config, remarks = folder.convert(content)
+    assert config.data.name == "camvid"
+    assert "classes: camvid, as named in the file" in remarks
+
+
+def test_rank_and_data_set_can_be_given(checkpoint, tmp_path):
+    arguments = ["--from", str(checkpoint), "--to", str(tmp_path / "new")]
+    assert run([*arguments, "--rank", "64", "--dataset", "cityscapes"]) == 0
+    assert folder.read(tmp_path / "new")[1].model.rank == 64
+
+
+def test_config_file_gives_the_settings(checkpoint, tmp_path, capsys):
+    path = tmp_path / "config.py"
+    path.write_text(
+        "from segnext_jax import config\n"
+        "def get_config():\n"
+        "    c = config.base_config()\n"
+        "    c.model.variant = 'tiny'\n"
+        "    c.data.name = 'cityscapes'\n"
+        "    c.batch_size = 8\n"
+        "    return c\n"
+    )
+    arguments = ["--from", checkpoint, "--to", tmp_path / "new", "--config", path]
+    assert run([str(argument) for argument in arguments]) == 0
+    assert folder.read(tmp_path / "new")[1].batch_size == 8
+    path.write_text(path.read_text().replace("'tiny'", "'base'"))
+    line = refuse(capsys, *arguments, "--overwrite")
+    assert "config.model.variant is 'base', the checkpoint is SegNeXt, tiny" in line
+
+
+@pytest.mark.parametrize("kind", ["backbone", "classifier"])
+def test_encoder_becomes_a_folder_to_start_from(
+    kind, make_state_dict, tmp_path, capsys
+):
+    given = make_state_dict("tiny", 1000, kind)
+    files.write(tmp_path / "mscan_t.npz", given, {})
+    new = tmp_path / "new"
+    assert run(["--from", str(tmp_path / "mscan_t.npz"), "--to", str(new)]) == 0
+    assert "use the folder as config.init_from" in capsys.readouterr().out
+    assert "decode_head" not in convert.from_path(new)["params"]
+    back = tmp_path / "back.npz"
+    assert run(["--from", str(new), "--to", str(back)]) == 0
+    assert list(files.read(back)) == list(given)
+
+
+def test_head_for_other_classes_is_left_to_training(
+    checkpoint, make_state_dict, tmp_path, capsys
+):
+    arguments = ["--from", checkpoint, "--to", tmp_path / "new", "--dataset", "ade20k"]
+    line = refuse(capsys, *arguments)
+    assert "conv_seg.weight [19, 256, 1, 1] (needed [150, 256, 1, 1])" in line
+    assert not (tmp_path / "new").exists()
+    assert run([*map(str, arguments), "--not_strict"]) == 0
+    output = capsys.readouterr().out
+    assert "of another shape, left fresh: 2" in output
+    assert "use the folder as config.init_from" in output
+    initial = convert.from_state_dict(make_state_dict("tiny", 150, seed=1)).variables
+    merged, summary = convert.merge(initial, convert.from_path(tmp_path / "new"))
+    assert summary.missing == (
+        "decode_head.conv_seg.kernel",
+        "decode_head.conv_seg.bias",
+    )
+    assert merged["params"]["decode_head"]["conv_seg"]["kernel"].shape == (256, 150)
+
+
+def test_run_workdir_is_exported_from_its_newest_checkpoint(model, tmp_path):
+    checkpoint = pytest.importorskip("segnext_jax.checkpoint")
+    variables, config = folder.read(model)
+    (tmp_path / "config.json").write_text((model / "config.json").read_text())
+    checkpoints = checkpoint.Checkpoints(tmp_path, num_kept=2)
+    for step in (900, 1000):
+        bias = np.full(19, step, np.float32)
+        variables["params"]["decode_head"]["conv_seg"]["bias"] = bias
+        checkpoints.save(step, model=variables, optimizer={"step": bias}, iterator={})
+    checkpoints.close()
+    target = tmp_path / "out.npz"
+    assert run(["--from", str(tmp_path), "--to", str(target)]) == 0
+    np.testing.assert_array_equal(files.read(target)["decode_head.conv_seg.bias"], 1000)
+
+
+def test_bad_commands_end_in_one_line_and_write_nothing(
+    checkpoint, model, make_state_dict, tmp_path, capsys
+):
+    new = tmp_path / "new"
+    resnet = tmp_path / "resnet.npz"
+    files.write(resnet, {"layer1.0.conv1.weight": np.zeros((64, 64, 1, 1))}, {})
+    odd = tmp_path / "odd.npz"
+    files.write(odd, make_state_dict("tiny", 42), {})
+    cut = tmp_path / "cut.npz"
+    cut.write_bytes(checkpoint.read_bytes()[:-9])
+    before = sorted(tmp_path.iterdir())
+    for arguments, said in (
+        (("--from", tmp_path / "none.pth", "--to", new), "is not there"),
+        (("--from", resnet, "--to", new), "They look like a ResNet's"),
+        (("--from", cut, "--to", new), "Fetch it again"),
+        (("--from", odd, "--to", new), "pass --dataset, one of ade20k 150"),
+        (("--from", odd, "--to", new, "--dataset", "ade"), "unknown data set 'ade'"),
+        (("--from", checkpoint, "--to", new / "a.npz"), "Convert to a folder first"),
+        (("--from", checkpoint, "--to", new, "--dialect", "jseg"), "Leave it out"),
+        (("--from", model, "--to", new), "must end in one of .pth"),
+        (("--from", model, "--to", tmp_path / "a.npz", "--rank", 3), "--rank are for"),
+        (("--from", tmp_path, "--to", tmp_path / "a.npz"), "must be a model's folder"),
+    ):
+        assert said in refuse(capsys, *arguments)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_existing_targets_are_kept(checkpoint, model, tmp_path, capsys):
+    (tmp_path / "photo.png").write_text("dear")
+    arguments = ("--from", checkpoint, "--to", tmp_path, "--overwrite")
+    assert "holds other files" in refuse(capsys, *arguments)
+    new = tmp_path / "new"
+    new.mkdir()
+    arguments = ["--from", str(checkpoint), "--to", str(new)]
+    assert run(arguments) == 0
+    assert "holds a model" in refuse(capsys, *arguments)
+    assert run([*arguments, "--overwrite"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "photo.png"]
+
+
+def test_failed_writing_of_a_folder_leaves_the_old_one(
+    checkpoint, model, monkeypatch, capsys
+):
+    before = (model / "config.json").read_text()
+
+    def fail(path, text):
+        raise OSError("disk is full")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", fail)
+    line = refuse(capsys, "--from", checkpoint, "--to", model, "--overwrite")
+    assert "disk is full" in line
+    assert (model / "config.json").read_text() == before
+    assert (model / "model").is_dir()

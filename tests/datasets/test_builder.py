@@ -1,0 +1,242 @@
+import fcntl
+import json
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from segnext_jax.datasets import DatasetSpec
+from segnext_jax.datasets.builder import SegmentationBuilder
+from segnext_jax.datasets.decode import decode_image, decode_label, encode_label
+from segnext_jax.datasets.preparation import main, prepare
+from segnext_jax.datasets.raw_files import PreparationError, match_pairs
+from segnext_jax.pipeline import open_source
+
+SPEC = DatasetSpec("tiny", ("a", "b", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+
+
+class Tiny(SegmentationBuilder):
+    spec = SPEC
+    expected_tree = "{images,masks}/{train,val}"
+    train_id_of = {1: 0, 2: 1, 3: 2, 0: 255, 9: 255}
+
+    def find_examples(self, root):
+        return {
+            split: match_pairs(root / "images" / split, root / "masks" / split)
+            for split in ("train", "val")
+        }
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Return a raw tree of five training and two validation pairs, 7x9 to 11x9."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 5), ("val", 2)):
+        for kind in ("images", "masks"):
+            (tmp_path / "raw" / kind / split).mkdir(parents=True)
+        for k in range(count):
+            size = (7 + k, 9)
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            suffix = "jpg" if k % 2 else "png"
+            cv2.imwrite(str(tmp_path / f"raw/images/{split}/{k}.{suffix}"), image)
+            mask = rng.choice(np.array([0, 1, 2, 3, 9], np.uint8), size)
+            (tmp_path / f"raw/masks/{split}/{k}.png").write_bytes(encode_label(mask))
+    return tmp_path / "raw"
+
+
+def run(tree, tmp_path, capsys):
+    status = main(Tiny, [f"--raw_dir={tree}", f"--data_dir={tmp_path}/prepared"])
+    return status, *capsys.readouterr()
+
+
+def test_prepared_examples_are_the_files_and_the_train_ids(tree, tmp_path, capsys):
+    status, out, err = run(tree, tmp_path, capsys)
+    assert (status, err) == (0, "")
+    assert out.endswith("tiny/1.0.0: 5 train, 2 val.\n")
+    source = open_source(SPEC, "train", tmp_path / "prepared")
+    assert len(source) == 5
+    for k in range(5):
+        example = source[k]
+        file = next((tree / "images/train").glob(f"{k}.*"))
+        assert example["image_id"] == str(k)
+        assert example["image"] == file.read_bytes()
+        raw = decode_label((tree / f"masks/train/{k}.png").read_bytes())
+        expected = np.array([255, 0, 1, 2] + 5 * [7] + [255], np.uint8)[raw]
+        np.testing.assert_array_equal(decode_label(example["label"]), expected)
+        assert decode_image(example["image"]).shape == (7 + k, 9, 3)
+
+
+def test_the_prepared_folder_describes_itself(tree, tmp_path):
+    prepare(Tiny(data_dir=tmp_path, raw_dir=tree))
+    folder = tmp_path / "tiny" / "1.0.0"
+    assert json.loads((folder / "metadata.json").read_text()) == {
+        "classes": ["a", "b", "c"],
+        "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
+        "ignore_label": 255,
+        "mapping_version": "1.0.0",
+    }
+    info = json.loads((folder / "dataset_info.json").read_text())
+    assert info["fileFormat"] == "array_record"
+
+
+def test_a_second_run_says_so_and_touches_nothing(tree, tmp_path, capsys):
+    run(tree, tmp_path, capsys)
+    files = sorted((tmp_path / "prepared").rglob("*"))
+    times = [file.stat().st_mtime_ns for file in files]
+    status, out, err = run(tree / "gone", tmp_path, capsys)
+    assert (status, err) == (0, "")
+    assert out.startswith("tiny is already prepared in ")
+    assert sorted((tmp_path / "prepared").rglob("*")) == files
+    assert [file.stat().st_mtime_ns for file in files] == times
+    assert prepare(Tiny(data_dir=tmp_path / "prepared", raw_dir=tree)) is False
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def rewrite_mask(tree: pathlib.Path, size: tuple[int, int], value: int) -> None:
+    path = tree / "masks/train/3.png"
+    path.write_bytes(encode_label(np.full(size, value, np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: truncate(t / "images/train/3.jpg"), "3: cannot be decoded"),
+        (lambda t: truncate(t / "images/train/2.png"), "2: cannot be decoded"),
+        (lambda t: truncate(t / "masks/train/3.png"), "masks/train/3.png: its label"),
+        (lambda t: rewrite_mask(t, (9, 10), 1), r"(10, 9) and (9, 10)"),
+        (lambda t: rewrite_mask(t, (10, 9), 37), "masks/train/3.png: raw ids"),
+        (lambda t: (t / "masks/train/3.png").unlink(), "3.jpg has no mask"),
+        (lambda t: (t / "images/val/0.png").unlink(), "0.png has no photo"),
+        (
+            lambda t: (
+                [f.unlink() for f in (t / "images/val").iterdir()]
+                + [f.unlink() for f in (t / "masks/val").iterdir()]
+            ),
+            "split 'val' of tiny has no example",
+        ),
+    ],
+)
+def test_a_bad_pair_ends_in_one_sentence_and_leaves_nothing(
+    spoil, message, tree, tmp_path, capsys
+):
+    spoil(tree)
+    status, out, err = run(tree, tmp_path, capsys)
+    assert status == 1
+    assert err.startswith("error: ") and message in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert [p.name for p in (tmp_path / "prepared/tiny").iterdir()] == [
+        ".preparing.lock"
+    ]
+
+
+def test_labels_are_checked_against_the_classes_without_a_table(tree, tmp_path):
+    class Plain(Tiny):
+        train_id_of = {}
+
+    with pytest.raises(
+        ValueError, match=r"0: label ids must lie in \[0, 2\] .* found 3, 9 on"
+    ):
+        prepare(Plain(data_dir=tmp_path / "prepared", raw_dir=tree))
+
+
+def test_missing_folders_and_forgotten_downloads_say_what_to_do(tmp_path, capsys):
+    status, _, err = run(tmp_path / "nowhere", tmp_path, capsys)
+    assert status == 1
+    assert "no such folder" in err and Tiny.expected_tree in err
+    assert main(Tiny, [f"--data_dir={tmp_path}/prepared"]) == 1
+    err = capsys.readouterr().err
+    assert "tiny must be downloaded by hand. Please pass --raw_dir=FOLDER" in err
+
+
+def test_unknown_options_are_refused(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(Tiny, ["--rawdir=x"])
+    assert error.value.code == 2
+    assert "--rawdir" in capsys.readouterr().err
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path.insert(0, {here!r})
+import test_builder
+class Killed(test_builder.Tiny):
+    def load(self, example):
+        if example.image_id == "3":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().load(example)
+sys.exit(test_builder.main(Killed, sys.argv[1:]))
+"""
+
+
+def test_a_killed_preparation_is_not_taken_for_whole(tree, tmp_path, capsys):
+    here = str(pathlib.Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED.format(here=here)]
+        + [f"--raw_dir={tree}", f"--data_dir={tmp_path}/prepared"],
+        capture_output=True,
+    )
+    assert done.returncode == -9
+    folder = tmp_path / "prepared" / "tiny"
+    leftovers = [p for p in folder.iterdir() if p.is_dir()]
+    assert len(leftovers) == 1 and leftovers[0].name.startswith("incomplete.")
+    with pytest.raises(FileNotFoundError, match="is not prepared in"):
+        open_source(SPEC, "train", tmp_path / "prepared")
+
+    assert run(tree, tmp_path, capsys)[0] == 0
+    assert [p.name for p in folder.iterdir() if p.is_dir()] == ["1.0.0"]
+    assert len(open_source(SPEC, "train", tmp_path / "prepared")) == 5
+
+
+def test_two_preparations_at_once_are_refused(tree, tmp_path, capsys):
+    folder = tmp_path / "prepared" / "tiny"
+    folder.mkdir(parents=True)
+    with (folder / ".preparing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status, _, err = run(tree, tmp_path, capsys)
+    assert status == 1 and "another process is preparing" in err
+    assert run(tree, tmp_path, capsys)[0] == 0
+
+
+def test_a_folder_that_is_no_prepared_set_is_neither_used_nor_deleted(
+    tree, tmp_path, capsys
+):
+    folder = tmp_path / "prepared" / "tiny" / "1.0.0"
+    folder.mkdir(parents=True)
+    (folder / "note.txt").write_text("mine")
+    status, _, err = run(tree, tmp_path, capsys)
+    assert status == 1 and "is no prepared data set. Delete it." in err
+    assert (folder / "note.txt").read_text() == "mine"
+
+
+def test_preparing_never_imports_tensorflow_or_jax(tree, tmp_path):
+    here = str(pathlib.Path(__file__).parent)
+    command = (
+        f"import sys; sys.path.insert(0, {here!r}); import test_builder as t\n"
+        "assert t.main(t.Tiny, sys.argv[1:]) == 0\n"
+        "t.open_source(t.SPEC, 'train', sys.argv[2].split('=')[1])[0]\n"
+        "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", command]
+        + [f"--raw_dir={tree}", f"--data_dir={tmp_path}/prepared"],
+        check=True,
+    )
+
+
+def test_matching_goes_below_folders_and_cuts_endings(tmp_path):
+    for name in ("img/x/1_left.png", "img/y/1_left.png", "ann/x/1_ids.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    endings = {"image_ending": "_left.png", "label_ending": "_ids.png"}
+    with pytest.raises(PreparationError, match=r"y/1_left\.png has no mask"):
+        match_pairs(tmp_path / "img", tmp_path / "ann", **endings)
+    (tmp_path / "ann/y").mkdir()
+    (tmp_path / "ann/y/1_ids.png").touch()
+    pairs = match_pairs(tmp_path / "img", tmp_path / "ann", **endings)
+    assert [pair.image_id for pair in pairs] == ["x/1", "y/1"]

@@ -1,0 +1,68 @@
+"""Each distortion against the official one's recorded outputs, and the draws."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops import photometric
+
+
+@pytest.fixture(scope="module")
+def recorded(reference):
+    return np.load(reference / "aug.npz")
+
+
+OPERATIONS = {
+    "brightness": photometric.adjust_brightness,
+    "contrast": photometric.adjust_contrast,
+    "saturation": photometric.adjust_saturation,
+    "hue": photometric.adjust_hue,
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_operation_equals_recorded_output_within_one_grey_level(recorded, name):
+    image = jnp.asarray(recorded["image"][..., ::-1], jnp.float32)  # BGR to RGB
+    cases = [key for key in recorded.files if key.startswith(f"pmd/{name}_")]
+    assert cases
+    for case in cases:
+        amount = re.search(r"_(-?[\d.]+)$", case).group(1)
+        amount = jnp.asarray(float(amount), jnp.int32 if name == "hue" else None)
+        output = np.asarray(OPERATIONS[name](image, amount))
+        difference = np.abs(output - recorded[case][..., ::-1])
+        assert difference.max() <= 1, case
+        # The other columns do not pass OpenCV's vector loop.
+        assert (difference[:, :64] > 0).mean() < 0.01, case
+
+
+def test_hsv_round_trip_of_grey_is_exact():
+    grey = jnp.broadcast_to(jnp.arange(256.0)[:, None, None], (256, 2, 3))
+    np.testing.assert_array_equal(photometric.adjust_hue(grey, jnp.asarray(7)), grey)
+
+
+def test_images_are_distorted_by_their_own_draws_and_stay_8_bit():
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 256, (1, 9, 13, 3)).astype(np.uint8)
+    images = jnp.asarray(np.repeat(one, 64, axis=0))
+    output = np.asarray(photometric.distort(images, jax.random.key(0)))
+    assert output.dtype == np.float32
+    assert (output == np.round(output)).all()
+    assert output.min() >= 0 and output.max() <= 255
+    distinct = {image.tobytes() for image in output}
+    # Nothing is drawn for all four with probability 1/16, so a few stay as they are.
+    assert 48 <= len(distinct) <= 64
+    unchanged = (output == one).all((1, 2, 3)).mean()
+    assert 0 < unchanged < 0.2
+    again = photometric.distort(images, jax.random.key(0))
+    np.testing.assert_array_equal(output, again)
+
+
+def test_normalize_is_minus_mean_over_std():
+    images = jnp.asarray([[[[0, 128, 255]]]], jnp.uint8)
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+    output = photometric.normalize(images, mean, std)
+    expected = (np.array([0, 128, 255]) - mean) / np.array(std)
+    np.testing.assert_allclose(output[0, 0, 0], expected, rtol=1e-6)

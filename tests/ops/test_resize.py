@@ -1,0 +1,70 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops.resize import resize_bilinear
+
+
+def statement(images, size):
+    """Half-pixel centres, clamped to the image, no antialiasing, pixel by pixel."""
+    _, height, width, _ = images.shape
+    output = np.zeros((len(images), *size, images.shape[-1]))
+    for i in range(size[0]):
+        y = min(max((i + 0.5) * height / size[0] - 0.5, 0), height - 1)
+        top, bottom = int(y), min(int(y) + 1, height - 1)
+        for j in range(size[1]):
+            x = min(max((j + 0.5) * width / size[1] - 0.5, 0), width - 1)
+            left, right = int(x), min(int(x) + 1, width - 1)
+            upper = images[:, top, left] * (1 - x % 1) + images[:, top, right] * (x % 1)
+            lower = images[:, bottom, left] * (1 - x % 1) + images[:, bottom, right] * (
+                x % 1
+            )
+            output[:, i, j] = upper * (1 - y % 1) + lower * (y % 1)
+    return output
+
+
+SIZES = [
+    ((5, 8), (10, 16)),
+    ((7, 11), (13, 21)),
+    ((13, 6), (13, 24)),
+    ((9, 14), (4, 5)),
+    ((1, 3), (4, 7)),
+    ((6, 5), (1, 1)),
+    ((6, 5), (6, 5)),
+]
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_equals_the_plain_statement(old, new):
+    images = np.random.default_rng(0).standard_normal((2, *old, 3))
+    with jax.enable_x64(True):
+        given = resize_bilinear(jnp.asarray(images), new)
+    assert given.shape == (2, *new, 3)
+    np.testing.assert_allclose(given, statement(images, new), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_value_and_gradient_equal_torch(old, new):
+    torch = pytest.importorskip("torch", reason="compares with torch")
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((2, *old, 3))
+    cotangent = generator.standard_normal((2, *new, 3))
+    theirs = torch.tensor(images.transpose(0, 3, 1, 2), requires_grad=True)
+    output = torch.nn.functional.interpolate(
+        theirs, size=new, mode="bilinear", align_corners=False
+    )
+    output.backward(torch.tensor(cotangent.transpose(0, 3, 1, 2)))
+    with jax.enable_x64(True):
+        given, pull = jax.vjp(lambda x: resize_bilinear(x, new), jnp.asarray(images))
+        (gradient,) = pull(jnp.asarray(cotangent))
+    for ours, wanted in ((given, output.detach()), (gradient, theirs.grad)):
+        wanted = wanted.numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_allclose(ours, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_type_is_kept():
+    images = jnp.ones((1, 3, 4, 2), jnp.bfloat16)
+    output = resize_bilinear(images, (7, 9))
+    assert output.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(output, np.float32), 1, rtol=2**-7)

@@ -1,0 +1,147 @@
+"""Configurations: files, overrides, faults."""
+
+import pathlib
+
+import pytest
+
+from segnext_jax import config as config_lib
+from segnext_jax.models.segnext import VARIANTS
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "base.py"
+    path.write_text(
+        "from segnext_jax.config import base_config\n"
+        "def get_config():\n"
+        "    return base_config()\n"
+    )
+    return str(path)
+
+
+def test_overrides_take_the_type_of_the_field(file):
+    config = config_lib.load(
+        file,
+        [
+            "data.crop_size=176,240",
+            "data.base_scale=(480, 360)",
+            "data.photometric=false",
+            "optimizer.learning_rate=1e-3",
+            "model.rank=8",
+            "model.embed_dims=[8,16,24,32]",
+            "model.dtype=bfloat16",
+        ],
+    )
+    assert config.data.crop_size == (176, 240)
+    assert config.data.base_scale == (480, 360)
+    assert config.data.photometric is False
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.model.rank == 8
+    assert config.model.embed_dims == (8, 16, 24, 32)
+    assert config.model.dtype == "bfloat16"
+
+
+def test_all_faults_are_named_at_once(file):
+    with pytest.raises(ValueError) as caught:
+        config_lib.load(
+            file,
+            [
+                "crop_size=3,3",
+                "data.crop_sze=3,3",
+                "model.rank=many",
+                "model=tiny",
+                "seed",
+                "batch_size=0",
+                "data.name=camvit",
+                "data.photometric=1",
+                "data.scale_range=2,1",
+                "optimizer.warmup_steps=200000",
+            ],
+        )
+    message = str(caught.value)
+    for part in (
+        "config.crop_size is not a field. Did you mean config.data.crop_size?",
+        "config.data.crop_sze is not a field. Did you mean config.data.crop_size?",
+        "config.model.rank must be of type int: got 'many'",
+        "config.model is a section",
+        "config.seed needs a value",
+        "config.batch_size must be greater than 0: got 0",
+        "got 'camvit'. Did you mean camvid?",
+        "config.data.photometric must be of type bool: got '1'",
+        "config.data.scale_range must be two factors",
+        "config.optimizer.warmup_steps must be less than config.num_steps",
+    ):
+        assert part in message
+
+
+def test_missing_file_names_its_neighbours(file):
+    path = pathlib.Path(file).with_name("bas.py")
+    with pytest.raises(
+        ValueError, match=r"bas\.py does not exist\. Did you mean .*base"
+    ):
+        config_lib.load(str(path))
+
+
+def test_misspelt_field_in_a_file_is_one_sentence(tmp_path):
+    path = tmp_path / "wrong.py"
+    path.write_text(
+        "from segnext_jax.config import base_config\n"
+        "def get_config():\n"
+        "    config = base_config()\n"
+        "    config.optimizer.learning_rat = 1\n"
+        "    return config\n"
+    )
+    with pytest.raises(ValueError, match="learning_rat"):
+        config_lib.load(str(path))
+
+
+def test_file_without_config_is_refused(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("def get_config():\n    return 3\n")
+    with pytest.raises(ValueError, match="must return a ConfigDict"):
+        config_lib.load(str(path))
+
+
+def test_json_round_trip_keeps_every_field(file):
+    config = config_lib.load(file, ["model.rank=8", "data.crop_size=32,48"])
+    assert config_lib.from_json(config_lib.to_json(config)) == config
+
+
+def test_stored_configuration_of_another_version_is_refused():
+    with pytest.raises(ValueError, match="config.model.colour is not a field"):
+        config_lib.from_json('{"model": {"colour": 1}}')
+
+
+def test_differences_name_both_values_and_respect_patterns(file):
+    stored = config_lib.load(file)
+    given = config_lib.load(file, ["log_every=7", "seed=3", "data.num_workers=1"])
+    lines = config_lib.differences(stored, given, ignore=config_lib.RESUMABLE_FIELDS)
+    assert lines == ["config.seed is 0 there, 3 here"]
+    assert not config_lib.differences(
+        stored, given, only=config_lib.ARCHITECTURE_FIELDS
+    )
+
+
+def test_each_field_but_free_text_has_a_rule():
+    config = config_lib.base_config()
+    ruled = {field for field, _, _ in config_lib.RULES}
+    fields = {field for field, _ in config_lib.flatten(config)}
+    free = {"data.name", "data.data_dir", "data.photometric"}
+    assert fields - ruled == free
+
+
+def test_variants_of_the_rule_are_those_of_the_network(file):
+    for variant in VARIANTS:
+        config_lib.load(file, [f"model.variant={variant}"])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_config_is_valid_and_says_how_to_run_it(path):
+    config = config_lib.load(str(path))
+    text = path.read_text()
+    assert f"--config=configs/{path.name}" in text
+    assert f"data/{config.data.name}/prepare.py" in text
+    prepare = path.parents[1] / "data" / config.data.name / "prepare.py"
+    assert prepare.is_file()

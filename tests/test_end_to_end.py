@@ -1,0 +1,180 @@
+"""The main job as a user starts it: train, kill, go on, evaluate."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from segnext_jax.metric_writer import METRICS_FILE
+
+ROOT = pathlib.Path(__file__).parents[1]
+NUM_STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def command(shapes_dir, tiny_network):
+    """Return the command line of a run in a workdir."""
+
+    def build(workdir, *extra, data_dir=shapes_dir) -> list[str]:
+        overrides = (
+            *tiny_network,
+            f"data.data_dir={data_dir}",
+            "data.crop_size=32,48",
+            "data.photometric=true",
+            "model.drop_path_rate=0.2",
+            "model.dropout_rate=0.1",
+            "batch_size=8",
+            f"num_steps={NUM_STEPS}",
+            "log_every=1",
+            "checkpoint_every=3",
+            "eval_every=8",
+            "optimizer.warmup_steps=4",
+            "evaluation.batch_size=8",
+            "evaluation.num_overlays=3",
+        )
+        return [
+            *(sys.executable, "-m", "segnext_jax.main"),
+            f"--config={ROOT / 'configs' / 'shapes_tiny.py'}",
+            f"--workdir={workdir}",
+            *(f"--config.{override}" for override in overrides),
+            *extra,
+        ]
+
+    return build
+
+
+def run(arguments) -> str:
+    """Run to the end and return what was logged."""
+    result = subprocess.run(
+        arguments, capture_output=True, text=True, cwd=ROOT, timeout=600
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stderr
+
+
+def metrics(workdir) -> list[dict]:
+    lines = (workdir / METRICS_FILE).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def losses(workdir) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in metrics(workdir) if "loss" in line}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, command):
+    workdir = tmp_path_factory.mktemp("runs") / "unbroken"
+    return workdir, run(command(workdir))
+
+
+def test_run_leaves_metrics_overlays_checkpoints_and_a_table(unbroken):
+    workdir, log = unbroken
+    lines = metrics(workdir)
+    assert list(losses(workdir)) == list(range(1, NUM_STEPS + 1))
+    evaluations = [line["step"] for line in lines if "mIoU" in line]
+    assert evaluations == [8, 12]
+    expected = {"loss", "learning_rate", "images_per_second", "data_wait_share"}
+    assert expected <= lines[0].keys()
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert len(list((workdir / "overlays" / "step_0000012").glob("*.png"))) == 3
+    folders = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir())
+    assert folders == [9, 12]
+    assert "mIoU" in log and "ground" in log
+    assert f"Overlays are in {workdir}" in log
+
+
+def test_evaluation_of_the_checkpoint_equals_the_last_of_training(unbroken, shapes_dir):
+    workdir, _ = unbroken
+    last = [line for line in metrics(workdir) if "mIoU" in line][-1]
+    (workdir / "evaluation.json").unlink()
+    log = run(command(workdir, "--mode=evaluate"))
+    assert "Evaluating step 12" in log
+    results = json.loads((workdir / "evaluation.json").read_text())
+    for name in ("mIoU", "mAcc", "aAcc"):
+        assert results[name] == pytest.approx(last[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("step", [4, 10])
+def test_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
+    workdir = tmp_path / "killed"
+    process = subprocess.Popen(command(workdir), cwd=ROOT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if (workdir / METRICS_FILE).exists() and step in losses(workdir):
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    log = run(command(workdir))
+    assert "Going on from the checkpoint of step" in log
+    assert losses(workdir) == losses(unbroken[0])
+    ends = [
+        json.loads((folder / "evaluation.json").read_text())
+        for folder in (workdir, unbroken[0])
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_workdir_of_another_config_is_refused(unbroken, command):
+    workdir, _ = unbroken
+    before = sorted(str(path) for path in workdir.rglob("*"))
+    result = subprocess.run(
+        command(workdir, "--config.seed=3"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert result.returncode == 1
+    assert "config.seed is 0 there, 3 here" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sorted(str(path) for path in workdir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_label_outside_the_classes_ends_in_one_sentence(command, tmp_path, num_workers):
+    """Replace a mask in the prepared records themselves."""
+    data_dir = tmp_path / "prepared"
+    write_with_bad_label(data_dir)
+    workdir = tmp_path / "run"
+    result = subprocess.run(
+        command(workdir, f"--config.data.num_workers={num_workers}", data_dir=data_dir),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+    )
+    assert result.returncode == 1
+    errors = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert "37" in errors[-1] and "7 classes" in errors[-1]
+    assert "Traceback" not in result.stderr
+
+
+def write_with_bad_label(data_dir):
+    import cv2
+
+    from segnext_jax.datasets import SPECS
+    from segnext_jax.datasets.builder import SegmentationBuilder
+
+    class Broken(SegmentationBuilder):
+        spec = SPECS["shapes"]
+
+        def find_examples(self, root):
+            return {"train": range(8), "val": range(8)}
+
+        def load(self, example):
+            labels = np.full((48, 64), 37 if example == 5 else example % 7, np.uint8)
+            _, image = cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))
+            return f"image_{example}", image.tobytes(), labels
+
+        def _check_pair(self, *pair):
+            """Let it through, as an older version or another program might have."""
+
+    Broken(data_dir=data_dir, raw_dir=data_dir.parent).download_and_prepare()

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+
+from segnext_jax import visualize
+from segnext_jax.datasets import SPECS, DatasetSpec
+
+RNG = np.random.default_rng(0)
+COLOURS = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
+SPEC = DatasetSpec("tiny", ("a", "b", "c"), COLOURS)
+IMAGE = RNG.integers(0, 256, (37, 53, 3), np.uint8)
+LABELS = RNG.integers(0, 3, (37, 53), np.uint8)
+
+
+def test_labels_get_their_colours_and_other_ids_are_black():
+    labels = LABELS.copy()
+    labels[:3] = 255
+    labels[3] = 3
+    picture = visualize.colour_labels(labels, COLOURS)
+    for label, colour in enumerate(COLOURS):
+        assert (picture[labels == label] == colour).all()
+    assert (picture[:4] == 0).all()
+
+
+def test_opacity_weighs_image_and_colour():
+    for opacity in (0.0, 0.25, 1.0):
+        expected = (1 - opacity) * IMAGE + opacity * np.array(COLOURS)[LABELS]
+        picture = visualize.overlay(IMAGE, LABELS, COLOURS, opacity)
+        assert np.abs(picture - expected).max() <= 0.5 + 1e-6
+
+
+def test_ignored_pixels_are_hatched_and_never_tinted():
+    labels = LABELS.copy()
+    labels[10:30] = 255
+    picture = visualize.overlay(IMAGE, labels, COLOURS)
+    is_kept = (picture == IMAGE).all(-1)
+    share = is_kept[10:30].mean()
+    assert 0.7 < share < 0.8
+    assert (picture[10:30] >= IMAGE[10:30] // 2).all()
+    np.testing.assert_array_equal(
+        picture[:10], visualize.overlay(IMAGE, LABELS, COLOURS)[:10]
+    )
+
+
+def test_inputs_are_left_alone():
+    image, labels = IMAGE.copy(), LABELS.copy()
+    labels[0, 0] = 255
+    before = labels.copy()
+    visualize.side_by_side(image, labels, labels, SPEC)
+    np.testing.assert_array_equal(image, IMAGE)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_sizes_and_opacity_are_checked():
+    with pytest.raises(ValueError, match=r"\(37, 53\) and \(36, 53\)"):
+        visualize.overlay(IMAGE, LABELS[1:], COLOURS)
+    with pytest.raises(ValueError, match=r"opacity must lie in \[0, 1\]: got 2.0"):
+        visualize.overlay(IMAGE, LABELS, COLOURS, 2.0)
+
+
+@pytest.mark.parametrize("width", [1, 60, 500])
+def test_a_legend_shows_every_colour_where_it_is_wide_enough(width):
+    spec = SPECS["cityscapes"]
+    picture = visualize.legend(spec.classes, spec.colours, width)
+    assert picture.shape[1] == width and picture.dtype == np.uint8
+    shown = set(map(tuple, picture.reshape(-1, 3).tolist()))
+    assert (set(spec.colours) <= shown) == (width > 1)
+
+
+def test_side_by_side_shows_three_panels_and_only_the_classes_present():
+    truth = np.zeros((37, 53), np.uint8)
+    prediction = np.full((37, 53), 2, np.uint8)
+    picture = visualize.side_by_side(IMAGE, truth, prediction, SPEC, opacity=1.0)
+    factor = 7  # 37 pixels are enlarged to at least 240.
+    width = 53 * factor
+    assert picture.shape[1] == 3 * width + 2 * 8
+    panels = picture[22 : 22 + 37 * factor]
+    np.testing.assert_array_equal(panels[::factor, :width:factor], IMAGE)
+    assert (panels[:, width + 8 : 2 * width + 8] == COLOURS[0]).all()
+    assert (panels[:, 2 * width + 16 :] == COLOURS[2]).all()
+    legend = picture[22 + 37 * factor :].reshape(-1, 3)
+    colours = set(map(tuple, legend.tolist()))
+    assert COLOURS[0] in colours and COLOURS[2] in colours
+    assert COLOURS[1] not in colours
+
+
+def test_side_by_side_leaves_large_images_at_their_size():
+    image = RNG.integers(0, 256, (250, 310, 3), np.uint8)
+    labels = np.full((250, 310), 255, np.uint8)
+    picture = visualize.side_by_side(image, labels, labels, SPEC)
+    np.testing.assert_array_equal(picture[22:272, :310], image)

@@ -1,0 +1,140 @@
+"""The train step: official numbers, devices, draws."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segnext_jax import sharding
+from segnext_jax.models.segnext import SegNeXt, Variant
+from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import state as state_lib
+from segnext_jax.training.schedule import poly_with_warmup
+from segnext_jax.training.step import STREAMS, make_train_step, step_keys
+
+VARIANT = Variant((8, 16, 16, 24), (1, 2, 1, 1), (2, 2, 2, 2), 0.2, 32, 4)
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+NUM_STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def parts():
+    model = SegNeXt(VARIANT, num_classes=5)
+    optimizer = optimizer_lib.adamw(
+        poly_with_warmup(learning_rate=1e-3, num_steps=NUM_STEPS, warmup_steps=3),
+        rules=optimizer_lib.official_rules(),
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        weight_decay=0.01,
+    )
+    step = make_train_step(
+        model,
+        optimizer,
+        seed=0,
+        mean=MEAN,
+        std=STD,
+        use_photometric=True,
+        ignore_label=255,
+        loss_average="all",
+    )
+    return model, optimizer, step
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_STEPS):
+        labels = rng.integers(0, 5, (8, 32, 48)).astype(np.uint8)
+        labels[:, :3] = 255
+        images = rng.integers(0, 256, (8, 32, 48, 3)).astype(np.uint8)
+        yield {"image": images, "label": labels}
+
+
+def run(parts, mesh):
+    model, optimizer, step = parts
+    state = jax.device_put(
+        state_lib.create(model, optimizer, seed=0), sharding.replicated(mesh)
+    )
+    step = jax.jit(
+        step,
+        in_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
+        out_shardings=sharding.replicated(mesh),
+    )
+    losses = []
+    for batch in batches():
+        state, metrics = step(state, sharding.shard_batch(batch, mesh))
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.fixture(scope="module")
+def one_device(parts):
+    mesh = jax.make_mesh(
+        (1,),
+        (sharding.DATA_AXIS,),
+        (jax.sharding.AxisType.Auto,),
+        devices=jax.devices()[:1],
+    )
+    return run(parts, mesh)
+
+
+def test_eight_devices_equal_one(parts, one_device):
+    state, losses = run(parts, sharding.make_mesh())
+    expected_state, expected = one_device
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=0)
+    assert int(state.step) == NUM_STEPS
+    # The same sums in another order; Adam turns rounding of tiny gradients into steps
+    # of up to the learning rate, so a few values of a tensor may move by 1e-3 * 10.
+    for ours, theirs in zip(
+        jax.tree.leaves(state.batch_stats),
+        jax.tree.leaves(expected_state.batch_stats),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
+
+
+def test_training_changes_every_parameter_and_statistic(parts, one_device):
+    model, optimizer, _ = parts
+    start = state_lib.create(model, optimizer, seed=0)
+    end, _ = one_device
+    for before, after in (
+        (start.params, end.params),
+        (start.batch_stats, end.batch_stats),
+    ):
+        same = jax.tree.map(
+            lambda a, b: bool((np.asarray(a) == b).all()), before, after
+        )
+        assert not any(jax.tree.leaves(same))
+
+
+def test_draws_are_a_function_of_seed_step_and_stream():
+    keys = {
+        (seed, step, name): jax.random.key_data(key).tolist()
+        for seed in (0, 1)
+        for step in (0, 1)
+        for name, key in step_keys(seed, jnp.asarray(step)).items()
+    }
+    assert len({tuple(key) for key in keys.values()}) == 2 * 2 * len(STREAMS)
+    again = step_keys(1, jnp.asarray(1))["nmf"]
+    assert jax.random.key_data(again).tolist() == keys[1, 1, "nmf"]
+
+
+def test_state_is_a_function_of_the_seed(parts):
+    model, optimizer, _ = parts
+    first = state_lib.create(model, optimizer, seed=5)
+    again = state_lib.create(model, optimizer, seed=5)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert isinstance(first.optimizer_state[0], optax.ScaleByAdamState)
+
+
+def test_optimizer_groups_are_counted(parts):
+    model, optimizer, _ = parts
+    state = state_lib.create(model, optimizer, seed=0)
+    lines = optimizer_lib.summarize(state.params, optimizer_lib.official_rules())
+    text = json.dumps(lines)
+    assert "head: 13 tensors" in text
+    assert "learning rate x10, weight decay x1" in text
+    assert "learning rate x1, weight decay x0" in text
