@@ -1,3 +1,27 @@
 """SegNeXt semantic segmentation in JAX."""
 
+import os
+import typing
+
+if typing.TYPE_CHECKING:
+    from segnext_jax.predictor import Predictor
+
 __version__ = "0.1.0"
+
+
+def load(path: str | os.PathLike[str], dataset: str | None = None) -> "Predictor":
+    """Load a trained network; see `segnext_jax.predictor.load`.
+
+    Args:
+      path: A run's workdir, a converted folder, or a PyTorch checkpoint.
+      dataset: Whose classes a checkpoint file knows; needed where their number does not
+        tell it.
+
+    Raises:
+      ValueError: If there is no whole network at ``path``.
+    """
+    # Imported here: the worker processes of the input pipeline import the package too,
+    # and never touch a device.
+    from segnext_jax.predictor import load
+
+    return load(path, dataset)

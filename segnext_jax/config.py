@@ -43,6 +43,7 @@ ARCHITECTURE_FIELDS = (
     "model.mlp_ratios",
     "model.head_channels",
     "model.rank",
+    "model.decomposition",
 )
 
 
@@ -55,6 +56,9 @@ def base_config() -> ConfigDict:
     config = ConfigDict()
     # Seed of weights, data order, augmentation, dropout and NMF bases.
     config.seed = 0
+    # Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a folder
+    # of python -m segnext_jax.convert, or a run's workdir. Empty: random weights.
+    config.init_from = ""
     # Images per step over all devices and processes (paper: 16; Cityscapes 8).
     config.batch_size = 16
     # Optimizer steps of the whole run.
@@ -107,10 +111,16 @@ def base_config() -> ConfigDict:
     model.rank = placeholder(int)
     # Channel dropout before the classifier (Dropout2d).
     model.dropout_rate = 0.1
-    # Multiplicative NMF steps in training and at inference (ham_head.py).
+    # Matrix decomposition of the Hamburger: nmf (published networks), vq, cd.
+    model.decomposition = "nmf"
+    # Gradient through all of its steps (full, official) or the last (one_step, JSeg).
+    model.nmf_gradient = "full"
+    # Its steps in training and at inference (ham_head.py).
     model.nmf_train_steps = 6
     model.nmf_eval_steps = 7
-    # Seed of the NMF's starting bases at inference.
+    # Starting bases at inference: fixed (by the seed below, the same for each image) or
+    # random (drawn anew for each image, as the official code does).
+    model.nmf_eval_bases = "fixed"
     model.nmf_eval_seed = 0
     # Formulation of depthwise convolutions: shifted, grouped.
     model.depthwise = "shifted"

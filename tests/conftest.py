@@ -7,7 +7,11 @@ import tempfile
 
 # Before jax is imported by anything.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+# Programs run for seconds and compile for minutes: half of that without optimisation.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8"
+    " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Programs that the tests start compile what an earlier one has compiled only once.
 os.environ.setdefault(
@@ -45,11 +49,13 @@ def tiny_network() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory) -> pathlib.Path:
     """A data folder with 24 train and 10 val examples of the shapes data set."""
+    from segnext_jax.datasets.preparation import prepare
+
     path = pathlib.Path(__file__).parents[1] / "data" / "shapes" / "prepare.py"
     module_spec = importlib.util.spec_from_file_location("shapes_for_tests", path)
     shapes = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(shapes)
     shapes.NUM_EXAMPLES = {"train": 24, "val": 10}
     folder = tmp_path_factory.mktemp("prepared")
-    shapes.Shapes(data_dir=folder).download_and_prepare()
+    prepare(shapes.Shapes(data_dir=folder))
     return folder

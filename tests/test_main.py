@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from segnext_jax import main
+from segnext_jax import command, main
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "shapes_tiny.py")
@@ -12,7 +12,7 @@ CONFIG = str(ROOT / "configs" / "shapes_tiny.py")
 
 def fails(capsys, *arguments) -> str:
     """Run the program, expect an error, return its one line."""
-    code = main.run(list(arguments))
+    code = command.run(main.main, list(arguments))
     error = capsys.readouterr().err.strip().splitlines()
     assert code == 1
     assert error[-1].startswith("error: ") or error[0].startswith("error: ")
@@ -79,6 +79,6 @@ def test_devices_that_do_not_divide_the_batch(capsys, tmp_path, shapes_dir):
 @pytest.mark.parametrize("argument", ["--workdirr=x", "config.seed=3"])
 def test_unknown_argument(capsys, argument):
     with pytest.raises(SystemExit) as caught:
-        main.run([f"--config={CONFIG}", argument])
+        command.run(main.main, [f"--config={CONFIG}", argument])
     assert caught.value.code == 2
     assert argument in capsys.readouterr().err

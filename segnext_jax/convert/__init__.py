@@ -7,6 +7,8 @@ file is read or written.
 
 import pathlib
 
+from ml_collections import ConfigDict
+
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.merging import merge
@@ -52,6 +54,25 @@ def from_path(path: str | pathlib.Path) -> Variables:
     return folder.read(path)[0] if path.is_dir() else from_file(path).variables
 
 
+def read_model(
+    path: str | pathlib.Path, dataset: str | None = None
+) -> tuple[Variables, ConfigDict]:
+    """Return variables and configuration of a file, model folder or run's workdir.
+
+    Args:
+      path: The file or folder.
+      dataset: Whose classes a checkpoint file knows; see `folder.convert`.
+
+    Raises:
+      ValueError: If it is none of these, or the file does not fit.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return folder.read(path)
+    converted, config, _ = folder.convert(files.read(path), dataset=dataset)
+    return converted.variables, config
+
+
 __all__ = [
     "Converted",
     "Reshaped",
@@ -62,5 +83,6 @@ __all__ = [
     "from_path",
     "from_state_dict",
     "merge",
+    "read_model",
     "to_state_dict",
 ]

@@ -14,7 +14,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import checkpoint
+from segnext_jax import command
 from segnext_jax import config as config_lib
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> None:
       ValueError: If it cannot be.
     """
     options = _parse(arguments)
+    command.set_up_logging()
     source, target = pathlib.Path(options.source), pathlib.Path(options.target)
     if not source.exists():
         raise ValueError(f"--from must name a file or folder: {source} is not there.")
@@ -91,7 +92,9 @@ def _to_folder(
         )
     folder.check_target(target, options.overwrite)
     config = None if options.config is None else config_lib.load(options.config)
-    dataset = options.dataset or (config and config.data.name)
+    dataset = options.dataset
+    if dataset is None and config is not None:
+        dataset = config.data.name
     converted, config, remarks = folder.convert(
         files.read(source),
         config=config,
@@ -136,16 +139,5 @@ def _tell(*lines: str) -> None:
         sys.stdout.write(line + "\n")
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run `main`; return the exit code, and name what was wrong on stderr."""
-    checkpoint.quiet()
-    try:
-        main(arguments)
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(command.run(main, sys.argv[1:]))

@@ -119,7 +119,7 @@ def write(
             data = numpy_files.save(dict(state_dict), {"format": "pt"})
             partial.write_bytes(data)
         elif path.suffix == ".npz":
-            np.savez(partial, **state_dict)
+            np.savez(partial, allow_pickle=False, **state_dict)
         else:
             pickles.write(partial, {"meta": dict(meta), "model": dict(state_dict)})
         partial.replace(path)

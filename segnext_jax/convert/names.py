@@ -190,7 +190,7 @@ def to_torch(value: np.ndarray, layout: str) -> np.ndarray:
     return np.ascontiguousarray(value.transpose(np.argsort(axes)))
 
 
-def to_dialect(name: str, dialect: Dialect, kind: Kind = "segmentation") -> str:
+def to_dialect(name: str, dialect: str, kind: Kind = "segmentation") -> str:
     """Return the key that a dialect gives to an array.
 
     Files of an encoder, with or without its linear head, bear no ``backbone.``.

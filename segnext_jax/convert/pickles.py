@@ -47,7 +47,7 @@ class _Array:
         self.value = _fill(data, dtype, shape, "F" if is_fortran else "C")
 
 
-def _fill(data: Any, dtype: _Type, shape: tuple, order: str) -> np.ndarray:
+def _fill(data: Any, dtype: _Type, shape: tuple, order: Any) -> np.ndarray:
     if isinstance(data, str):  # Pickles of Python 2.
         data = data.encode("latin1")
     if len(data) != math.prod(shape) * dtype.dtype.itemsize:

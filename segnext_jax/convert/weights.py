@@ -216,6 +216,6 @@ def _numpy(value: Any) -> np.ndarray:
 
 def source_of(variables: Mapping[str, Any]) -> Source | None:
     """Return what Flax variables are, or None if not of SegNeXt."""
-    flat = flatten_dict(variables.get("params", {}))
+    flat: dict[Any, Any] = flatten_dict(variables.get("params", {}))
     shapes = {".".join(path): tuple(value.shape) for path, value in flat.items()}
     return find_source(shapes, None)

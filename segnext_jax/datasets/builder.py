@@ -66,7 +66,8 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
             raw_dir: Folder of the official files; None to download them.
         """
         self.raw_dir = Path(raw_dir).expanduser() if raw_dir else None
-        super().__init__(data_dir=str(data_dir))
+        # Also where `download_and_prepare` is called without `preparation.prepare`.
+        super().__init__(data_dir=str(data_dir), file_format="array_record")
 
     def find_examples(self, root: Path) -> dict[str, Sequence[Any]]:
         """List the examples of each split in their natural order.

@@ -42,7 +42,7 @@ def prepare(builder: SegmentationBuilder) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(target.parent / ".preparing.lock"):
         _remove_leftovers(target)
-        builder.download_and_prepare(file_format="array_record")
+        builder.download_and_prepare()
     return True
 
 

@@ -101,7 +101,10 @@ class SegNeXt(nn.Module):
             dropout_rate=config.dropout_rate,
             nmf_train_steps=config.nmf_train_steps,
             nmf_eval_steps=config.nmf_eval_steps,
+            nmf_eval_bases=config.nmf_eval_bases,
             nmf_eval_seed=config.nmf_eval_seed,
+            decomposition=config.decomposition,
+            nmf_gradient=config.nmf_gradient,
             depthwise_implementation=config.depthwise,
             dtype=jnp.dtype(config.dtype),
         )

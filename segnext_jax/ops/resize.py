@@ -1,9 +1,13 @@
 """Bilinear resize with half-pixel centres and no antialiasing, as PyTorch does it."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+# Marks the operations, so that the count of multiplications can leave them out.
+SCOPE = "resize_bilinear"
 
 
 def resize_bilinear(
@@ -21,6 +25,11 @@ def resize_bilinear(
 
     Source: ``resize`` in ``mmseg/ops/wrappers.py`` of SegNeXt@c87bcae.
     """
+    with jax.named_scope(SCOPE):
+        return _resize(images, size)
+
+
+def _resize(images: Array, size: tuple[int, int]) -> Array:
     _, height, width, _ = images.shape
     new_height, new_width = size
     if new_height != height:

@@ -11,10 +11,11 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, sharding, visualize
+from segnext_jax import checkpoint, convert, sharding, visualize
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.metric_writer import MetricWriter
+from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_source
@@ -55,11 +56,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     schedule = make_schedule(config)
     optimizer = make_optimizer(config, schedule)
     replicated = sharding.replicated(mesh)
-    create = functools.partial(state_lib.create, model, optimizer, config.seed)
+    create = functools.partial(state_lib.create, optimizer=optimizer)
+    shapes = jax.eval_shape(create, abstract_variables(model))
     checkpoints = checkpoint.Checkpoints(workdir, config.keep_checkpoints)
-    state = _restore(checkpoints, loader, jax.eval_shape(create), replicated)
+    state = _restore(checkpoints, loader, shapes, replicated)
     if state is None:
-        state = jax.device_put(create(), replicated)
+        variables = initial_variables(config, model)
+        state = jax.device_put(create(variables), replicated)
     _log_start(config, workdir, model, state, mesh)
 
     train_step = jax.jit(
@@ -139,6 +142,22 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
         num_threads=data.num_threads,
         prefetch=data.prefetch_batches,
     )
+
+
+def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
+    """Return random weights, or those of ``config.init_from`` as far as they fit.
+
+    Raises:
+      ValueError: If nothing fits, or the encoder does not; see
+        `segnext_jax.convert.merge`.
+    """
+    variables = initialize(model, config.seed)
+    if not config.init_from:
+        logging.info("config.init_from is empty: starting from random weights.")
+        return variables
+    variables, summary = convert.merge(variables, convert.from_path(config.init_from))
+    logging.info("Starting from %s: %s", config.init_from, summary)
+    return variables
 
 
 def make_schedule(config: ConfigDict) -> Schedule:

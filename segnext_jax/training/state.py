@@ -1,13 +1,11 @@
 """Everything that a training step changes."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax.numpy as jnp
 import optax
-
-from segnext_jax.models.initialization import initialize
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -31,12 +29,14 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def create(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    seed: int,
+    variables: Mapping[str, Any], optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """Return the state before the first step, weights drawn from ``seed``."""
-    variables = initialize(model, seed)
+    """Return the state before the first step.
+
+    Args:
+      variables: Initial ``params`` and ``batch_stats``.
+      optimizer: Gives its own initial state.
+    """
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

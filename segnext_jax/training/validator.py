@@ -1,6 +1,7 @@
 """Evaluate a network on the validation split of its data set."""
 
 import functools
+import itertools
 import pathlib
 from typing import Any
 
@@ -41,8 +42,8 @@ class Validator:
         )
         mean, std = config.data.mean, config.data.std
         self._apply = jax.jit(
-            lambda variables, images: model.apply(
-                variables, normalize(images, mean, std)
+            lambda variables, key, images: model.apply(
+                variables, normalize(images, mean, std), rngs={"nmf": key}
             )
         )
 
@@ -52,6 +53,15 @@ class Validator:
         ``example_fn`` gets ``config.evaluation.num_overlays`` images.
         """
         options = self._config.evaluation
+        # Only nmf_eval_bases="random" draws from it: one key for each batch.
+        keys = map(
+            functools.partial(jax.random.fold_in, jax.random.key(self._config.seed)),
+            itertools.count(),
+        )
+
+        def logits_fn(images: jax.Array) -> jax.Array:
+            return self._apply(variables, next(keys), images)
+
         batches = eval_batches(
             self._source,
             num_classes=self._spec.num_classes,
@@ -63,7 +73,7 @@ class Validator:
             process_count=jax.process_count(),
         )
         return evaluate(
-            functools.partial(self._apply, variables),
+            logits_fn,
             batches,
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,

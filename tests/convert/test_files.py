@@ -7,6 +7,7 @@ import types
 import numpy as np
 import pytest
 
+from segnext_jax import convert
 from segnext_jax.convert import files
 from segnext_jax.convert.detect import unwrap
 
@@ -222,6 +223,13 @@ def test_failed_writing_leaves_nothing_behind(written, monkeypatch):
         files.write(written, ARRAYS, META, overwrite=True)
     assert written.read_bytes() == before
     assert list(written.parent.iterdir()) == [written]
+
+
+def test_error_about_the_content_names_the_file(tmp_path):
+    path = tmp_path / "resnet.npz"
+    files.write(path, {"layer1.0.conv1.weight": np.zeros((64, 64, 1, 1))}, {})
+    with pytest.raises(ValueError, match=f"{path}: a SegNeXt checkpoint must hold"):
+        convert.from_file(path)
 
 
 def test_torch_is_imported_only_for_its_files(tmp_path):

@@ -1,14 +1,17 @@
+import functools
 import pathlib
 
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from segnext_jax import convert
+from segnext_jax import command, convert
 from segnext_jax.convert import files, folder
-from segnext_jax.convert.__main__ import run
+from segnext_jax.convert.__main__ import main
 from segnext_jax.convert.detect import unwrap
 from segnext_jax.datasets import SPECS
+
+run = functools.partial(command.run, main)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,9 @@ from flax.traverse_util import unflatten_dict
 from segnext_jax.convert.names import entries, to_flax
 from segnext_jax.models.segnext import VARIANTS, SegNeXt, Variant
 
+# The networks are compiled for one call each: half the time without optimisation.
+QUICK = {"xla_backend_optimization_level": 0}
+
 
 def load(path) -> types.ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -71,7 +74,10 @@ class Pair:
         model = self.ours.clone(
             dtype=dtype, param_dtype=dtype, depthwise_implementation=implementation
         )
-        apply = jax.jit(lambda *a: model.apply(*a, method=features_and_logits))
+        apply = jax.jit(
+            lambda *a: model.apply(*a, method=features_and_logits),
+            compiler_options=QUICK,
+        )
         arguments = (jnp.asarray(images, dtype), jnp.asarray(bases, dtype))
         outputs = apply(self.variables(dtype), *arguments)
         return [np.asarray(output) for output in outputs]

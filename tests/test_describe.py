@@ -1,0 +1,64 @@
+"""Counts against the published ones and PyTorch's flop counter."""
+
+import pathlib
+
+import pytest
+
+from segnext_jax import command, describe
+from segnext_jax.models.segnext import VARIANTS, SegNeXt
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(
+    "variant, parameters, giga_macs",
+    [
+        # MACs at 512x512 by torch.utils.flop_counter on the official network.
+        ("tiny", 4_263_414, 6.404),
+        ("small", 13_932_886, 15.646),
+        ("base", 27_636_310, 34.663),
+        ("large", 48_926_550, 69.686),
+    ],
+)
+def test_counts_equal_the_official_networks(variant, parameters, giga_macs):
+    model = SegNeXt(VARIANTS[variant], num_classes=150)
+    assert sum(describe.count_parameters(model).values()) == parameters
+    macs = sum(describe.count_macs(model, (512, 512)).values())
+    assert macs / 1e9 == pytest.approx(giga_macs, abs=5e-4)
+
+
+def test_feature_sizes_are_rounded_up():
+    model = SegNeXt(VARIANTS["tiny"], num_classes=19)
+    assert describe.feature_shapes(model, (97, 161)) == {
+        "stage 1": (25, 41, 32),
+        "stage 2": (13, 21, 64),
+        "stage 3": (7, 11, 160),
+        "stage 4": (4, 6, 256),
+        "logits": (13, 21, 19),
+    }
+
+
+def test_program_prints_modules_features_and_groups(capsys):
+    code = command.run(
+        describe.main,
+        [
+            f"--config={ROOT / 'configs' / 'camvid_tiny.py'}",
+            "--config.model.drop_path_rate=0.2",
+            "--depth=1",
+        ],
+    )
+    assert code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == [
+        *("module", "SegNeXt", "backbone", "decode_head")
+    ]
+    assert lines[2].split()[1] == "3,903,584"
+    assert "  stage 4  11 x 11 x 256" in lines
+    assert any(line.startswith("  norm: 66 tensors, 8,384 values") for line in lines)
+
+
+def test_unknown_field_is_refused(capsys):
+    config = ROOT / "configs" / "camvid_tiny.py"
+    arguments = [f"--config={config}", "--config.model.varant=tiny"]
+    assert command.run(describe.main, arguments) == 1
+    assert "Did you mean config.model.variant?" in capsys.readouterr().err
