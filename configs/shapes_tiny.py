@@ -13,11 +13,10 @@ from segnext_jax.config import base_config
 def get_config():
     """Return the configuration."""
     config = base_config()
-    config.batch_size = 16
-    config.num_steps = 1_000
-    config.log_every = 50
-    config.eval_every = 500
-    config.checkpoint_every = 250
+    config.batch_size = 8
+    config.num_steps = 800
+    config.eval_every = 400
+    config.checkpoint_every = 200
 
     config.data.name = "shapes"
     config.data.crop_size = (64, 64)
@@ -31,9 +30,9 @@ def get_config():
     config.model.drop_path_rate = 0.0
     config.model.dropout_rate = 0.0
 
-    config.optimizer.learning_rate = 4e-3
+    config.optimizer.learning_rate = 3e-3
     config.optimizer.head_lr_multiplier = 1.0
-    config.optimizer.warmup_steps = 100
+    config.optimizer.warmup_steps = 50
 
     config.evaluation.batch_size = 20
     config.evaluation.scale = (0, 0)

@@ -152,6 +152,8 @@ def base_config() -> ConfigDict:
     evaluation = config.evaluation = ConfigDict()
     # Images per step over all devices, of equal size; the last is filled up.
     evaluation.batch_size = 8
+    # Whether to evaluate the starting weights, too.
+    evaluation.at_start = False
     # (long side, short side) that images are fitted into; (0, 0): native size.
     evaluation.scale = (2048, 512)
     # Images are then stretched so that both sides are multiples of this.

@@ -128,7 +128,8 @@ def test_each_field_but_free_text_has_a_rule():
     config = config_lib.base_config()
     ruled = {field for field, _, _ in config_lib.RULES}
     fields = {field for field, _ in config_lib.flatten(config)}
-    free = {"data.name", "data.data_dir", "data.photometric", "init_from"}
+    free = {"data.name", "data.data_dir", "init_from"}
+    free |= {"data.photometric", "evaluation.at_start"}
     assert fields - ruled == free
 
 

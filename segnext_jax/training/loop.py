@@ -86,6 +86,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     meter = _Meter(config.batch_size, schedule)
     metrics = None
     try:
+        if first_step == 0 and config.evaluation.at_start:
+            _evaluate(validator, state, spec, writer, progress, step=0)
+            meter.restart()
         for step in range(first_step + 1, config.num_steps + 1):
             with meter.waiting_for_data():
                 batch = next(loader)
