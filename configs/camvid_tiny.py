@@ -1,17 +1,10 @@
-r"""SegNeXt-T on CamVid (11 classes, 367 images of 480x360), the paper's recipe.
+"""SegNeXt-T on CamVid (11 classes, 367 images of 480x360), the paper's recipe.
 
     python data/camvid/prepare.py
     python -m segnext_jax.main --config=configs/camvid_tiny.py
 
-One GPU. The paper reports no number for this data set. On two CPU cores, from random
-weights, a short run:
-
-    python -m segnext_jax.main --config=configs/camvid_tiny.py --workdir=runs/camvid_cpu \
-      --config.data.crop_size=176,240 --config.batch_size=8 --config.num_steps=400 \
-      --config.data.num_workers=0 --config.optimizer.learning_rate=1e-3 \
-      --config.optimizer.warmup_steps=50 --config.optimizer.head_lr_multiplier=1 \
-      --config.model.drop_path_rate=0 --config.eval_every=200 \
-      --config.evaluation.at_start=true
+One GPU; the README has the overrides for a short run on a CPU. The paper reports no
+number for this data set.
 """
 
 from segnext_jax.config import base_config

@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 CONFIG_FILE = "config.json"
 _CHECKPOINTS = "checkpoints"
+_MODEL = "model"
 
 
 class Checkpoints:
@@ -143,25 +144,43 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial / "model", variables)
+        checkpointer.save(partial / _MODEL, variables)
     (partial / CONFIG_FILE).write_text(config_text)
     partial.rename(directory)
 
 
-def load_model(directory: str | pathlib.Path) -> tuple[Any, str]:
+def is_model(directory: str | pathlib.Path) -> bool:
+    """Tell whether a folder is one that `save_model` wrote."""
+    directory = pathlib.Path(directory)
+    return (directory / CONFIG_FILE).is_file() and (directory / _MODEL).is_dir()
+
+
+def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any, str]:
     """Return (variables, configuration text) of a folder that `save_model` wrote.
 
+    Args:
+      directory: The folder.
+      expected: Tree of `jax.ShapeDtypeStruct` with shardings, see `abstract`. None:
+        arrays as they were stored, on the first device.
+
     Raises:
-      ValueError: If it is not such a folder.
+      ValueError: If it is not such a folder, or its arrays are not the expected.
     """
     directory = pathlib.Path(directory).absolute()
-    if not (directory / CONFIG_FILE).is_file() or not (directory / "model").is_dir():
+    if not is_model(directory):
         raise ValueError(
-            f"{directory} must be a model's folder with {CONFIG_FILE} and model/, as "
-            "python -m segnext_jax.convert writes it: at least one is missing."
+            f"{directory} must be a model's folder with {CONFIG_FILE} and {_MODEL}/, "
+            "as python -m segnext_jax.convert writes it: at least one is missing."
         )
     with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(directory / "model")
+        try:
+            variables = checkpointer.restore(directory / _MODEL, expected)
+        except (ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"the model in {directory} is not that of the configuration: {reason} "
+                "Correct config.model or config.data.name."
+            ) from error
     return variables, (directory / CONFIG_FILE).read_text()
 
 

@@ -34,18 +34,6 @@ RESUMABLE_FIELDS = (
     "evaluation.*",
 )
 
-# Fields that say which arrays a network has: a checkpoint fits no other values.
-ARCHITECTURE_FIELDS = (
-    "data.name",
-    "model.variant",
-    "model.embed_dims",
-    "model.depths",
-    "model.mlp_ratios",
-    "model.head_channels",
-    "model.rank",
-    "model.decomposition",
-)
-
 
 def base_config() -> ConfigDict:
     """Return the default configuration, locked: SegNeXt-B on ADE20K.
@@ -310,7 +298,6 @@ def differences(
     stored: ConfigDict,
     given: ConfigDict,
     *,
-    only: Sequence[str] = ("*",),
     ignore: Sequence[str] = (),
 ) -> list[str]:
     """Return one line for each field that differs.
@@ -318,20 +305,14 @@ def differences(
     Args:
       stored: The configuration of a run.
       given: The configuration that is to go on with it.
-      only: Patterns of the fields that count, as ``section.*``.
-      ignore: Patterns of the fields that do not.
+      ignore: Patterns of fields that do not count, as ``section.*``.
     """
     stored_fields, given_fields = dict(flatten(stored)), dict(flatten(given))
-
-    def matches(field: str, patterns: Sequence[str]) -> bool:
-        return any(fnmatch.fnmatchcase(field, pattern) for pattern in patterns)
-
     return [
         f"config.{field} is {stored_fields.get(field)!r} there, {value!r} here"
         for field, value in given_fields.items()
-        if matches(field, only)
-        and not matches(field, ignore)
-        and stored_fields.get(field) != value
+        if stored_fields.get(field) != value
+        and not any(fnmatch.fnmatchcase(field, pattern) for pattern in ignore)
     ]
 
 

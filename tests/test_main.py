@@ -49,7 +49,7 @@ def test_evaluating_nothing(capsys, tmp_path):
     message = fails(
         capsys, f"--config={CONFIG}", "--mode=evaluate", f"--workdir={tmp_path}"
     )
-    assert "must be the folder of a run" in message
+    assert "must be the folder of a run or of a model" in message
 
 
 def test_folder_of_something_else_is_not_written_into(capsys, tmp_path, shapes_dir):

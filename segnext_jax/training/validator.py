@@ -84,28 +84,32 @@ class Validator:
 
 
 def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
-    """Restore the newest checkpoint of a run, evaluate it, log and write the table.
+    """Restore the weights of a folder, evaluate them, log and write the table.
 
     Args:
       config: Of the run; fields that do not shape the network may differ.
-      workdir: The run's folder; ``evaluation.json`` is written there.
+      workdir: A run's folder, whose newest checkpoint is taken, or a model's folder, as
+        python -m segnext_jax.convert writes it. ``evaluation.json`` is written there.
 
     Raises:
-      ValueError: If the workdir holds no checkpoint, or one of another network.
+      ValueError: If it holds no weights, or those of another network.
     """
     workdir_lib.check_network(config, workdir)
     spec = get_spec(config.data.name)
     mesh = sharding.make_mesh()
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
-    checkpoints = checkpoint.Checkpoints(workdir)
-    shapes = abstract_variables(model)
-    variables = checkpoints.restore_model(
-        checkpoint.abstract(shapes, sharding.replicated(mesh))
-    )
-    step = checkpoints.latest_step()
-    checkpoints.close()
-    logging.info("Evaluating step %d of %s on %d devices.", step, workdir, mesh.size)
+    expected = checkpoint.abstract(abstract_variables(model), sharding.replicated(mesh))
+    if checkpoint.is_model(workdir):
+        step = None
+        variables, _ = checkpoint.load_model(workdir, expected)
+    else:
+        checkpoints = checkpoint.Checkpoints(workdir)
+        step = checkpoints.latest_step()
+        variables = checkpoints.restore_model(expected)
+        checkpoints.close()
+    what = "the model" if step is None else f"step {step}"
+    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
     metrics = validator.run(variables)
     workdir_lib.write_results(metrics, step, spec.classes, workdir)
     return metrics

@@ -1,15 +1,19 @@
 """A run's folder: which configuration it belongs to, and the results in it."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoint import CONFIG_FILE
+from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.metrics import Metrics, format_table
+from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"
 
@@ -56,13 +60,28 @@ def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:
     path = workdir / CONFIG_FILE
     if not path.exists():
         raise ValueError(
-            f"--workdir must be the folder of a run: {path} does not exist. Train "
-            "first (--mode=train), or correct --workdir."
+            f"--workdir must be the folder of a run or of a model: {path} does not "
+            "exist. Train first (--mode=train), or correct --workdir."
         )
-    lines = config_lib.differences(
-        _stored(path), config, only=config_lib.ARCHITECTURE_FIELDS
-    )
+    stored, given = _network(_stored(path)), _network(config)
+    lines = [
+        f"{name} is {stored[name]} there, {given[name]} here"
+        for name in stored
+        if stored[name] != given[name]
+    ]
     _refuse(lines, workdir, "Evaluate it with the config that it was trained with.")
+
+
+def _network(config: ConfigDict) -> dict[str, Any]:
+    """Return what decides which arrays a network has and what it does with them."""
+    variant = SegNeXt.from_config(config.model, num_classes=1).variant
+    sizes = dataclasses.asdict(variant)
+    del sizes["drop_path_rate"]  # Of training alone.
+    return {
+        **{f"config.model.{name}": size for name, size in sizes.items()},
+        "config.model.decomposition": config.model.decomposition,
+        "the number of classes": get_spec(config.data.name).num_classes,
+    }
 
 
 def _stored(path: pathlib.Path) -> ConfigDict:
@@ -78,10 +97,10 @@ def _refuse(lines: Sequence[str], workdir: pathlib.Path, remedy: str) -> None:
 
 
 def write_results(
-    metrics: Metrics, step: int, classes: Sequence[str], workdir: pathlib.Path
+    metrics: Metrics, step: int | None, classes: Sequence[str], workdir: pathlib.Path
 ) -> None:
     """Log the table of metrics and write it as JSON into the run's folder."""
-    logging.info("Step %d:\n%s", step, format_table(metrics, classes))
+    logging.info("%s", format_table(metrics, classes))
     results = {"step": step, **metrics.to_dict(classes)}
     path = workdir / RESULTS_FILE
     partial = path.with_suffix(".partial")
