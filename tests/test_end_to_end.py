@@ -108,7 +108,7 @@ def test_evaluation_of_the_checkpoint_equals_the_last_of_training(unbroken, comm
         assert results[name] == pytest.approx(last[name], abs=1e-6)
 
 
-@pytest.mark.parametrize("step", [4, 10])
+@pytest.mark.parametrize("step", [5, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
     workdir = tmp_path / "killed"
     process = subprocess.Popen(command(workdir), cwd=ROOT, stderr=subprocess.DEVNULL)

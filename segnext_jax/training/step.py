@@ -89,11 +89,16 @@ def make_train_step(
         metrics = {
             "loss": loss,
             "accuracy": accuracy,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": _norm(gradients),
         }
         return state, metrics
 
     return train_step
+
+
+def _norm(tree: Any) -> Float[Array, ""]:
+    """Return the Euclidean norm of all values of a tree."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
 def _loss_and_accuracy(

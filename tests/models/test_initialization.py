@@ -25,6 +25,7 @@ def both():
     return host, module
 
 
+@pytest.mark.slow  # model.init compiles for most of a minute.
 def test_same_arrays_types_and_constants(both):
     host, module = both
     assert host.keys() == module.keys()
@@ -34,6 +35,7 @@ def test_same_arrays_types_and_constants(both):
             np.testing.assert_array_equal(array, module[path])
 
 
+@pytest.mark.slow
 def test_kernels_have_the_same_mean_and_deviation(both):
     host, module = both
     for path in (path for path in host if path.endswith("kernel")):
@@ -72,3 +74,17 @@ def test_unknown_kind_of_parameter_is_refused():
 
     with pytest.raises(ValueError, match=r"got params/gain\. Give it a rule"):
         initialize(Odd(), seed=0)
+
+
+def test_constants_and_deviations_are_the_official_ones():
+    leaves = traverse_util.flatten_dict(initialize(NETWORK, seed=3), sep="/")
+    for path, array in leaves.items():
+        name = path.rsplit("/", 1)[-1]
+        if name == "kernel":
+            tolerance = 5 / np.sqrt(2 * array.size)
+            expected = module_deviation(path, array.shape)
+            assert array.std() == pytest.approx(expected, rel=tolerance), path
+        elif name.startswith("layer_scale"):
+            assert (array == np.float32(0.01)).all()
+        else:
+            assert (array == (1.0 if name in ("scale", "var") else 0.0)).all(), path
