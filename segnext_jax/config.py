@@ -75,6 +75,15 @@ def base_config() -> ConfigDict:
     data.max_class_share = 0.75
     # Probability of a horizontal flip.
     data.flip_probability = 0.5
+    # Probability of turning a crop about its centre, and the largest angle in degrees
+    # (mmsegmentation's RandomRotate; the paper has none).
+    data.rotation_probability = 0.0
+    data.max_rotation = 10.0
+    # None: each image once an epoch. A temperature (0.01 in DAFormer): images are drawn
+    # with a probability that favours rare classes; reads all masks at the start.
+    data.rare_class_temperature = placeholder(float)
+    # Probability of turning an image to grey (the paper has none).
+    data.grey_probability = 0.0
     # Random brightness, contrast, saturation and hue (PhotoMetricDistortion).
     data.photometric = True
     # RGB mean and standard deviation of ImageNet, in grey levels (0..255).

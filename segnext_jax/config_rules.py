@@ -57,6 +57,14 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("data.max_class_share", *_SHARE),
     ("data.flip_probability", *_SHARE),
+    ("data.rotation_probability", *_SHARE),
+    ("data.max_rotation", lambda value: 0 <= value <= 180, "between 0 and 180"),
+    (
+        "data.rare_class_temperature",
+        _optional(_is_positive),
+        "greater than 0, or None",
+    ),
+    ("data.grey_probability", *_SHARE),
     ("data.mean", lambda value: len(value) == 3, "three numbers, RGB"),
     (
         "data.std",

@@ -28,6 +28,44 @@ def normalize(
     return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
 
 
+def clear_padding(
+    images: Float[Array, "batch height width 3"], sizes: Int[Array, "batch 2"]
+) -> Float[Array, "batch height width 3"]:
+    """Return ``images`` with 0, the mean colour, below and to the right of ``sizes``.
+
+    The official code pads after distortion and normalisation. Here padding comes first,
+    on the host, and is cleared afterwards: the result is the same.
+
+    Args:
+      images: Normalised.
+      sizes: (height, width) of what is not padding, for each image.
+    """
+    rows = jnp.arange(images.shape[1])[None, :] < sizes[:, :1]
+    columns = jnp.arange(images.shape[2])[None, :] < sizes[:, 1:]
+    is_image = rows[:, :, None, None] & columns[:, None, :, None]
+    return jnp.where(is_image, images, jnp.zeros((), images.dtype))
+
+
+def drop_colour(
+    images: Float[Array, "batch height width 3"], key: PRNGKeyArray, probability: float
+) -> Float[Array, "batch height width 3"]:
+    """Turn each image to grey with a probability.
+
+    Args:
+      images: RGB, integers in 0..255.
+      key: Of the draws.
+      probability: For each image.
+
+    Returns:
+      Images of the same shape; in grey ones all channels hold OpenCV's 8-bit luma.
+    """
+    is_grey = jax.random.bernoulli(key, probability, (images.shape[0], 1, 1, 1))
+    # OpenCV's integers: 0.299, 0.587, 0.114 to 15 binary places.
+    red, green, blue = jnp.moveaxis(images.astype(jnp.int32), -1, 0)
+    luma = (9798 * red + 19235 * green + 3735 * blue + (1 << 14)) >> 15
+    return jnp.where(is_grey, luma[..., None].astype(images.dtype), images)
+
+
 def distort(
     images: UInt8[Array, "batch height width 3"], key: PRNGKeyArray
 ) -> Float[Array, "batch height width 3"]:

@@ -15,6 +15,13 @@ Size = tuple[int, int]
 
 _NUM_CROP_TRIES = 10
 
+# See `source_part`: in pixels of the image, and places that are looked at.
+_ALIGNMENT = 1 / 32
+_NUM_BEGIN_TRIES = 128
+
+# See `_is_varied`: classes that are counted one by one before all are.
+_NUM_SINGLE_COUNTS = 6
+
 
 @dataclasses.dataclass(frozen=True)
 class CropWindow:
@@ -99,6 +106,55 @@ def draw_scale(
     return int(base_scale[0] * ratio), int(base_scale[1] * ratio)
 
 
+@dataclasses.dataclass(frozen=True)
+class SourcePart:
+    """One side of the part of an image that a window of the resized image needs.
+
+    Attributes:
+        source: The part, in pixels of the image.
+        inside: The window, in pixels of the part once it is resized.
+    """
+
+    source: slice
+    inside: slice
+
+
+def source_part(
+    start: int, length: int, source_size: int, target_size: int
+) -> SourcePart:
+    """Find a part that can be resized alone and gives the pixels of the whole.
+
+    Resizing a part by the factor of the whole samples the positions of the whole where
+    the part begins at a whole number of pixels before and after. The nearest such place
+    is taken before the window and the reach of its interpolation, to 1/32 pixel
+    (positions shift by no more than that); the image's own edge where none is near.
+
+    Args:
+        start: First pixel of the window in the resized image.
+        length: Its number of pixels.
+        source_size: Length of the image.
+        target_size: Length of the resized image.
+
+    Returns:
+        The part, along one side.
+    """
+    step = source_size / target_size
+    margin = math.ceil(0.5 / step) + 1
+    begin = next(
+        (
+            target
+            for target in range(start - margin, 0, -1)[:_NUM_BEGIN_TRIES]
+            if abs(target * step - round(target * step)) <= _ALIGNMENT
+        ),
+        0,
+    )
+    first = round(begin * step)
+    last = min(
+        first + math.ceil((start - begin + length + 0.5) * step) + 1, source_size
+    )
+    return SourcePart(slice(first, last), slice(start - begin, start - begin + length))
+
+
 def nearest_indices(source_size: int, target_size: int) -> Int[np.ndarray, " target"]:
     """Return the source index of each target index of a nearest-neighbour resize.
 
@@ -135,10 +191,10 @@ def window_labels(
     columns = nearest_indices(labels.shape[1], resized[1])
     rows = rows[window.top : window.top + window.height]
     columns = columns[window.left : window.left + window.width]
-    # Columns of the rows that are needed, then rows: a fifth of the time of indexing
-    # with both at once.
-    needed = labels[rows[0] : rows[-1] + 1]
-    return needed.take(columns, axis=1).take(rows - rows[0], axis=0)
+    needed = labels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    # NumPy copies whole rows: half the time of taking single pixels.
+    by_column = cv2.transpose(needed).take(columns - columns[0], axis=0)
+    return cv2.transpose(by_column).take(rows - rows[0], axis=0)
 
 
 def draw_crop(
@@ -149,7 +205,7 @@ def draw_crop(
     max_class_share: float,
     ignore_label: int,
     rng: np.random.Generator,
-) -> CropWindow:
+) -> tuple[CropWindow, UInt8[np.ndarray, "window_height window_width"]]:
     """Draw a window of the resized image in which no class takes too much.
 
     Up to ten windows are refused because one class alone occurs, ignored pixels aside,
@@ -165,28 +221,50 @@ def draw_crop(
         rng: Source of the numbers.
 
     Returns:
-        The window; smaller than `crop_size` where the resized image is.
+        The window, smaller than `crop_size` where the resized image is, and the labels
+        inside.
     """
-
-    def draw() -> CropWindow:
-        top = int(rng.integers(0, max(resized[0] - crop_size[0], 0) + 1))
-        left = int(rng.integers(0, max(resized[1] - crop_size[1], 0) + 1))
-        return CropWindow(
-            top, left, min(crop_size[0], resized[0]), min(crop_size[1], resized[1])
+    bounds = [max(r - c, 0) + 1 for r, c in zip(resized, crop_size, strict=True)]
+    for attempt in range(_NUM_CROP_TRIES + 1):
+        window = CropWindow(
+            top=int(rng.integers(0, bounds[0])),
+            left=int(rng.integers(0, bounds[1])),
+            height=min(crop_size[0], resized[0]),
+            width=min(crop_size[1], resized[1]),
         )
-
-    window = draw()
-    if max_class_share >= 1:
-        return window
-    for _ in range(_NUM_CROP_TRIES):
         inside = window_labels(labels, resized, window)
-        # NumPy's bincount would make eight-byte integers of every pixel first.
-        counts = cv2.calcHist([inside], [0], None, [256], [0, 256]).astype(np.int64)
-        counts[ignore_label] = 0
-        if (
-            np.count_nonzero(counts) > 1
-            and counts.max() / counts.sum() < max_class_share
-        ):
+        if max_class_share >= 1 or attempt == _NUM_CROP_TRIES:
             break
-        window = draw()
-    return window
+        if _is_varied(inside, max_class_share, ignore_label):
+            break
+    return window, inside
+
+
+def _is_varied(
+    labels: UInt8[np.ndarray, "height width"], max_class_share: float, ignore_label: int
+) -> bool:
+    """Return whether several classes occur, and the largest below its bound."""
+    num_counted = labels.size - np.count_nonzero(labels == ignore_label)
+    if not num_counted:
+        return False
+    # Counting one class takes a tenth of the time of a histogram, and a few large ones
+    # settle the matter: what they leave is too little for another to reach the bound.
+    sample = np.bincount(labels[::16, ::16].ravel(), minlength=256)
+    sample[ignore_label] = 0
+    share_left = 1.0
+    for likely_large in sample.argsort()[: -_NUM_SINGLE_COUNTS - 1 : -1].tolist():
+        if likely_large == ignore_label:
+            continue
+        share = np.count_nonzero(labels == likely_large) / num_counted
+        share_left -= share
+        if share >= max_class_share:
+            return False
+        # A tenth of a pixel's share absorbs the rounding of the sum.
+        if share_left < max_class_share - 0.1 / num_counted:
+            return True
+    # NumPy's bincount would make eight-byte integers of every pixel first.
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256]).astype(np.int64)
+    counts[ignore_label] = 0
+    return bool(
+        np.count_nonzero(counts) > 1 and counts.max() / num_counted < max_class_share
+    )

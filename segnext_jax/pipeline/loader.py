@@ -5,6 +5,8 @@ processes or on where a run was interrupted; with several processes each reads i
 of the same global batch. So the number of the next batch is the whole state.
 """
 
+import dataclasses
+import functools
 import math
 import weakref
 from collections.abc import Iterator
@@ -13,21 +15,25 @@ from typing import Any
 import cv2
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
 
-from segnext_jax.pipeline.sources import Source
+from segnext_jax.pipeline.class_sampling import count_classes, example_probabilities
+from segnext_jax.pipeline.sources import Example, Source
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 
-Batch = dict[str, UInt8[np.ndarray, "..."]]
+Batch = dict[str, np.ndarray]
 
 
 class TrainLoader(Iterator[Batch]):
     """Iterate over training batches for ever.
 
-    Each batch is a dict of `image`, uint8 [local batch, height, width, 3], RGB, and
-    `label`, uint8 [local batch, height, width]. Examples are shuffled anew in each
-    epoch; epochs follow each other without a gap, so that a batch may hold the end of
-    one and the start of the next.
+    Each batch is a dict of `image`, uint8 [local batch, height, width, 3], RGB,
+    `label`, uint8 [local batch, height, width], and `size`, int32 [local batch, 2],
+    height and width of the part that is not padding.
+
+    Examples are shuffled anew in each epoch; epochs follow each other without a gap, so
+    that a batch may hold the end of one and the start of the next. There are no epochs
+    with `rare_class_temperature`: each example is drawn by itself, see
+    `segnext_jax.pipeline.class_sampling`.
 
     Worker processes are spawned: they import the main module of the program, whose work
     must be under `if __name__ == "__main__"`.
@@ -46,6 +52,9 @@ class TrainLoader(Iterator[Batch]):
         scale_range: tuple[float, float] = (0.5, 2.0),
         max_class_share: float = 0.75,
         flip_probability: float = 0.5,
+        rotation_probability: float = 0.0,
+        max_rotation: float = 10.0,
+        rare_class_temperature: float | None = None,
         process_index: int = 0,
         process_count: int = 1,
         num_workers: int = 0,
@@ -65,6 +74,11 @@ class TrainLoader(Iterator[Batch]):
             scale_range: Smallest and largest ratio of the random scale.
             max_class_share: Largest share of one class in a crop; 1 for no bound.
             flip_probability: Probability of mirroring.
+            rotation_probability: Probability of turning a crop.
+            max_rotation: Largest angle to either side, in degrees.
+            rare_class_temperature: None to use each example once an epoch; else each is
+                drawn with a probability that favours rare classes, the more the
+                smaller this is. All label maps are read once for that.
             process_index: Number of this process among those of the run.
             process_count: Number of processes of the run.
             num_workers: Processes that make batches; 0 for threads of this process.
@@ -100,9 +114,18 @@ class TrainLoader(Iterator[Batch]):
                 f"max_class_share must lie in (0, 1]: got {max_class_share}. Use 1 for "
                 "no bound."
             )
-        if not 0 <= flip_probability <= 1:
+        for name, value in (
+            ("flip_probability", flip_probability),
+            ("rotation_probability", rotation_probability),
+        ):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie in [0, 1]: got {value}.")
+        if not 0 <= max_rotation <= 180:
+            raise ValueError(f"max_rotation must lie in [0, 180]: got {max_rotation}.")
+        if rare_class_temperature is not None and rare_class_temperature <= 0:
             raise ValueError(
-                f"flip_probability must lie in [0, 1]: got {flip_probability}."
+                "rare_class_temperature must be greater than 0, or None: got "
+                f"{rare_class_temperature}."
             )
         if not 0 <= process_index < process_count:
             raise ValueError(
@@ -126,7 +149,10 @@ class TrainLoader(Iterator[Batch]):
             scale_range=scale_range,
             max_class_share=max_class_share,
             flip_probability=flip_probability,
+            rotation_probability=rotation_probability,
+            max_rotation=max_rotation,
         )
+        self._rare_class_temperature = rare_class_temperature
         self._seed = seed
         self._process = slice(process_index, None, process_count)
         self._local_batch_size = batch_size // process_count
@@ -202,20 +228,31 @@ class TrainLoader(Iterator[Batch]):
         """Close the loader."""
         self.close()
 
+    @functools.cached_property
+    def _draw(self) -> "_DrawExample":
+        assert self._rare_class_temperature is not None
+        counts = count_classes(self._source, self._transform.num_classes)
+        probabilities = example_probabilities(counts, self._rare_class_temperature)
+        return _DrawExample(self._source, np.cumsum(probabilities))
+
     def _dataset(self) -> Any:
         # Imported here, because grain imports JAX where it is installed, and the
         # package promises that importing the pipeline does not.
         import grain
 
-        examples = (
-            grain.MapDataset.source(self._source)
-            .seed(self._seed)
-            .shuffle()
-            .repeat()
-            # Before the slice: an example's draws depend on its place in the global
-            # order alone.
-            .random_map(self._transform)
-        )
+        if self._rare_class_temperature is None:
+            examples = (
+                grain.MapDataset.source(self._source)
+                .seed(self._seed)
+                .shuffle()
+                .repeat()
+            )
+        else:
+            places = grain.MapDataset.range(len(self._source)).seed(self._seed)
+            examples = places.repeat().random_map(self._draw)
+        # Before the slice: an example's draws depend on its place in the global order
+        # alone.
+        examples = examples.random_map(self._transform)
         batches = examples[self._process].batch(self._local_batch_size)
         dataset = batches[self.next_batch :].to_iter_dataset(
             grain.ReadOptions(
@@ -234,6 +271,20 @@ class TrainLoader(Iterator[Batch]):
             ),
             worker_init_fn=_start_worker,
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _DrawExample:
+    """Draw one example with given probabilities, whatever the place in the order."""
+
+    source: Source
+    cumulative: np.ndarray
+
+    def __call__(self, place: int, rng: np.random.Generator) -> Example:
+        del place
+        index = np.searchsorted(self.cumulative, rng.random(), side="right")
+        # The sum of the probabilities may end just below 1.
+        return self.source[min(int(index), len(self.cumulative) - 1)]
 
 
 def _stop(running: list[Any]) -> None:

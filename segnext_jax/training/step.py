@@ -17,7 +17,7 @@ StepFn = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]
 
 # One named stream of random numbers for each use, so that a new use leaves the draws of
 # the others as they were.
-STREAMS = ("photometric", "drop_path", "dropout", "nmf")
+STREAMS = ("photometric", "drop_path", "dropout", "nmf", "grey")
 
 
 def step_keys(seed: int, step: Array) -> dict[str, Array]:
@@ -34,6 +34,7 @@ def make_train_step(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     use_photometric: bool,
+    grey_probability: float,
     ignore_label: int,
     loss_average: str,
 ) -> StepFn:
@@ -46,10 +47,12 @@ def make_train_step(
       mean: RGB mean of images, in grey levels.
       std: RGB standard deviation of images, in grey levels.
       use_photometric: Whether to distort colours.
+      grey_probability: Of turning an image to grey, after that.
       ignore_label: Label of pixels that take no part in the loss.
       loss_average: See `segnext_jax.ops.losses.cross_entropy`.
 
-    The batch holds ``image`` (uint8 RGB) and ``label`` (uint8 train ids) of one size.
+    The batch holds ``image`` (uint8 RGB), ``label`` (uint8 train ids) of one size, and
+    ``size`` (int32 height, width of what is not padding).
     Metrics are float32 scalars: ``loss``, ``accuracy`` (share of labelled pixels) and
     ``gradient_norm``.
     """
@@ -58,8 +61,12 @@ def make_train_step(
         keys = step_keys(seed, state.step)
         images = batch["image"]
         if use_photometric:
-            images = photometric.distort(images, keys.pop("photometric"))
+            images = photometric.distort(images, keys["photometric"])
+        if grey_probability:
+            images = images.astype(jnp.float32)
+            images = photometric.drop_colour(images, keys["grey"], grey_probability)
         images = photometric.normalize(images, mean, std)
+        images = photometric.clear_padding(images, batch["size"])
 
         def loss_fn(params):
             logits, updates = model.apply(

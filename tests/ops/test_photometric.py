@@ -2,6 +2,7 @@
 
 import re
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,3 +67,30 @@ def test_normalize_is_minus_mean_over_std():
     output = photometric.normalize(images, mean, std)
     expected = (np.array([0, 128, 255]) - mean) / np.array(std)
     np.testing.assert_allclose(output[0, 0, 0], expected, rtol=1e-6)
+
+
+def test_grey_is_opencvs_luma_and_comes_at_its_probability():
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 256, (1, 60, 70, 3)).astype(np.uint8)
+    images = jnp.asarray(np.repeat(one, 200, axis=0), jnp.float32)
+    output = np.asarray(photometric.drop_colour(images, jax.random.key(0), 0.3))
+    luma = cv2.cvtColor(one[0], cv2.COLOR_RGB2GRAY)[..., None].repeat(3, axis=-1)
+    is_grey = (output == luma).all((1, 2, 3))
+    is_same = (output == one).all((1, 2, 3))
+    assert (is_grey ^ is_same).all()
+    assert 40 <= is_grey.sum() <= 80  # 60 with a standard deviation of 6.5.
+
+
+def test_padding_becomes_the_mean_as_in_the_official_pipeline(recorded):
+    num_padded = 0
+    for seed in range(8):
+        official = np.moveaxis(recorded[f"train/seed{seed}/img"], 0, -1)
+        is_padding = (official == 0).all(-1)
+        height, width = (~is_padding).any(1).sum(), (~is_padding).any(0).sum()
+        noise = np.random.default_rng(seed).normal(size=official.shape)
+        cleared = photometric.clear_padding(
+            jnp.asarray(noise, jnp.float32)[None], jnp.asarray([[height, width]])
+        )
+        np.testing.assert_array_equal((cleared[0] == 0).all(-1), is_padding)
+        num_padded += is_padding.any()
+    assert num_padded == 2

@@ -12,6 +12,7 @@ from segnext_jax.pipeline.geometry import (
     network_size,
     rescaled_size,
     size_of_multiple,
+    source_part,
 )
 
 
@@ -117,14 +118,15 @@ BLOCKY[:, :4] = 255
 
 
 def crop(labels, rng, *, resized=None, size=(20, 24), share=0.75):
-    return draw_crop(
-        labels,
-        resized or labels.shape,
-        size,
-        max_class_share=share,
-        ignore_label=255,
-        rng=rng,
+    resized = resized or labels.shape
+    window, inside = draw_crop(
+        labels, resized, size, max_class_share=share, ignore_label=255, rng=rng
     )
+    whole = cv2.resize(labels, resized[::-1], interpolation=cv2.INTER_NEAREST)
+    rows = slice(window.top, window.top + window.height)
+    columns = slice(window.left, window.left + window.width)
+    np.testing.assert_array_equal(inside, whole[rows, columns])
+    return window
 
 
 def test_crop_windows_are_the_official_ones(reference):
@@ -195,6 +197,65 @@ def test_the_window_is_clipped_where_the_resized_image_is_smaller():
     window = crop(BLOCKY, Legacy(0), resized=(15, 100))
     assert (window.top, window.height, window.width) == (0, 15, 24)
     assert 0 <= window.left <= 76
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.75, 0.9])
+def test_a_crop_is_refused_by_the_official_rule(share):
+    """Quick answers from single counts must be those of the whole histogram."""
+    rng = np.random.default_rng(1)
+    answers = []
+    for _ in range(400):
+        num_ids = int(rng.integers(1, 12))
+        ids = rng.choice(20, num_ids, replace=False)
+        ids[rng.random(num_ids) < 0.1] = 255
+        shares = rng.dirichlet(np.full(num_ids, 0.5))
+        labels = rng.choice(ids, (16, 25), p=shares).astype(np.uint8)
+        classes, counts = np.unique(labels, return_counts=True)
+        counts = counts[classes != 255]
+        is_taken = len(counts) > 1 and counts.max() / counts.sum() < share
+        draws = Legacy(0)
+        crop(labels, draws, size=labels.shape, share=share)
+        assert draws.num_draws == (2 if is_taken else 22)
+        answers.append(is_taken)
+    assert 20 < sum(answers) < 380
+
+
+def test_a_class_at_exactly_its_bound_is_refused():
+    labels = np.repeat(np.array([[0], [0], [0], [1]], np.uint8), 8, axis=1)
+    for share, num_draws in ((0.75, 22), (0.7501, 2)):
+        rng = Legacy(0)
+        crop(labels, rng, size=(4, 8), share=share)
+        assert rng.num_draws == num_draws
+    # The one whose bound is met may be any of those that are not counted.
+    labels = np.arange(10, dtype=np.uint8)[:, None].repeat(8, axis=1)
+    for share, num_draws in ((0.1, 22), (0.1001, 2)):
+        rng = Legacy(0)
+        crop(labels, rng, size=(10, 8), share=share)
+        assert rng.num_draws == num_draws
+
+
+def test_a_part_begins_at_whole_pixels_and_reaches_beyond_the_window():
+    rng = np.random.default_rng(0)
+    num_parts = 0
+    for _ in range(2000):
+        source = int(rng.integers(1, 3000))
+        target = max(1, int(source * rng.uniform(0.2, 5)))
+        length = int(rng.integers(1, target + 1))
+        start = int(rng.integers(0, target - length + 1))
+        part = source_part(start, length, source, target)
+        step = source / target
+        begin = start - part.inside.start
+        assert abs(begin * step - part.source.start) <= 1 / 32
+        assert part.inside.stop - part.inside.start == length
+        # OpenCV's size of the resized part.
+        resized = round((part.source.stop - part.source.start) / step)
+        assert part.inside.stop <= resized
+        # Positions of the first and last pixel, and both neighbours of each.
+        first, last = (start + 0.5) * step - 0.5, (start + length - 0.5) * step - 0.5
+        assert part.source.start in (0, min(part.source.start, int(first)))
+        assert part.source.stop in (source, max(part.source.stop, int(last) + 2))
+        num_parts += part.source.start > 0
+    assert num_parts > 1000
 
 
 def test_every_window_can_be_drawn():

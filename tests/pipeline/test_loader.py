@@ -21,8 +21,11 @@ class Generated:
     def __len__(self):
         return self.count
 
+    def size(self, index):
+        return (20 + index, 33)
+
     def __getitem__(self, index):
-        size = (20 + index, 33)
+        size = self.size(index)
         labels = np.arange(size[0] * size[1]).reshape(size).astype(np.uint8) % 7
         if index == self.bad:
             labels[3, 4] = 37
@@ -68,7 +71,7 @@ def numbers(batch) -> list[int]:
 
 def test_batches_are_bytes_of_the_given_shape():
     (batch,) = take(1)
-    assert batch.keys() == {"image", "label"}
+    assert batch.keys() == {"image", "label", "size"}
     assert batch["image"].shape == (4, 16, 24, 3) and batch["image"].dtype == np.uint8
     assert batch["label"].shape == (4, 16, 24) and batch["label"].dtype == np.uint8
     assert set(np.unique(batch["label"])) <= set(range(7)) | {255}
@@ -94,7 +97,19 @@ def test_an_example_is_cropped_anew_in_each_epoch():
     assert len({crop.tobytes() for crop in crops}) > 8
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+def test_the_size_is_that_of_the_part_that_is_no_padding():
+    (batch,) = take(1, base_scale=(20, 12), batch_size=40, source=Generated(9))
+    assert batch["size"].shape == (40, 2) and batch["size"].dtype == np.int32
+    for image, label, (height, width) in zip(*batch.values(), strict=True):
+        is_padding = np.ones(label.shape, bool)
+        is_padding[:height, :width] = False
+        # Neither the labels nor the grey level of an image is that of padding.
+        np.testing.assert_array_equal(label == 255, is_padding)
+        np.testing.assert_array_equal(image[..., 0] == 124, is_padding)
+    assert (batch["size"] < (16, 24)).any() and (batch["size"] == (16, 24)).any()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
 def test_worker_processes_do_not_change_the_batches(num_workers):
     assert_same(take(7, num_workers=num_workers), take(7))
 
@@ -121,6 +136,33 @@ def test_processes_share_the_same_global_batch(process_count):
             i.tobytes() + y.tobytes()
             for i, y in zip(whole[step]["image"], whole[step]["label"], strict=True)
         )
+
+
+def test_rare_classes_draw_their_images_more_often():
+    class Unbalanced(Generated):
+        def __getitem__(self, index):
+            labels = np.zeros((20, 30), np.uint8)
+            if index == 3:
+                labels[:4] = 5
+            return {**super().__getitem__(index), "label": encode_label(labels)}
+
+        def size(self, index):
+            return (20, 30)
+
+    source = Unbalanced(10)
+    rare = {"source": source, "rare_class_temperature": 1e-3, "batch_size": 50}
+    seen = [n for batch in take(8, **rare) for n in numbers(batch)]
+    # The rare class is drawn nearly always, and one example alone has it.
+    assert seen.count(3) > 390
+    even = {**rare, "rare_class_temperature": 1e3}
+    seen = [n for batch in take(8, **even) for n in numbers(batch)]
+    # Both classes are drawn equally often: 1/2 + 1/2 * 1/10, and 1/20 for the others.
+    assert abs(seen.count(3) / 400 - 0.55) < 0.08  # Standard deviation: 0.025.
+    assert all(3 <= seen.count(n) <= 45 for n in range(10) if n != 3)
+    assert_same(take(3, **even), take(3, **even, num_threads=1))
+    with loader(**even) as batches:
+        batches.restore({"next_batch": 2})
+        assert_same([next(batches)], take(3, **even)[2:])
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets.decode import encode_label
-from segnext_jax.pipeline.geometry import CropWindow, rescaled_size
+from segnext_jax.pipeline.geometry import CropWindow, rescaled_size, window_labels
 from segnext_jax.pipeline.transforms import (
     MEAN_COLOUR,
     RandomScaleCropFlip,
-    crop_image,
-    crop_labels,
     decode_pair,
+    place_in_crop,
     resize_for_network,
+    resize_window,
+    rotate_window,
 )
 
 from .test_geometry import Recorded
@@ -63,14 +64,16 @@ WINDOWS = [
 
 @pytest.mark.parametrize("is_flipped", [False, True])
 @pytest.mark.parametrize(("resized", "window", "crop_size"), WINDOWS)
-def test_one_pass_equals_resize_crop_flip_pad(resized, window, crop_size, is_flipped):
+def test_a_part_alone_equals_resize_crop_flip_pad(
+    resized, window, crop_size, is_flipped
+):
     expected_image, expected_labels = resize_then_crop(
         IMAGE, LABELS, resized, window, crop_size, is_flipped, MEAN_COLOUR
     )
-    image = crop_image(IMAGE, resized, window, crop_size, is_flipped=is_flipped)
-    labels = crop_labels(
-        LABELS, resized, window, crop_size, is_flipped=is_flipped, fill=255
-    )
+    image = resize_window(IMAGE, resized, window)
+    image = place_in_crop(image, crop_size, is_flipped, MEAN_COLOUR)
+    labels = window_labels(LABELS, resized, window)
+    labels = place_in_crop(labels, crop_size, is_flipped, 255)
     np.testing.assert_array_equal(labels, expected_labels)
     difference = np.abs(image.astype(int) - expected_image)
     # Two roundings of one exact value, and interpolation weights of 5 to 11 bits.
@@ -88,19 +91,10 @@ def test_pixels_are_within_a_grey_level_of_the_official_resize(reference):
     for size in ("70x45", "96x61", "51x33", "140x90"):
         width, height = map(int, size.split("x"))
         window = CropWindow(0, 0, height, width)
-        crop = crop_image(
-            image, (height, width), window, (height, width), is_flipped=False
-        )
+        crop = resize_window(image, (height, width), window)
         official = data[f"resize/img_{size}"][..., ::-1]
         assert np.abs(crop.astype(int) - official).mean() < 0.5
-        labels = crop_labels(
-            data["label"],
-            (height, width),
-            window,
-            (height, width),
-            is_flipped=False,
-            fill=255,
-        )
+        labels = window_labels(data["label"], (height, width), window)
         np.testing.assert_array_equal(labels, data[f"resize/seg_{size}"])
 
 
@@ -195,6 +189,82 @@ def test_flips_come_at_their_probability():
         for s in range(200)
     ]
     assert 80 <= sum(flipped) <= 120  # 100 with a standard deviation of 7.
+
+
+WHOLE = CropWindow(0, 0, 45, 70)
+
+
+def turn(pixels, degrees, window=WHOLE, resized=(45, 70), is_label=False):
+    return rotate_window(
+        pixels,
+        resized,
+        window,
+        degrees,
+        interpolation=cv2.INTER_NEAREST if is_label else cv2.INTER_LINEAR,
+        fill=255 if is_label else MEAN_COLOUR,
+    )
+
+
+def test_a_turn_by_nothing_is_the_window():
+    np.testing.assert_array_equal(turn(IMAGE, 0.0), IMAGE)
+    np.testing.assert_array_equal(turn(LABELS, 0.0, is_label=True), LABELS)
+    window, resized = CropWindow(20, 30, 41, 64), (61, 96)
+    turned = turn(IMAGE, 0.0, window, resized)
+    expected = resize_window(IMAGE, resized, window)
+    assert np.abs(turned.astype(int) - expected).mean() < 0.3
+
+
+def test_half_a_turn_mirrors_both_sides_and_a_quarter_is_clockwise():
+    np.testing.assert_array_equal(turn(IMAGE, 180.0), IMAGE[::-1, ::-1])
+    np.testing.assert_array_equal(
+        turn(LABELS, 180.0, is_label=True), LABELS[::-1, ::-1]
+    )
+    square = CropWindow(3, 5, 30, 30)
+    inside = LABELS[3:33, 5:35]
+    np.testing.assert_array_equal(
+        turn(LABELS, 90.0, square, is_label=True), np.rot90(inside, -1)
+    )
+
+
+def test_a_turned_window_shows_what_lies_beyond_it_and_fill_where_nothing_does():
+    inner = CropWindow(15, 25, 15, 20)  # Its circle lies inside of the image.
+    assert (turn(np.zeros_like(LABELS), 45.0, inner, is_label=True) == 0).all()
+    turned = turn(np.zeros_like(LABELS), 45.0, is_label=True)
+    assert (turned[[0, 0, -1, -1], [0, -1, 0, -1]] == 255).all()
+    assert set(np.unique(turned)) == {0, 255}
+    image = turn(np.zeros_like(IMAGE), 45.0)
+    np.testing.assert_array_equal(image[0, 0], MEAN_COLOUR)
+    labels = {
+        tuple(np.unique(turn(LABELS, float(d), is_label=True))) for d in range(0, 90, 7)
+    }
+    assert all(set(ids) <= set(np.unique(LABELS)) | {255} for ids in labels)
+
+
+def test_rotation_comes_at_its_probability_and_keeps_the_pair_aligned():
+    labels = RNG.integers(0, 12, (3, 4), np.uint8).repeat(15, 0).repeat(18, 1)[:, :70]
+    grey = np.repeat((labels * np.uint8(20))[..., None], 3, axis=2)
+    example = {"image": png(grey), "label": encode_label(labels), "image_id": "a"}
+    fixed = {"scale_range": (1.0, 1.0), "base_scale": (70, 45), "crop_size": (45, 70)}
+    fixed |= {"flip_probability": 0.0}
+    plain = transform(**fixed)
+    turning = transform(**fixed, rotation_probability=0.5, max_rotation=30.0)
+    num_turned = 0
+    for seed in range(100):
+        crop = turning(example, np.random.default_rng(seed))
+        if np.array_equal(
+            crop["label"], plain(example, np.random.default_rng(seed))["label"]
+        ):
+            continue
+        num_turned += 1
+        label = crop["label"]
+        shown = label * np.uint8(20)
+        kernel = np.ones((7, 7))
+        is_inside = cv2.erode(label, kernel) == cv2.dilate(label, kernel)
+        is_inside &= label != 255
+        is_inside[[0, 1, -2, -1]] = is_inside[:, [0, 1, -2, -1]] = False
+        assert is_inside.sum() > 200
+        assert (crop["image"][..., 0] == shown)[is_inside].all()
+    assert 35 <= num_turned <= 65  # 50 with a standard deviation of 5.
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (200, 3), (45, 70)])

@@ -38,6 +38,7 @@ def parts():
         mean=MEAN,
         std=STD,
         use_photometric=True,
+        grey_probability=0.5,
         ignore_label=255,
         loss_average="all",
     )
@@ -50,7 +51,8 @@ def batches():
         labels = rng.integers(0, 5, (8, 32, 48)).astype(np.uint8)
         labels[:, :3] = 255
         images = rng.integers(0, 256, (8, 32, 48, 3)).astype(np.uint8)
-        yield {"image": images, "label": labels}
+        sizes = rng.integers(20, 33, (8, 2)).astype(np.int32)
+        yield {"image": images, "label": labels, "size": sizes}
 
 
 def run(parts, mesh):
