@@ -34,6 +34,7 @@ ALLOWED = {
         "visualize",
     },
     "describe": {"command", "config", "datasets", "models", "ops", "training"},
+    "benchmark": {"command", "datasets", "pipeline"},
     "__init__": {"predictor"},
     "main": {"command", "config", "training"},
 }

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.datasets.unfiltered_png import decode_unfiltered_png
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
 
@@ -55,6 +57,8 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
         ValueError: The bytes are no image or only a part of one, the image has several
             channels, or an id does not fit in a byte.
     """
+    if (prepared := decode_unfiltered_png(encoded)) is not None:
+        return prepared
     name = image_id or "label"
     bit_depth, colour_type = _png_pixel_format(encoded)
     if colour_type == _PNG_PALETTE:

@@ -64,26 +64,20 @@ def resize_window(
 
 def place_in_crop(
     window: UInt8[np.ndarray, "height width *channels"],
-    crop_size: Size,
+    crop: UInt8[np.ndarray, "crop_height crop_width *channels"],
     is_flipped: bool,
     fill: int | tuple[int, int, int],
-) -> UInt8[np.ndarray, "crop_height crop_width *channels"]:
+) -> None:
     """Mirror a window, or not, and put it into the upper left corner of a crop.
 
     Args:
         window: Pixels or labels, no larger than the crop.
-        crop_size: (height, width) of the result.
+        crop: Is written.
         is_flipped: Whether to mirror the window left to right.
         fill: Colour or id below and to the right of the window.
-
-    Returns:
-        The crop.
     """
     height, width = window.shape[:2]
-    if (height, width) == crop_size and not is_flipped:
-        return np.ascontiguousarray(window)
-    crop = np.empty((*crop_size, *window.shape[2:]), np.uint8)
-    if (height, width) != crop_size:
+    if window.shape != crop.shape:
         padding = _uniform(crop.shape, fill)
         crop[height:] = padding[height:]
         crop[:height, width:] = padding[:height, width:]
@@ -92,7 +86,6 @@ def place_in_crop(
         cv2.flip(window, 1, dst=crop[:height, :width])
     else:
         crop[:height, :width] = window
-    return crop
 
 
 def rotate_window(
@@ -178,15 +171,34 @@ class RandomScaleCropFlip:
     def __call__(
         self, example: Example, rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
+        """Return one crop in arrays of its own; see `write`.
+
+        Returns:
+            `image`, uint8 [crop height, crop width, 3], RGB; `label`, uint8 [crop
+            height, crop width]; `size`, int32 (height, width) of what is not padding.
+        """
+        image = np.empty((*self.crop_size, 3), np.uint8)
+        label = np.empty(self.crop_size, np.uint8)
+        size = self.write(example, rng, image, label)
+        return {"image": image, "label": label, "size": np.array(size, np.int32)}
+
+    def write(
+        self,
+        example: Example,
+        rng: np.random.Generator,
+        image_crop: UInt8[np.ndarray, "crop_height crop_width 3"],
+        label_crop: UInt8[np.ndarray, "crop_height crop_width"],
+    ) -> Size:
         """Decode, check, scale, crop and mirror one example.
 
         Args:
             example: Encoded photograph, encoded label map, name.
             rng: Source of the random numbers.
+            image_crop: Is written: the crop of the photograph, RGB.
+            label_crop: Is written: the crop of the label map.
 
         Returns:
-            `image`, uint8 [crop height, crop width, 3], RGB; `label`, uint8 [crop
-            height, crop width]; `size`, int32 (height, width) of what is not padding.
+            (height, width) of the part of the crop that is not padding.
 
         Raises:
             ValueError: A file cannot be decoded, the sizes differ, or the label map
@@ -219,13 +231,9 @@ class RandomScaleCropFlip:
             )
         else:
             part = resize_window(image, resized, window)
-        return {
-            "image": place_in_crop(part, self.crop_size, is_flipped, MEAN_COLOUR),
-            "label": place_in_crop(
-                inside, self.crop_size, is_flipped, self.ignore_label
-            ),
-            "size": np.array([window.height, window.width], np.int32),
-        }
+        place_in_crop(part, image_crop, is_flipped, MEAN_COLOUR)
+        place_in_crop(inside, label_crop, is_flipped, self.ignore_label)
+        return window.height, window.width
 
 
 def decode_pair(

@@ -70,10 +70,12 @@ def test_a_part_alone_equals_resize_crop_flip_pad(
     expected_image, expected_labels = resize_then_crop(
         IMAGE, LABELS, resized, window, crop_size, is_flipped, MEAN_COLOUR
     )
-    image = resize_window(IMAGE, resized, window)
-    image = place_in_crop(image, crop_size, is_flipped, MEAN_COLOUR)
-    labels = window_labels(LABELS, resized, window)
-    labels = place_in_crop(labels, crop_size, is_flipped, 255)
+    image = np.zeros((*crop_size, 3), np.uint8)
+    part = resize_window(IMAGE, resized, window)
+    place_in_crop(part, image, is_flipped, MEAN_COLOUR)
+    labels = np.zeros(crop_size, np.uint8)
+    part = window_labels(LABELS, resized, window)
+    place_in_crop(part, labels, is_flipped, 255)
     np.testing.assert_array_equal(labels, expected_labels)
     difference = np.abs(image.astype(int) - expected_image)
     # Two roundings of one exact value, and interpolation weights of 5 to 11 bits.

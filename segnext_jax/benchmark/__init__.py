@@ -1,0 +1,1 @@
+"""Speed and memory of the parts: `python -m segnext_jax.benchmark --what=...`."""
