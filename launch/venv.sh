@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced: makes .venv in the checkout and installs the package with the extras "$1".
 # Installs again only when setup.cfg, pyproject.toml or the extras have changed.
 install_into_venv() {

@@ -30,6 +30,16 @@ def main(arguments: Sequence[str]) -> None:
         options.workdir or pathlib.Path("runs") / pathlib.Path(options.config).stem
     )
 
+    from segnext_jax import processes
+
+    processes.join(
+        processes.ProcessOptions(
+            options.distributed,
+            options.coordinator,
+            options.num_processes,
+            options.process_id,
+        )
+    )
     from segnext_jax.training.loop import train
     from segnext_jax.training.validator import evaluate_workdir
 
@@ -52,6 +62,17 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--workdir", help="folder of the run (default: runs/<name of the config file>)"
     )
     parser.add_argument("--mode", choices=("train", "evaluate"), default="train")
+    several = parser.add_argument_group("several processes")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="started by SLURM, Kubernetes, a TPU pod or Open MPI",
+    )
+    several.add_argument(
+        "--coordinator", default="", help="HOST:PORT of process 0, where nothing did"
+    )
+    several.add_argument("--num_processes", type=int, help="number of processes")
+    several.add_argument("--process_id", type=int, help="number of this process")
     options, rest = parser.parse_known_args(arguments)
     return options, command.overrides(parser, rest)
 

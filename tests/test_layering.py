@@ -36,7 +36,8 @@ ALLOWED = {
     "describe": {"command", "config", "datasets", "models", "ops", "training"},
     "benchmark": {"command", "datasets", "pipeline"},
     "__init__": {"predictor"},
-    "main": {"command", "config", "training"},
+    "processes": set(),
+    "main": {"command", "config", "processes", "training"},
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = ("state", "schedule", "optimizer", "step")
