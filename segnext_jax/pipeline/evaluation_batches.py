@@ -150,8 +150,9 @@ def _read_for_network(
 def _label_size(source: Source, index: int) -> Size:
     """Return the size of an example, from the header of its label map if possible."""
     example = source[index]
-    size = png_size(example["label"])
+    label = example["label"]
+    size = png_size(label) if isinstance(label, bytes) else label.shape
     if size is None:
-        height, width = decode_label(example["label"], example["image_id"]).shape
-        size = height, width
-    return size
+        size = decode_label(label, example["image_id"]).shape
+    height, width = size
+    return height, width
