@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from segnext_jax.config_rules import RULES
-from segnext_jax.datasets import SPECS
-from segnext_jax.datasets.resolve import FOLDER, class_table
+from segnext_jax.datasets.resolve import faults_of
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
 # may be resumed with other values of these.
@@ -169,18 +168,18 @@ def base_config() -> ConfigDict:
     return config
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the validated configuration of a file, with overrides applied.
 
     Args:
-      path: A Python file with ``get_config() -> ConfigDict``.
+      path: A Python file with ``get_config() -> ConfigDict``; None: `base_config`.
       overrides: ``"model.variant=small"``, ``"data.crop_size=176,240"``, ...
 
     Raises:
       ValueError: If the file is missing or fails, or any field is unknown or
         impossible; the message lists all faults.
     """
-    config = _read(pathlib.Path(path))
+    config = base_config() if path is None else _read(pathlib.Path(path))
     faults = []
     for override in overrides:
         fault = _apply(config, override)
@@ -188,7 +187,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             faults.append(fault)
     faults.extend(validate(config))
     if faults:
-        raise ValueError(f"{path} cannot run as given:\n  - " + "\n  - ".join(faults))
+        name = path or "the configuration"
+        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
     return config
 
 
@@ -345,7 +345,7 @@ def validate(config: ConfigDict) -> list[str]:
         value = fields[field]
         if not is_valid(value):
             faults.append(f"config.{field} must be {requirement}: got {value!r}.")
-    faults.extend(_faults_of_own_set(config.data))
+    faults.extend(faults_of(config.data))
     if config.optimizer.warmup_steps >= config.num_steps > 0:
         faults.append(
             "config.optimizer.warmup_steps must be less than config.num_steps, or the "
@@ -353,24 +353,3 @@ def validate(config: ConfigDict) -> list[str]:
             f"{config.optimizer.warmup_steps} and {config.num_steps}."
         )
     return faults
-
-
-def _faults_of_own_set(data: ConfigDict) -> list[str]:
-    if data.name in SPECS:
-        return [
-            f"config.data.{field} is for sets of your own, and {data.name} is not: "
-            'leave it out, or set config.data.name to "folder".'
-            for field in ("folder", "classes", "zero_is_ignore", "id_map")
-            if data[field]
-        ]
-    if data.name == FOLDER:
-        # What it holds is looked at when it is opened.
-        no_folder = (
-            'config.data.folder must name a folder, as config.data.name is "folder".'
-        )
-        return [] if data.folder else [no_folder]
-    try:
-        class_table(data)
-    except (OSError, ValueError) as error:
-        return [str(error)]
-    return []

@@ -65,10 +65,18 @@ def class_table(data: Any) -> ClassTable:
             f"of your own that is prepared in {folder}: got {data.name!r}."
             f"{_suggestion(data.name)}"
         )
+    return prepared_table(folder)
+
+
+def prepared_table(folder: Path) -> ClassTable:
+    """Return the classes that a prepared set names.
+
+    Args:
+        folder: Folder of the set, with its metadata.json.
+    """
     metadata = json.loads((folder / "metadata.json").read_text())
-    return ClassTable(
-        tuple(metadata["classes"]), tuple(map(tuple, metadata["colours"]))
-    )
+    colours = tuple(map(tuple, metadata["colours"]))
+    return ClassTable(tuple(metadata["classes"]), colours)
 
 
 def mask_reader(data: Any) -> MaskReader:
@@ -90,6 +98,31 @@ def mask_reader(data: Any) -> MaskReader:
         zero_is_ignore=data.zero_is_ignore,
         id_map=tuple(map(tuple, data.id_map)),
     )
+
+
+def faults_of(data: Any) -> list[str]:
+    """Return what is wrong with the choice of a data set, one sentence each.
+
+    Args:
+        data: The section `data` of a configuration. The contents of a folder are not
+            looked at before it is opened.
+    """
+    if data.name in SPECS:
+        return [
+            f"config.data.{field} is for sets of your own, and {data.name} is not: "
+            'leave it out, or set config.data.name to "folder".'
+            for field in ("folder", "classes", "zero_is_ignore", "id_map")
+            if data[field]
+        ]
+    if data.name == FOLDER:
+        if data.folder:
+            return []
+        return [f'config.data.folder must name a folder if data.name is "{FOLDER}".']
+    try:
+        class_table(data)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return []
 
 
 def own_prepared_dir(name: str, data_dir: str) -> Path:

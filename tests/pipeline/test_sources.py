@@ -13,7 +13,12 @@ from segnext_jax.datasets.builder import SegmentationBuilder
 from segnext_jax.datasets.decode import encode_label
 from segnext_jax.datasets.preparation import prepare
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.pipeline import eval_batches, open_source, open_split
+from segnext_jax.pipeline import (
+    TrainLoader,
+    eval_batches,
+    open_source,
+    open_split,
+)
 from segnext_jax.pipeline.transforms import decode_pair
 
 SPEC = DatasetSpec("tiny", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
@@ -136,6 +141,37 @@ def test_batches_of_a_folder_hold_its_labels(data):
         "b/1": (1, 4, 6),
     }
     assert (labels["a"] == 1).all() and (labels["b/1"] == 0).all()
+
+
+def test_training_batches_of_a_folder_and_of_its_prepared_set_are_equal(
+    folder, data, tmp_path
+):
+    spec = resolve_spec(data)
+    direct = open_split(data, spec, "train")
+
+    class Prepared(SegmentationBuilder):
+        spec = DatasetSpec("mine", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
+
+        def find_examples(self, root):
+            return {"train": range(2)}
+
+        def load(self, index):
+            example = direct[index]
+            return example["image_id"], example["image"], example["label"]
+
+    prepare(Prepared(data_dir=tmp_path / "prepared", raw_dir=folder))
+    prepared = open_source(Prepared.spec, "train", tmp_path / "prepared")
+    options = {"num_classes": 2, "batch_size": 3, "crop_size": (5, 7)}
+    loaders = [
+        TrainLoader(source, base_scale=(9, 6), seed=1, **options)
+        for source in (direct, prepared)
+    ]
+    for _ in range(4):
+        first, second = (next(loader) for loader in loaders)
+        np.testing.assert_array_equal(first["image"], second["image"])
+        np.testing.assert_array_equal(first["label"], second["label"])
+    for loader in loaders:
+        loader.close()
 
 
 def test_a_split_that_a_folder_lacks(data):
