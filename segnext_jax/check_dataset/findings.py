@@ -77,16 +77,16 @@ def _colours_without_table(summary: Summary, data: Any) -> Iterator[Finding]:
     num_colours = max(len(colours), max(fact.num_colours for fact in concerned))
     if summary.target.masks.mask_values == "colours":
         text = (
-            f"{_count(len(concerned), 'mask')} hold {num_colours} colours that are not "
-            f"in the table: {shown} (first: {few(names)}). Add them to classes.txt, as "
-            "a class or as ignore, or correct the masks."
+            f"{_count(len(concerned), 'mask')} with {_count(num_colours, 'colour')} "
+            f"that the table does not have: {shown} (first: {few(names)}). Add to "
+            "classes.txt what they mean, a class or ignore, or correct the masks."
         )
     else:
         text = (
-            f"{_count(len(concerned), 'mask')} are colour images, {num_colours} "
-            f"colours: {shown} (first: {few(names)}). Write each class with its colour "
-            'into classes.txt, as "road 128 64 128", and set '
-            'config.data.mask_values to "colours".'
+            f"{_count(len(concerned), 'mask')} of colours, not of ids, with "
+            f"{_count(num_colours, 'colour')}: {shown} (first: {few(names)}). Write "
+            'each class with its colour into classes.txt, as "road 128 64 128", and '
+            'set config.data.mask_values to "colours".'
         )
     if num_colours >= _MIN_MIXED_COLOURS:
         text += (

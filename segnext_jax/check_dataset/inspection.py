@@ -7,6 +7,7 @@ import functools
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,6 +26,10 @@ from segnext_jax.datasets.spec import Colour
 
 # Of a mask with more colours than this (a photograph?) the others are not counted.
 _MAX_COLOURS = 64
+
+
+def _no_pixels() -> Any:
+    return dataclasses.field(default_factory=lambda: np.zeros(3, np.int64))
 
 
 @dataclasses.dataclass
@@ -57,8 +62,8 @@ class Facts:
     file_format: str = "unknown"
     orientation: int = 1
     digest: bytes = b""
-    channel_sums: Int64[np.ndarray, "3"] | None = None
-    channel_squares: Int64[np.ndarray, "3"] | None = None
+    channel_sums: Int64[np.ndarray, "3"] = _no_pixels()
+    channel_squares: Int64[np.ndarray, "3"] = _no_pixels()
     counts: Int64[np.ndarray, "256"] | None = None
     num_strays: int = 0
     num_inner_strays: int = 0
@@ -142,7 +147,7 @@ def _describe_image(
     facts.orientation = exif_orientation(encoded)
     pixels = np.ascontiguousarray(image)
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(pixels)
+    digest.update(pixels.data)
     facts.digest = digest.digest()
     levels = np.arange(256)
     histograms = np.stack(

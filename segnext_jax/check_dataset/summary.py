@@ -111,15 +111,16 @@ def summarize(target: Target, facts: Sequence[Facts]) -> Summary:
         name: _summarize_split(target, [f for f in facts if f.split == name])
         for name in target.splits
     }
-    readable = [f for f in facts if f.size is not None]
-    num_pixels = sum(f.size[0] * f.size[1] for f in readable) or 1
+    sizes = [f.size for f in facts if f.size is not None]
+    num_pixels = sum(height * width for height, width in sizes) or 1
     zeros = np.zeros(3, np.int64)
-    mean = sum((f.channel_sums for f in readable), zeros) / num_pixels
-    squares = sum((f.channel_squares for f in readable), zeros) / num_pixels
+    mean = sum((f.channel_sums for f in facts), zeros) / num_pixels
+    squares = sum((f.channel_squares for f in facts), zeros) / num_pixels
     std = np.sqrt(np.maximum(squares - mean**2, 0))
     by_digest = collections.defaultdict(list)
-    for fact in readable:
-        by_digest[fact.digest].append(fact)
+    for fact in facts:
+        if fact.digest:
+            by_digest[fact.digest].append(fact)
     return Summary(
         target,
         facts,

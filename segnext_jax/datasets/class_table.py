@@ -138,14 +138,12 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
     Returns:
         (red, green, blue) triples: hues by the golden ratio, in turn light and dark.
     """
-    return tuple(
-        tuple(
-            round(255 * value)
-            for value in colorsys.hsv_to_rgb(
-                (0.58 + index * _GOLDEN_RATIO) % 1,
-                (0.75, 0.55, 0.95)[index % 3],
-                (0.95, 0.75, 0.6)[index // 3 % 3],
-            )
+    colours = []
+    for index in range(count):
+        red, green, blue = colorsys.hsv_to_rgb(
+            (0.58 + index * _GOLDEN_RATIO) % 1,
+            (0.75, 0.55, 0.95)[index % 3],
+            (0.95, 0.75, 0.6)[index // 3 % 3],
         )
-        for index in range(count)
-    )
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colours)

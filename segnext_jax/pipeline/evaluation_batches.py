@@ -151,8 +151,10 @@ def _label_size(source: Source, index: int) -> Size:
     """Return the size of an example, from the header of its label map if possible."""
     example = source[index]
     label = example["label"]
-    size = png_size(label) if isinstance(label, bytes) else label.shape
-    if size is None:
-        size = decode_label(label, example["image_id"]).shape
-    height, width = size
+    if isinstance(label, bytes):
+        size = png_size(label)
+        if size is not None:
+            return size
+        label = decode_label(label, example["image_id"])
+    height, width = label.shape
     return height, width

@@ -173,7 +173,7 @@ def test_colour_masks_without_a_table(check, folder):
     code, _, report = check()
     assert code == 1
     text = only(report, "error")["text"]
-    assert text.startswith("9 masks are colour images, 4 colours: ")
+    assert text.startswith("9 masks of colours, not of ids, with 4 colours: ")
     assert "(90, 60, 30) on " in text and "compressed" not in text
     names = ("soil", "leaf", "sky", "ignore")
     colours = (*COLOURS, (255, 255, 255))
@@ -185,7 +185,7 @@ def test_colour_masks_without_a_table(check, folder):
     code, _, report = check("--config.data.mask_values=colours")
     assert code == 1
     assert (
-        "1 colours that are not in the table: (255, 255, 255) on"
+        "with 1 colour that the table does not have: (255, 255, 255) on"
         in (only(report, "error")["text"])
     )
 

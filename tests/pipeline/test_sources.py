@@ -208,3 +208,23 @@ def test_a_mask_that_fits_the_photograph_before_exif_turns_it_says_so(folder, da
     (folder / "masks" / "val" / "a.png").write_bytes(encode_label(mask[:5]))
     with pytest.raises(ValueError, match="a: photograph and mask must have one size"):
         decode_pair(source[0])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_training_names_the_broken_file(folder, data, num_workers):
+    path = folder / "masks" / "train" / "a.png"
+    path.write_bytes(path.read_bytes()[:40])
+    loader = TrainLoader(
+        open_split(data, resolve_spec(data), "train"),
+        num_classes=2,
+        batch_size=2,
+        crop_size=(4, 4),
+        base_scale=(7, 4),
+        seed=0,
+        num_workers=num_workers,
+    )
+    with pytest.raises(ValueError, match=f"^{path}: its label map cannot be decoded"):
+        next(loader)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"missing file: {path}"):
+        next(loader)
