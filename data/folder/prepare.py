@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -44,12 +45,13 @@ def folder_builder(
         spec = table.spec(name)
         expected_tree = "images/{train,val}/*, masks/{train,val}/* and classes.txt"
 
-        def find_examples(self, root: Path) -> dict[str, Sequence[RawExample]]:
-            """List the pairs of each split."""
-            splits = find_splits(root)
+        def find_examples(self, root: Any) -> dict[str, Sequence[RawExample]]:
+            """List the pairs of each split, as the direct source does."""
+            folder = self.raw_dir or root
+            splits = find_splits(folder)
             if WHOLE in splits:
                 raise PreparationError(
-                    f"{root} must have splits: make folders train and val in images "
+                    f"{folder} must have splits: make folders train and val in images "
                     "and masks, or list photographs in train.txt and val.txt."
                 )
             return dict(splits)

@@ -58,12 +58,14 @@ class Summary:
     @property
     def raw_counts(self) -> Int64[np.ndarray, "256"]:
         """Pixels of each id that the masks of all splits hold."""
-        return np.sum([split.raw_counts for split in self.splits.values()], axis=0)
+        zeros = np.zeros(256, np.int64)
+        return sum((split.raw_counts for split in self.splits.values()), zeros)
 
     @property
     def counts(self) -> Int64[np.ndarray, "256"]:
         """Pixels of each train id in all splits."""
-        return np.sum([split.counts for split in self.splits.values()], axis=0)
+        zeros = np.zeros(256, np.int64)
+        return sum((split.counts for split in self.splits.values()), zeros)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the numbers for the JSON report."""

@@ -141,9 +141,26 @@ def _match(
         if other := [name for name in missing if name not in lossy]:
             faults.append(f"photographs in {images_dir} without a mask: {few(other)}")
     if missing := sorted(masks.keys() - images.keys()):
-        faults.append(f"masks in {masks_dir} without a photograph: {few(missing)}")
+        faults.append(
+            f"masks in {masks_dir} without a photograph: {few(missing)}"
+            + _common_ending(missing, images)
+        )
     names = sorted(images.keys() & masks.keys())
     return {name: RawExample(name, images[name], masks[name]) for name in names}
+
+
+def _common_ending(masks: Sequence[str], images: dict[str, Path]) -> str:
+    """Say so if the names of masks are those of photographs and a common ending."""
+    endings = {
+        mask[len(image) :]
+        for mask in masks[:1]
+        for image in images
+        if mask.startswith(image)
+    }
+    for ending in sorted(endings, key=len):
+        if all(mask.removesuffix(ending) in images for mask in masks):
+            return f" (their names end with {ending!r}: rename them without it)"
+    return ""
 
 
 def _files_by_name(

@@ -57,7 +57,12 @@ def class_table(data: Any) -> ClassTable:
             tuple(data.classes), tuple(data.colours), tuple(data.ignore_colours)
         )
     if data.name == FOLDER:
-        return read_class_table(Path(data.folder).expanduser() / CLASSES_FILE)
+        folder = Path(data.folder).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"config.data.folder must name a folder: {folder} does not exist."
+            )
+        return read_class_table(folder / CLASSES_FILE)
     folder = own_prepared_dir(data.name, data.data_dir)
     if not is_prepared(folder):
         raise ValueError(

@@ -315,6 +315,15 @@ def test_a_folder_without_classes_or_splits_is_still_counted(check, folder):
     assert len(report["findings"]) == 1
 
 
+def test_a_folder_with_no_usable_pair(check, folder):
+    for path in masks(folder):
+        path.rename(path.with_suffix(".jpg"))
+    code, text, report = check()
+    assert code == 1
+    assert "masks/train are JPEG files, which do not keep ids: 0, 1, 2" in text
+    assert report["splits"] == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

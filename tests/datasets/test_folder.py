@@ -84,6 +84,16 @@ def test_all_faults_are_named_at_once(tmp_path):
     assert names(scan_folder(tmp_path).splits) == {"train": ["1"]}
 
 
+def test_masks_whose_names_have_an_ending_are_told_to_lose_it(tmp_path):
+    write(tmp_path, "images/train/a.jpg", "masks/train/a_mask.png")
+    write(tmp_path, "images/train/a_b.jpg", "masks/train/a_b_mask.png")
+    with pytest.raises(ValueError, match=r"names end with '_mask': rename them"):
+        find_splits(tmp_path)
+    write(tmp_path, "masks/train/c.png")
+    with pytest.raises(ValueError, match=r"a_b_mask, a_mask, c\."):
+        find_splits(tmp_path)
+
+
 def test_lists_that_name_what_is_not_there(tmp_path):
     write(tmp_path, "images/1.png", "masks/1.png")
     (tmp_path / "train.txt").write_text("1\n1.png\n2\n")

@@ -35,6 +35,12 @@ def test_a_folder_names_its_classes_itself(data, tmp_path):
     assert mask_reader(data).ignore_colours == ((0, 0, 0),)
 
 
+def test_a_folder_that_is_not_there(data):
+    data.folder = "/nowhere"
+    with pytest.raises(FileNotFoundError, match="must name a folder: /nowhere does"):
+        resolve_spec(data)
+
+
 def test_the_configuration_needs_no_folder(data):
     data.folder = "/nowhere"
     data.classes = ("a", "b")
