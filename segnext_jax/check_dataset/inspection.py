@@ -26,6 +26,8 @@ from segnext_jax.datasets.spec import Colour
 
 # Of a mask with more colours than this (a photograph?) the others are not counted.
 _MAX_COLOURS = 64
+# What must be strays around a stray that does not lie on a boundary.
+_INSIDE = np.ones((7, 7), np.uint8)
 
 
 def _no_pixels() -> Any:
@@ -49,7 +51,7 @@ class Facts:
         counts: Number of pixels of each id that the mask holds, before
             `MaskReader.train_ids`; of a colour mask, of each train id.
         num_strays: Pixels whose id is no class and not ignored.
-        num_inner_strays: Those whose eight neighbours are strays, too.
+        num_inner_strays: Those around which a square of seven pixels is all strays.
         num_speckles: Labelled pixels whose id none of their four neighbours has.
         colours: Pixels of each colour that stands in no table, if the mask has such.
         num_colours: Number of these colours, the uncounted ones included.
@@ -188,7 +190,7 @@ def _read_mask(
     strays = is_stray[raw]
     facts.num_strays = int(np.count_nonzero(strays))
     if facts.num_strays:
-        inner = cv2.erode(strays.astype(np.uint8), np.ones((3, 3), np.uint8))
+        inner = cv2.erode(strays.astype(np.uint8), _INSIDE)
         facts.num_inner_strays = int(np.count_nonzero(inner))
     facts.num_speckles = int(np.count_nonzero(_speckles(raw) & (raw != 255)))
     return raw

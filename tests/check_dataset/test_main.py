@@ -214,19 +214,42 @@ def test_masks_resized_with_interpolation(check, folder):
     assert any("differ from all their neighbours" in text for text in texts)
 
 
-def test_strays_on_boundaries_only(check, folder):
-    def blurred(labels):
-        labels = np.where(labels == 255, 0, labels)
-        rows = np.where(labels[:, 1:] != labels[:, :-1])
-        labels[rows] = 100 + rows[0] % 7
-        return labels
+def enlarged(labels):
+    part = cv2.resize(labels[:24, :32], SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+    small = cv2.resize(part, (32, 24), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
 
-    rewrite(folder, blurred)
+
+def compressed(labels):
+    # JPEG keeps blocks of one value that lie on its own grid.
+    labels = np.roll(labels, (3, 5), (0, 1))
+    return cv2.imdecode(cv2.imencode(".jpg", labels)[1], cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.mark.parametrize("spoil", [enlarged, compressed])
+def test_strays_on_boundaries_only(check, folder, spoil):
+    def spaced(labels):
+        # Ids 0, 1 and 100: between 1 and 100 lies no class.
+        return np.choose(np.where(labels == 255, 0, labels), (0, 1, 100))
+
+    rewrite(folder, lambda labels: spoil(spaced(labels).astype(np.uint8)))
+    (folder / "classes.txt").write_text("soil\nleaf\n")
+    code, _, report = check("--config.data.id_map=(0,0),(1,1),(100,255)")
+    assert code == 1
+    text = next(f["text"] for f in report["findings"] if f["level"] == "error")
+    assert "They lie on boundaries only" in text
+    for path in masks(folder):
+        write_mask(path, spaced(label_map(int(path.stem))))
+    assert check("--config.data.id_map=(0,0),(1,1),(100,255)")[2]["findings"] == []
+
+
+def test_ids_of_missing_classes_are_not_taken_for_boundaries(check, folder):
+    rewrite(folder, lambda labels: np.where(labels == 255, 0, labels + np.uint8(3)))
     code, _, report = check()
     assert code == 1
     text = next(f["text"] for f in report["findings"] if f["level"] == "error")
-    assert "found 100, 101, 102, 103, 104 and 2 more" in text
-    assert "They lie on boundaries only" in text
+    assert "found 3, 4, 5 on" in text and "boundaries" not in text
+    assert "Add the missing classes to classes.txt, or say with config.data.id" in text
 
 
 def test_all_broken_files_are_named_at_once(check, folder):
