@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from segnext_jax.config_rules import RULES
-from segnext_jax.datasets import SPECS
+from segnext_jax.datasets.resolve import faults_of
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
 # may be resumed with other values of these.
@@ -28,6 +28,7 @@ RESUMABLE_FIELDS = (
     "checkpoint_every",
     "keep_checkpoints",
     "data.data_dir",
+    "data.folder",
     "data.num_workers",
     "data.num_threads",
     "data.prefetch_batches",
@@ -61,8 +62,23 @@ def base_config() -> ConfigDict:
     config.keep_checkpoints = 2
 
     data = config.data = ConfigDict()
-    # Key of segnext_jax.datasets.SPECS.
+    # Key of segnext_jax.datasets.SPECS; "folder": the folder below, as it is; or the
+    # name of a set that data/folder/prepare.py has made.
     data.name = "ade20k"
+    # Folder with images/, masks/ and classes.txt (segnext_jax/datasets/folder.py).
+    data.folder = ""
+    # Of a set of your own: class names, (red, green, blue) of each, and colours of
+    # ignored pixels. Empty: those of classes.txt or of the preparation. A run's stored
+    # configuration names them.
+    data.classes = ()
+    data.colours = ()
+    data.ignore_colours = ()
+    # What the masks of the folder hold: ids (grey or palette files), colours.
+    data.mask_values = "ids"
+    # Whether their id 0 means "ignored", and the classes begin at 1.
+    data.zero_is_ignore = False
+    # (id in the masks, train id or 255) pairs; empty: masks hold train ids.
+    data.id_map = ()
     # Folder of prepared data sets; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     data.data_dir = ""
     # (height, width) of training crops, in pixels.
@@ -161,18 +177,18 @@ def base_config() -> ConfigDict:
     return config
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the validated configuration of a file, with overrides applied.
 
     Args:
-      path: A Python file with ``get_config() -> ConfigDict``.
+      path: A Python file with ``get_config() -> ConfigDict``; None: `base_config`.
       overrides: ``"model.variant=small"``, ``"data.crop_size=176,240"``, ...
 
     Raises:
       ValueError: If the file is missing or fails, or any field is unknown or
         impossible; the message lists all faults.
     """
-    config = _read(pathlib.Path(path))
+    config = base_config() if path is None else _read(pathlib.Path(path))
     faults = []
     for override in overrides:
         fault = _apply(config, override)
@@ -180,7 +196,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             faults.append(fault)
     faults.extend(validate(config))
     if faults:
-        raise ValueError(f"{path} cannot run as given:\n  - " + "\n  - ".join(faults))
+        name = path or "the configuration"
+        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
     return config
 
 
@@ -295,12 +312,16 @@ def from_json(text: str) -> ConfigDict:
             elif isinstance(value, dict):
                 fill(section[key], value, f"{prefix}{key}.")
             else:
-                section[key] = tuple(value) if isinstance(value, list) else value
+                section[key] = _as_tuples(value)
 
     fill(config, json.loads(text), "")
     if faults:
         raise ValueError("the stored configuration does not fit: " + " ".join(faults))
     return config
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 def differences(
@@ -333,13 +354,7 @@ def validate(config: ConfigDict) -> list[str]:
         value = fields[field]
         if not is_valid(value):
             faults.append(f"config.{field} must be {requirement}: got {value!r}.")
-    if config.data.name not in SPECS:
-        close = difflib.get_close_matches(config.data.name, SPECS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
-        faults.append(
-            f"config.data.name must be one of {', '.join(SPECS)}: "
-            f"got {config.data.name!r}.{hint}"
-        )
+    faults.extend(faults_of(config.data))
     if config.optimizer.warmup_steps >= config.num_steps > 0:
         faults.append(
             "config.optimizer.warmup_steps must be less than config.num_steps, or the "

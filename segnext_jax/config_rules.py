@@ -32,6 +32,27 @@ def _are_four(value: tuple) -> bool:
     return len(value) == 4 and all(map(_is_positive, value))
 
 
+def _all(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: all(map(is_valid, value))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_byte(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value <= 255
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(map(_is_byte, value))
+
+
+def _is_id_pair(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_byte, value))
+
+
+_COLOURS = "triples (red, green, blue) of whole numbers in [0, 255]"
 _POSITIVE = (_is_positive, "greater than 0")
 _NOT_NEGATIVE = (lambda value: value >= 0, "at least 0")
 _SHARE = (_is_share, "between 0 and 1")
@@ -48,6 +69,11 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("eval_every", *_POSITIVE),
     ("checkpoint_every", *_POSITIVE),
     ("keep_checkpoints", *_POSITIVE),
+    ("data.classes", _all(_is_name), "names, in the order of the ids"),
+    ("data.colours", _all(_is_colour), _COLOURS),
+    ("data.ignore_colours", _all(_is_colour), _COLOURS),
+    ("data.mask_values", *_one_of("ids", "colours")),
+    ("data.id_map", _all(_is_id_pair), "pairs (id, train id), in [0, 255] each"),
     ("data.crop_size", *_SIZE),
     ("data.base_scale", *_SIZE),
     (

@@ -18,7 +18,7 @@ from jax.extend.core import jaxprs_in_params
 
 from segnext_jax import command
 from segnext_jax import config as config_lib
-from segnext_jax.datasets import get_spec
+from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import resize
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, rest = parser.parse_known_args(arguments)
     config = config_lib.load(options.config, command.overrides(parser, rest))
-    num_classes = get_spec(config.data.name).num_classes
+    num_classes = resolve_spec(config.data).num_classes
     model = SegNeXt.from_config(config.model, num_classes)
     size = tuple(options.size or config.data.crop_size)
     lines = describe(model, size, options.depth)

@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from segnext_jax import convert, visualize
-from segnext_jax.datasets import DatasetSpec, get_spec
+from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.decode import decode_image
+from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.inference import predict_probabilities
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
@@ -67,7 +68,7 @@ class Predictor:
           ValueError: If the weights are not those of the configuration's network.
         """
         self.config = config
-        self.spec = get_spec(config.data.name)
+        self.spec = resolve_spec(config.data)
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
         _check_complete(self.model, variables)
         self.variables = jax.device_put(variables)

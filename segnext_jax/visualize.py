@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from segnext_jax.datasets.spec import Colour, DatasetSpec
 
@@ -149,6 +149,60 @@ def side_by_side(
         # Said in words, because a hatched swatch of this size would be noise.
         names, colours = [*names, "ignored: hatched"], [*colours, _PAPER]
     return np.concatenate([row, legend(names, colours, row.shape[1])])
+
+
+def contact_sheet(
+    cells: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    spec: DatasetSpec,
+    panel_size: tuple[int, int],
+    is_present: Bool[np.ndarray, "256"],
+    num_columns: int = 3,
+) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
+    """Show many images, each beside its labels, with one legend below.
+
+    Args:
+        cells: Caption, RGB image and labels of each; image and labels of one size.
+        spec: Classes and colours.
+        panel_size: (height, width) in pixels that each image is fitted into.
+        is_present: Whether the legend names an id.
+        num_columns: Number of cells in a row.
+
+    Returns:
+        An RGB image.
+
+    Raises:
+        ValueError: The sizes of an image and its labels differ.
+    """
+    height, width = panel_size
+    num_columns = min(num_columns, len(cells))
+    num_rows = -(-len(cells) // num_columns)
+    cell_height = height + _TEXT_HEIGHT_PX + _PADDING_PX
+    cell_width = 2 * width + 3 * _PADDING_PX
+    sheet_size = num_rows * cell_height, num_columns * cell_width
+    sheet = np.full((*sheet_size, 3), _PAPER, np.uint8)
+    for index, (caption, image, labels) in enumerate(cells):
+        row, column = divmod(index, num_columns)
+        top, left = row * cell_height, column * cell_width + _PADDING_PX
+        while len(caption) > 1 and _text_width(caption) > 2 * width:
+            caption = caption[1:]  # The end of a path says more.
+        _write(sheet, caption, left, top)
+        top += _TEXT_HEIGHT_PX
+        factor = min(height / image.shape[0], width / image.shape[1])
+        size = tuple(max(1, int(side * factor)) for side in image.shape[1::-1])
+        shrunk = factor < 1
+        photo = cv2.resize(
+            image, size, interpolation=cv2.INTER_AREA if shrunk else cv2.INTER_NEAREST
+        )
+        small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        tinted = overlay(photo, small, spec.colours, opacity=0.6)
+        for picture, x in ((photo, left), (tinted, left + width + _PADDING_PX)):
+            sheet[top : top + size[1], x : x + size[0]] = picture
+    shown = [i for i in range(spec.num_classes) if is_present[i]]
+    names = [spec.classes[i] for i in shown]
+    colours = [spec.colours[i] for i in shown]
+    if is_present[spec.num_classes :].any():
+        names, colours = [*names, "no class: hatched"], [*colours, _PAPER]
+    return np.concatenate([sheet, legend(names, colours, sheet.shape[1])])
 
 
 def _tint_enlarged(

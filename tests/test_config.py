@@ -125,9 +125,26 @@ def test_each_field_but_free_text_has_a_rule():
     config = config_lib.base_config()
     ruled = {field for field, _, _ in config_lib.RULES}
     fields = {field for field, _ in config_lib.flatten(config)}
-    free = {"data.name", "data.data_dir", "init_from"}
-    free |= {"data.photometric", "evaluation.at_start"}
+    free = {"data.name", "data.data_dir", "data.folder", "init_from"}
+    free |= {"data.photometric", "data.zero_is_ignore", "evaluation.at_start"}
     assert fields - ruled == free
+
+
+def test_a_folder_needs_its_name_and_fields_of_folders_need_a_folder(file, tmp_path):
+    with pytest.raises(ValueError, match="config.data.folder must name a folder"):
+        config_lib.load(file, ["data.name=folder"])
+    with pytest.raises(ValueError) as caught:
+        config_lib.load(file, ["data.folder=x", "data.id_map=(1,0),(2,300)"])
+    assert "config.data.folder is for sets of your own" in str(caught.value)
+    assert "config.data.id_map must be pairs (id, train id)" in str(caught.value)
+    fields = [
+        *("data.name=folder", "data.folder=x", "data.id_map=(1,0),(2,255)"),
+        *("data.classes=('a','b')", "data.colours=(0,0,0),(1,2,3)"),
+    ]
+    config = config_lib.load(file, fields)
+    assert config.data.id_map == ((1, 0), (2, 255))
+    assert config.data.classes == ("a", "b")
+    assert config_lib.from_json(config_lib.to_json(config)) == config
 
 
 def test_variants_of_the_rule_are_those_of_the_network(file):

@@ -12,7 +12,10 @@ import time
 import numpy as np
 import pytest
 
+import segnext_jax
+from segnext_jax.datasets import SPECS
 from segnext_jax.metric_writer import METRICS_FILE
+from segnext_jax.pipeline import open_source
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 12
@@ -130,6 +133,43 @@ def test_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
+def test_a_folder_trains_as_the_prepared_set_does(
+    unbroken, command, shapes_dir, tmp_path
+):
+    folder, moved = tmp_path / "folder", tmp_path / "moved"
+    write_folder(folder, shapes_dir)
+    workdir = tmp_path / "run"
+    own = ("--config.data.name=folder", f"--config.data.folder={folder}")
+    run(command(workdir, *own))
+    assert losses(workdir) == losses(unbroken[0])
+    results = (workdir / "evaluation.json").read_text()
+    expected = json.loads((unbroken[0] / "evaluation.json").read_text())
+    assert json.loads(results) == expected
+
+    folder.rename(moved)
+    (moved / "classes.txt").unlink()
+    (workdir / "evaluation.json").unlink()
+    run(command(workdir, own[0], f"--config.data.folder={moved}", "--mode=evaluate"))
+    again = json.loads((workdir / "evaluation.json").read_text())
+    assert again["mIoU"] == pytest.approx(expected["mIoU"], abs=1e-6)
+    assert segnext_jax.load(workdir).classes == SPECS["shapes"].classes
+
+
+def write_folder(folder, data_dir):
+    """Write the prepared shapes as plain files, in the same order by name."""
+    for split in ("train", "val"):
+        source = open_source(SPECS["shapes"], split, data_dir)
+        for kind in ("images", "masks"):
+            (folder / kind / split).mkdir(parents=True)
+        for index in range(len(source)):
+            example = source[index]
+            name = f"{split}/{index:03d}.png"
+            (folder / "images" / name).write_bytes(example["image"])
+            (folder / "masks" / name).write_bytes(example["label"])
+    (folder / "classes.txt").write_text("\n".join(SPECS["shapes"].classes))
+
+
 def test_workdir_of_another_config_is_refused(unbroken, command):
     workdir, _ = unbroken
     before = sorted(str(path) for path in workdir.rglob("*"))
@@ -170,7 +210,6 @@ def test_label_outside_the_classes_ends_in_one_sentence(command, tmp_path, num_w
 def write_with_bad_label(data_dir):
     import cv2
 
-    from segnext_jax.datasets import SPECS
     from segnext_jax.datasets.builder import SegmentationBuilder
     from segnext_jax.datasets.preparation import prepare
 

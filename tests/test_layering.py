@@ -33,6 +33,9 @@ ALLOWED = {
         *("convert", "datasets", "evaluation", "models", "ops", "pipeline"),
         "visualize",
     },
+    "check_dataset": {
+        *("command", "config", "datasets", "pipeline", "progress", "visualize"),
+    },
     "describe": {"command", "config", "datasets", "models", "ops", "training"},
     "benchmark": {"command", "datasets", "pipeline"},
     "__init__": {"predictor"},
@@ -46,6 +49,7 @@ HEAVY = {
     "datasets": {"jax", "flax"},
     "pipeline": {"jax", "flax"},
     "visualize": {"jax", "flax"},
+    "check_dataset": {"jax", "flax"},
     "evaluation": {"flax"},
 }
 

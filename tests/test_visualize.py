@@ -11,6 +11,32 @@ IMAGE = RNG.integers(0, 256, (37, 53, 3), np.uint8)
 LABELS = RNG.integers(0, 3, (37, 53), np.uint8)
 
 
+def test_a_contact_sheet_has_a_cell_per_image_and_one_legend():
+    spec = DatasetSpec("pair", ("a", "b"), ((200, 0, 0), (0, 0, 200)))
+    image = np.full((30, 60, 3), 100, np.uint8)
+    labels = np.zeros((30, 60), np.uint8)
+    labels[:, 30:] = 1
+    present = np.zeros(256, bool)
+    present[:2] = True
+    cells = [(f"very long path to image number {k}", image, labels) for k in range(4)]
+    sheet = visualize.contact_sheet(cells, spec, (20, 50), present)
+    # A panel holds the image at 40x20 in 50x20; rows and columns of cells are apart by
+    # 8 pixels, captions take 22.
+    assert sheet.shape[1] == 3 * (2 * 50 + 3 * 8)
+    for row, column in ((0, 0), (0, 2), (1, 0)):
+        top, left = row * 50 + 22, column * 124 + 8
+        assert (sheet[top : top + 20, left : left + 40] == 100).all()
+        tinted = sheet[top : top + 20, left + 58 : left + 98]
+        # 0.4 of the image and 0.6 of the colour.
+        assert (tinted[:, :20] == (160, 40, 40)).all()
+        assert (tinted[:, 20:] == (40, 40, 160)).all()
+    assert (sheet[50 + 22 : 92, 124:] == 255).all()
+    present[255] = True
+    taller = visualize.contact_sheet(cells, spec, (20, 50), present)
+    assert taller.shape[1] == sheet.shape[1]
+    assert (taller[100:] != 255).sum() > (sheet[100:] != 255).sum()
+
+
 def test_labels_get_their_colours_and_other_ids_are_black():
     labels = LABELS.copy()
     labels[:3] = 255

@@ -16,6 +16,7 @@ from segnext_jax import config as config_lib
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
+from segnext_jax.datasets.resolve import resolve_spec
 
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
@@ -198,7 +199,7 @@ def class_meta(source: Source, config: ConfigDict, dialect: str) -> dict[str, An
     """Return what the dialect's framework stores of the classes beside the weights."""
     if source.kind != "segmentation":
         return {}
-    spec = get_spec(config.data.name)
+    spec = resolve_spec(config.data)
     classes, palette = list(spec.classes), [list(c) for c in spec.colours]
     if dialect == "mmseg1":
         return {"dataset_meta": {"classes": classes, "palette": palette}}

@@ -23,6 +23,7 @@ from jaxtyping import UInt8
 
 from segnext_jax.datasets.decode import (
     check_labels,
+    check_sizes,
     decode_image,
     decode_label,
     encode_label,
@@ -173,13 +174,7 @@ class SegmentationBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=Tru
     def _check_pair(
         self, image_id: str, image: bytes, labels: UInt8[np.ndarray, "h w"]
     ) -> None:
-        height, width = decode_image(image, image_id).shape[:2]
-        if (height, width) != labels.shape:
-            raise PreparationError(
-                f"{image_id}: photograph and mask must have one size: got "
-                f"{(height, width)} and {labels.shape} (height, width). Replace the "
-                "one that is wrong."
-            )
+        check_sizes(decode_image(image, image_id), labels, image, image_id)
         check_labels(labels, self.spec.num_classes, self.spec.ignore_label, image_id)
 
     def _download(self, dl_manager: Any) -> Path:

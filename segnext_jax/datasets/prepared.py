@@ -52,4 +52,8 @@ def prepare_command(
     Returns:
         A shell command, to be run in the repository.
     """
-    return f"python data/{spec.name}/prepare.py --data_dir={resolve_data_dir(data_dir)}"
+    own = f" --name={spec.name} --raw_dir=FOLDER" if spec.builder else ""
+    return (
+        f"python data/{spec.builder or spec.name}/prepare.py{own} "
+        f"--data_dir={resolve_data_dir(data_dir)}"
+    )

@@ -24,6 +24,7 @@ class DatasetSpec:
         val_split: Name of the split that evaluation reads by default.
         ignore_label: Id of pixels that neither loss nor metric counts.
         version: Version of the prepared data, "major.minor.patch".
+        builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DatasetSpec:
     val_split: str = "val"
     ignore_label: int = 255
     version: str = "1.0.0"
+    builder: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a table that contradicts itself.

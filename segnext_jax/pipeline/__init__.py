@@ -2,7 +2,12 @@
 
 from segnext_jax.pipeline.evaluation_batches import eval_batches
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.pipeline.sources import FolderSource, PreparedSource, open_source
+from segnext_jax.pipeline.sources import (
+    FolderSource,
+    PreparedSource,
+    open_source,
+    open_split,
+)
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip, resize_for_network
 
 __all__ = [
@@ -12,5 +17,6 @@ __all__ = [
     "TrainLoader",
     "eval_batches",
     "open_source",
+    "open_split",
     "resize_for_network",
 ]

@@ -150,8 +150,11 @@ def _read_for_network(
 def _label_size(source: Source, index: int) -> Size:
     """Return the size of an example, from the header of its label map if possible."""
     example = source[index]
-    size = png_size(example["label"])
-    if size is None:
-        height, width = decode_label(example["label"], example["image_id"]).shape
-        size = height, width
-    return size
+    label = example["label"]
+    if isinstance(label, bytes):
+        size = png_size(label)
+        if size is not None:
+            return size
+        label = decode_label(label, example["image_id"])
+    height, width = label.shape
+    return height, width

@@ -1,8 +1,8 @@
 """Random access to examples: prepared data sets, and plain folders of files.
 
 A source has `len()`, and `source[i]` is a dict of the encoded photograph (`image`,
-bytes), its encoded label map (`label`, bytes) and its name (`image_id`). Sources are
-picklable, so that worker processes can open the same files.
+bytes), its label map (`label`, bytes of a file or an array of train ids) and its name
+(`image_id`). Sources are picklable, so that worker processes can open the same files.
 """
 
 import os
@@ -10,18 +10,22 @@ import threading
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
-from segnext_jax.datasets import DatasetSpec, prepared_dir
-from segnext_jax.datasets.prepared import is_prepared, prepare_command
+import numpy as np
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_MASK_SUFFIXES = (".png",)
+from segnext_jax.datasets import DatasetSpec, prepared_dir
+from segnext_jax.datasets.class_table import CLASSES_FILE, read_class_table
+from segnext_jax.datasets.folder import find_splits
+from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.prepared import is_prepared, prepare_command
+from segnext_jax.datasets.raw_files import read_file
+from segnext_jax.datasets.resolve import FOLDER, mask_reader
 
 
 class Example(TypedDict):
-    """One photograph and its label map, still encoded."""
+    """One photograph, still encoded, and its label map, encoded or decoded."""
 
     image: bytes
-    label: bytes
+    label: bytes | np.ndarray
     image_id: str
 
 
@@ -144,42 +148,31 @@ def open_source(
 
 
 class FolderSource:
-    """Read photographs and masks that lie in two folders, matched by name.
-
-    `images/a/b.jpg` belongs to `masks/a/b.png`: the same path below the folder, the
-    suffix aside. Masks hold class ids, 255 = ignored; palette PNGs count by index.
-    """
+    """Read one split of a user's folder as it is; `segnext_jax.datasets.folder`."""
 
     def __init__(
-        self,
-        images_dir: str | os.PathLike[str],
-        masks_dir: str | os.PathLike[str],
+        self, folder: str | os.PathLike[str], split: str, masks: MaskReader
     ) -> None:
         """List and match the files.
 
         Args:
-            images_dir: Folder of photographs (.jpg, .jpeg, .png), nested or not.
-            masks_dir: Folder of masks (.png), with the same paths below it.
+            folder: The folder that holds images/ and masks/.
+            split: Name of the split.
+            masks: How masks are read.
 
         Raises:
-            FileNotFoundError: A folder does not exist or holds no such file.
-            ValueError: A photograph has no mask or a mask no photograph, or two files
-                of a folder differ in their suffix only.
+            FileNotFoundError: The folder, or one in it that must be there, is missing.
+            ValueError: Files do not match, or there is no such split.
         """
-        self.images_dir, self.masks_dir = Path(images_dir), Path(masks_dir)
-        images = _files_by_stem(self.images_dir, _IMAGE_SUFFIXES, "photographs")
-        masks = _files_by_stem(self.masks_dir, _MASK_SUFFIXES, "masks")
-        problems = []
-        if missing := sorted(images.keys() - masks.keys()):
-            problems.append(f"without a mask: {_few(missing)}")
-        if missing := sorted(masks.keys() - images.keys()):
-            problems.append(f"without a photograph: {_few(missing)}")
-        if problems:
+        self.folder, self.split, self.masks = Path(folder).expanduser(), split, masks
+        splits = find_splits(self.folder)
+        if split not in splits:
             raise ValueError(
-                f"photographs in {self.images_dir} and masks in {self.masks_dir} must "
-                f"match by name: {'; '.join(problems)}. Add or remove files."
+                f"{self.folder} has no split {split!r}: it has {', '.join(splits)}. "
+                f"Make images/{split} and masks/{split}, or list its photographs in "
+                f"{split}.txt."
             )
-        self._pairs = [(name, images[name], masks[name]) for name in sorted(images)]
+        self._pairs = splits[split]
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -187,38 +180,46 @@ class FolderSource:
 
     def __getitem__(self, index: int) -> Example:
         """Return pair `index`, in the order of the names."""
-        image_id, image, mask = self._pairs[index]
+        pair = self._pairs[index]
         return {
-            "image": image.read_bytes(),
-            "label": mask.read_bytes(),
-            "image_id": image_id,
+            "image": read_file(pair.image),
+            "label": self.masks.read(read_file(pair.label), str(pair.label)),
+            "image_id": pair.image_id,
         }
 
     def __repr__(self) -> str:
-        """Name the two folders."""
-        return f"FolderSource({str(self.images_dir)!r}, {str(self.masks_dir)!r})"
+        """Name the folder and the split."""
+        return f"FolderSource({str(self.folder)!r}, {self.split!r})"
 
 
-def _files_by_stem(
-    folder: Path, suffixes: tuple[str, ...], kind: str
-) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}. Name the folder of {kind}.")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in suffixes:
-            continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in files:
+def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
+    """Open one split of the data set that a configuration means.
+
+    Args:
+        data: The section `data` of a configuration (segnext_jax/config.py).
+        spec: The data set; see `segnext_jax.datasets.resolve`.
+        split: Name of the split, `spec.train_split` for instance.
+
+    Returns:
+        The examples in their natural order.
+
+    Raises:
+        FileNotFoundError: The data set has not been prepared, or its folder is missing.
+        ValueError: There is no such split, the data have other classes than `spec`
+            names, or photographs and masks do not match.
+    """
+    if data.name != FOLDER:
+        return open_source(spec, split, data.data_dir or None)
+    path = Path(data.folder).expanduser() / CLASSES_FILE
+    if path.is_file():
+        classes = read_class_table(path).classes
+        if classes != spec.classes:
             raise ValueError(
-                f"{files[name]} and {path} differ in their suffix only. Remove one."
+                f"{path} must name the classes of the network and its configuration: "
+                f"{_first_difference(classes, spec.classes)}. Correct the file or "
+                "config.data.classes, or begin a new run."
             )
-        files[name] = path
-    if not files:
-        raise FileNotFoundError(
-            f"no {kind} ({', '.join(suffixes)}) in {folder}. Name another folder."
-        )
-    return files
+    return FolderSource(data.folder, split, mask_reader(data))
 
 
 def _first_difference(prepared: tuple[str, ...], expected: tuple[str, ...]) -> str:
@@ -226,8 +227,3 @@ def _first_difference(prepared: tuple[str, ...], expected: tuple[str, ...]) -> s
         return f"{len(prepared)} classes against {len(expected)}"
     index = next(i for i, p in enumerate(prepared) if p != expected[i])
     return f"class {index} is {prepared[index]!r} there and {expected[index]!r} here"
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -18,7 +18,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.decode import check_labels, decode_image, decode_label
+from segnext_jax.datasets.decode import (
+    check_labels,
+    check_sizes,
+    decode_image,
+    decode_label,
+)
 from segnext_jax.pipeline.geometry import (
     CropWindow,
     Size,
@@ -192,7 +197,7 @@ class RandomScaleCropFlip:
         """Decode, check, scale, crop and mirror one example.
 
         Args:
-            example: Encoded photograph, encoded label map, name.
+            example: Encoded photograph, label map (encoded or decoded), name.
             rng: Source of the random numbers.
             image_crop: Is written: the crop of the photograph, RGB.
             label_crop: Is written: the crop of the label map.
@@ -242,7 +247,7 @@ def decode_pair(
     """Decode the photograph and the label map of an example.
 
     Args:
-        example: Encoded photograph, encoded label map, name.
+        example: Encoded photograph, label map (encoded or decoded), name.
 
     Returns:
         The RGB image and the label map, of one size.
@@ -252,13 +257,9 @@ def decode_pair(
     """
     image_id = example["image_id"]
     image = decode_image(example["image"], image_id)
-    labels = decode_label(example["label"], image_id)
-    if image.shape[:2] != labels.shape:
-        raise ValueError(
-            f"{image_id}: photograph and mask must have one size: got "
-            f"{image.shape[:2]} and {labels.shape} (height, width). Replace the one "
-            "that is wrong."
-        )
+    label = example["label"]
+    labels = decode_label(label, image_id) if isinstance(label, bytes) else label
+    check_sizes(image, labels, example["image"], image_id)
     return image, labels
 
 

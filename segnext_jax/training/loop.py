@@ -12,13 +12,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, convert, sharding, visualize
-from segnext_jax.datasets import DatasetSpec, get_spec
+from segnext_jax.datasets import DatasetSpec
+from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.pipeline.sources import open_source
+from segnext_jax.pipeline.sources import open_split
 from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
@@ -45,7 +46,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
       FloatingPointError: If a loss is not finite.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
-    spec = get_spec(config.data.name)
+    config = workdir_lib.with_classes(config, workdir)
+    spec = resolve_spec(config.data)
     mesh = sharding.make_mesh()
     sharding.check_batch_size(config.batch_size, mesh, "batch_size")
     loader = make_loader(config, spec)
@@ -130,7 +132,7 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
     """Return the batches of this process."""
     data = config.data
     return TrainLoader(
-        open_source(spec, spec.train_split, data.data_dir or None),
+        open_split(data, spec, spec.train_split),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
         batch_size=config.batch_size,

@@ -10,14 +10,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, sharding
-from segnext_jax.datasets import get_spec
+from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.evaluation_batches import eval_batches
-from segnext_jax.pipeline.sources import open_source
+from segnext_jax.pipeline.sources import open_split
 from segnext_jax.training import workdir as workdir_lib
 
 
@@ -36,10 +36,8 @@ class Validator:
         )
         self._config = config
         self._mesh = mesh
-        self._spec = get_spec(config.data.name)
-        self._source = open_source(
-            self._spec, self._spec.val_split, config.data.data_dir or None
-        )
+        self._spec = resolve_spec(config.data)
+        self._source = open_split(config.data, self._spec, self._spec.val_split)
         mean, std = config.data.mean, config.data.std
         self._apply = jax.jit(
             lambda variables, key, images: model.apply(
@@ -94,8 +92,9 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     Raises:
       ValueError: If it holds no weights, or those of another network.
     """
+    config = workdir_lib.with_classes(config, workdir)
     workdir_lib.check_network(config, workdir)
-    spec = get_spec(config.data.name)
+    spec = resolve_spec(config.data)
     mesh = sharding.make_mesh()
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)

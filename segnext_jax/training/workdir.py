@@ -11,11 +11,33 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoint import CONFIG_FILE
-from segnext_jax.datasets import get_spec
+from segnext_jax.datasets import SPECS
+from segnext_jax.datasets.resolve import class_table, resolve_spec
 from segnext_jax.evaluation.metrics import Metrics, format_table
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"
+
+
+def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
+    """Return a copy that names the classes itself if the data set is a user's own.
+
+    They are those of the configuration, else those of the run that the workdir holds,
+    else those that come with the data; opening the data checks that they agree.
+
+    Raises:
+      FileNotFoundError: If the data have no classes.txt.
+      ValueError: If their classes contradict each other.
+    """
+    config = config.copy_and_resolve_references()
+    data, path = config.data, workdir / CONFIG_FILE
+    if data.name in SPECS:
+        return config
+    stored = _stored(path).data if path.exists() else data
+    table = class_table(data if data.classes else stored if stored.classes else data)
+    for field in ("classes", "colours", "ignore_colours"):
+        data[field] = getattr(table, field)
+    return config
 
 
 def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -80,7 +102,7 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     return {
         **{f"config.model.{name}": size for name, size in sizes.items()},
         "config.model.decomposition": config.model.decomposition,
-        "the number of classes": get_spec(config.data.name).num_classes,
+        "the number of classes": resolve_spec(config.data).num_classes,
     }
 
 

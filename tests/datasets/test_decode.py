@@ -3,13 +3,15 @@ import io
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segnext_jax.datasets.decode import (
     check_labels,
+    decode_colours,
     decode_image,
     decode_label,
     encode_label,
+    exif_orientation,
     png_size,
 )
 
@@ -78,9 +80,10 @@ def test_a_decoder_that_fills_a_truncated_jpeg_with_grey_is_not_believed(monkeyp
 
 
 def test_bytes_that_are_no_image_are_refused():
-    for garbage in (b"", b"<html>404</html>", b"\xff\xd8\xff\xd9"):
+    for garbage in (b"", b"<html>404</html>", b"II*\0", b"\xff\xd8\xff\xd9"):
         with pytest.raises(ValueError, match="photo: cannot be decoded"):
             decode_image(garbage, "photo")
+    for garbage in (b"", b"<html>404</html>", b"II*\0", b"BM", b"RIFF0000WEBPVP8L"):
         with pytest.raises(ValueError, match="photo: its label map cannot be decoded"):
             decode_label(garbage, "photo")
 
@@ -146,6 +149,136 @@ def test_16_bit_labels_are_accepted_only_when_they_fit():
     png = cv2.imencode(".png", labels)[1].tobytes()
     with pytest.raises(ValueError, match=r"mask_3: ids .* \[0, 255\]: got .*1000"):
         decode_label(png, "mask_3")
+
+
+def saved(picture: Image.Image, file_format: str, **options) -> np.ndarray:
+    """Return what Pillow reads of a file that it wrote."""
+    with Image.open(io.BytesIO(encoded(picture, file_format, **options))) as image:
+        return np.array(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate"}),
+        ("WEBP", {"lossless": True, "exact": True}),
+        ("WEBP", {"quality": 80}),
+        ("BMP", {}),
+        ("PNG", {}),
+    ],
+)
+def test_image_formats_equal_another_decoder(file_format, options, mode):
+    alpha = RNG.integers(0, 256, PHOTO.shape[:2], np.uint8)
+    picture = Image.fromarray(PHOTO).convert(mode)
+    if mode[-1] == "A":
+        picture.putalpha(Image.fromarray(alpha))
+    expected = saved(picture, file_format, **options)
+    decoded = decode_image(encoded(picture, file_format, **options))
+    # Lossy WebP: libwebp's upsampling of chroma may round otherwise.
+    tolerance = 2 if "quality" in options else 0
+    np.testing.assert_allclose(decoded.astype(int), expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_16_bits_the_upper_eight_are_kept(ending, channels):
+    deep = RNG.integers(0, 65536, (7, 5, channels)).astype(np.uint16)
+    decoded = decode_image(cv2.imencode(ending, deep[..., ::-1])[1].tobytes())
+    expected = np.broadcast_to(deep >> 8, (7, 5, 3)).astype(int)
+    # OpenCV rounds TIFF and cuts PNG.
+    np.testing.assert_allclose(decoded, expected, atol=1 if ending == ".tif" else 0)
+
+
+@pytest.mark.parametrize("file_format", ["TIFF", "WEBP", "BMP"])
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
+def test_other_truncated_files_are_refused_by_name(file_format, part):
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    whole = encoded(Image.fromarray(PHOTO[..., 0]), file_format, **options)
+    with pytest.raises(ValueError, match="^street_7: cannot be decoded"):
+        decode_image(whole[: int(part * len(whole))], "street_7")
+    with pytest.raises(ValueError, match="^street_7: its label map cannot be decoded"):
+        decode_label(whole[: int(part * len(whole))], "street_7")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_exif_orientation_is_applied_to_the_photograph(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    jpeg = encoded(Image.fromarray(PHOTO), "JPEG", exif=exif)
+    with Image.open(io.BytesIO(jpeg)) as image:
+        expected = np.array(ImageOps.exif_transpose(image)).astype(int)
+    decoded = decode_image(jpeg)
+    assert decoded.shape == expected.shape
+    # Two JPEG decoders differ by rounding, a wrong turn by 20 and more.
+    assert np.abs(decoded - expected).mean() < 1
+    assert exif_orientation(jpeg) == orientation
+    assert exif_orientation(b"nothing") == 1
+
+
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True, "exact": True}),
+    ],
+)
+def test_ids_survive_each_lossless_format(file_format, options):
+    labels = RNG.integers(0, 256, (33, 47), np.uint8)
+    grey = Image.fromarray(labels)
+    forms = [grey, Image.merge("RGB", [grey] * 3)]
+    if file_format != "WEBP":
+        palette = Image.frombytes("P", grey.size, labels.tobytes())
+        palette.putpalette(RNG.integers(0, 256, 768, np.uint8).tobytes())
+        forms.append(palette)
+    if file_format != "BMP":
+        alpha = Image.fromarray(RNG.integers(0, 256, (33, 47), np.uint8))
+        forms.append(Image.merge("RGBA", [grey] * 3 + [alpha]))
+        forms.append(Image.merge("LA", [grey, alpha]))
+    for form in forms:
+        decoded = decode_label(encoded(form, file_format, **options))
+        np.testing.assert_array_equal(decoded, labels, err_msg=form.mode)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "BMP"])
+def test_a_set_bit_is_one(file_format):
+    labels = RNG.integers(0, 2, (7, 13), np.uint8)
+    decoded = decode_label(encoded(Image.fromarray(labels > 0), file_format))
+    np.testing.assert_array_equal(decoded, labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.float32])
+def test_wide_tiff_labels_are_accepted_only_when_they_are_ids(dtype):
+    labels = RNG.integers(0, 256, (5, 9)).astype(dtype)
+    tiff = cv2.imencode(".tif", labels)[1].tobytes()
+    np.testing.assert_array_equal(decode_label(tiff), labels)
+    for wrong in {np.uint16: [256], np.float32: [0.5, np.nan]}.get(dtype, [256, -1]):
+        labels[2, 2] = wrong
+        tiff = cv2.imencode(".tif", labels)[1].tobytes()
+        with pytest.raises(ValueError, match=r"^mask_3: ids of a label map must lie"):
+            decode_label(tiff, "mask_3")
+
+
+@pytest.mark.parametrize(("file_format", "kind"), [("JPEG", "JPEG"), ("WEBP", "lossy")])
+def test_masks_compressed_with_loss_are_refused(file_format, kind):
+    mask = encoded(Image.fromarray(PHOTO[..., 0]), file_format)
+    for decode in (decode_label, decode_colours):
+        with pytest.raises(ValueError, match=f"^m: .*without loss.* got a {kind}"):
+            decode(mask, "m")
+
+
+def test_lossy_webp_is_told_behind_other_chunks():
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    webp = encoded(Image.fromarray(PHOTO), "WEBP", exif=exif)
+    assert webp[12:16] == b"VP8X"
+    with pytest.raises(ValueError, match="got a lossy WebP"):
+        decode_label(webp)
 
 
 def test_colour_masks_are_refused():

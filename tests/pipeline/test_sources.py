@@ -5,12 +5,20 @@ import shlex
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
 from segnext_jax.datasets.decode import encode_label
 from segnext_jax.datasets.preparation import prepare
-from segnext_jax.pipeline import FolderSource, open_source
+from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.pipeline import (
+    TrainLoader,
+    eval_batches,
+    open_source,
+    open_split,
+)
 from segnext_jax.pipeline.transforms import decode_pair
 
 SPEC = DatasetSpec("tiny", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
@@ -84,48 +92,139 @@ def test_a_set_prepared_with_another_table_is_refused(change, message, data_dir)
     assert "prepare it again: python data/tiny/prepare.py" in str(error.value)
 
 
-def write_pair(root, image_name, mask_name):
-    for folder, name in (("images", image_name), ("masks", mask_name)):
-        if name is None:
-            continue
-        path = root / folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if folder == "images":
-            cv2.imwrite(str(path), np.full((4, 6, 3), 200, np.uint8))
-        else:
-            path.write_bytes(encode_label(np.ones((4, 6), np.uint8)))
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with two training pairs and a validation pair, ids 1 and 2 of two."""
+    for split, names in (("train", ("b/1", "a")), ("val", ("a",))):
+        for k, name in enumerate(names):
+            image = tmp_path / "images" / split / f"{name}.jpg"
+            mask = tmp_path / "masks" / split / f"{name}.png"
+            image.parent.mkdir(parents=True, exist_ok=True)
+            mask.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(image), np.full((4, 6 + k, 3), 200, np.uint8))
+            mask.write_bytes(encode_label(np.full((4, 6 + k), 1 + k, np.uint8)))
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    return tmp_path
 
 
-def test_folders_are_matched_by_the_path_below_them(tmp_path):
-    write_pair(tmp_path, "b/2.jpg", "b/2.png")
-    write_pair(tmp_path, "b/1.JPG", "b/1.png")
-    write_pair(tmp_path, "a.v1.png", "a.v1.png")
-    (tmp_path / "images" / "Thumbs.db").touch()
-    source = FolderSource(tmp_path / "images", tmp_path / "masks")
-    assert [source[i]["image_id"] for i in range(3)] == ["a.v1", "b/1", "b/2"]
-    image, labels = decode_pair(pickle.loads(pickle.dumps(source))[1])
-    assert image.shape == (4, 6, 3) and (labels == 1).all()
+@pytest.fixture
+def data(folder):
+    """The section of a configuration that means the folder."""
+    data = base_config().data
+    data.name = "folder"
+    data.folder = str(folder)
+    data.zero_is_ignore = True
+    return data
 
 
-def test_unmatched_files_are_named(tmp_path):
-    write_pair(tmp_path, "1.jpg", "1.png")
-    write_pair(tmp_path, "2.jpg", None)
-    write_pair(tmp_path, None, "3.png")
-    with pytest.raises(ValueError, match="without a mask: 2; without a photograph: 3"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
-    for k in range(10, 20):
-        write_pair(tmp_path, f"{k}.jpg", None)
-    with pytest.raises(ValueError, match="10, 11, 12, 13, 14 and 6 more"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
+def test_a_folder_is_read_as_it_is(folder, data):
+    source = open_split(data, resolve_spec(data), "train")
+    assert len(source) == 2
+    assert [source[i]["image_id"] for i in range(2)] == ["a", "b/1"]
+    copy = pickle.loads(pickle.dumps(source))
+    path = folder / "images" / "train" / "b" / "1.jpg"
+    assert copy[1]["image"] == path.read_bytes()
+    for index, (width, label) in enumerate(((7, 1), (6, 0))):
+        image, labels = decode_pair(copy[index])
+        assert image.shape == (4, width, 3)
+        np.testing.assert_array_equal(labels, np.full((4, width), label, np.uint8))
 
 
-def test_empty_and_missing_folders_and_twins_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder: .*images"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
-    (tmp_path / "images").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"no photographs \(\.jpg, \.jpeg"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
-    write_pair(tmp_path, "1.jpg", "1.png")
-    write_pair(tmp_path, "1.png", "1.png")
-    with pytest.raises(ValueError, match="differ in their suffix only"):
-        FolderSource(tmp_path / "images", tmp_path / "masks")
+def test_batches_of_a_folder_hold_its_labels(data):
+    spec = resolve_spec(data)
+    batches = eval_batches(
+        open_split(data, spec, "train"), num_classes=2, batch_size=1, scale=None
+    )
+    labels = {batch["image_id"][0]: batch["label"] for batch in batches}
+    assert {name: label.shape for name, label in labels.items()} == {
+        "a": (1, 4, 7),
+        "b/1": (1, 4, 6),
+    }
+    assert (labels["a"] == 1).all() and (labels["b/1"] == 0).all()
+
+
+def test_training_batches_of_a_folder_and_of_its_prepared_set_are_equal(
+    folder, data, tmp_path
+):
+    spec = resolve_spec(data)
+    direct = open_split(data, spec, "train")
+
+    class Prepared(SegmentationBuilder):
+        spec = DatasetSpec("mine", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
+
+        def find_examples(self, root):
+            return {"train": range(2)}
+
+        def load(self, index):
+            example = direct[index]
+            return example["image_id"], example["image"], example["label"]
+
+    prepare(Prepared(data_dir=tmp_path / "prepared", raw_dir=folder))
+    prepared = open_source(Prepared.spec, "train", tmp_path / "prepared")
+    options = {"num_classes": 2, "batch_size": 3, "crop_size": (5, 7)}
+    loaders = [
+        TrainLoader(source, base_scale=(9, 6), seed=1, **options)
+        for source in (direct, prepared)
+    ]
+    for _ in range(4):
+        first, second = (next(loader) for loader in loaders)
+        np.testing.assert_array_equal(first["image"], second["image"])
+        np.testing.assert_array_equal(first["label"], second["label"])
+    for loader in loaders:
+        loader.close()
+
+
+def test_a_split_that_a_folder_lacks(data):
+    with pytest.raises(ValueError, match=r"no split 'test': it has train, val\. Make"):
+        open_split(data, resolve_spec(data), "test")
+
+
+def test_a_folder_with_other_classes_than_the_network_is_refused(data):
+    spec = DatasetSpec("folder", ("a", "c"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(ValueError, match="class 1 is 'b' there and 'c' here"):
+        open_split(data, spec, "train")
+
+
+def test_a_broken_mask_is_named_by_its_path(folder, data):
+    path = folder / "masks" / "val" / "a.png"
+    path.write_bytes(path.read_bytes()[:40])
+    source = open_split(data, resolve_spec(data), "val")
+    with pytest.raises(ValueError, match=f"^{path}: its label map cannot be decoded"):
+        source[0]
+
+
+def test_a_mask_that_fits_the_photograph_before_exif_turns_it_says_so(folder, data):
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    picture = Image.fromarray(np.zeros((4, 6, 3), np.uint8))
+    picture.save(folder / "images" / "val" / "a.jpg", exif=orientation)
+    source = open_split(data, resolve_spec(data), "val")
+    message = r"^a: .*EXIF orientation turns it, \(6, 4\) .*: got \(4, 6\)"
+    with pytest.raises(ValueError, match=message):
+        decode_pair(source[0])
+    mask = np.ones((6, 4), np.uint8)
+    (folder / "masks" / "val" / "a.png").write_bytes(encode_label(mask))
+    assert decode_pair(source[0])[0].shape == (6, 4, 3)
+    (folder / "masks" / "val" / "a.png").write_bytes(encode_label(mask[:5]))
+    with pytest.raises(ValueError, match="a: photograph and mask must have one size"):
+        decode_pair(source[0])
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_training_names_the_broken_file(folder, data, num_workers):
+    path = folder / "masks" / "train" / "a.png"
+    path.write_bytes(path.read_bytes()[:40])
+    loader = TrainLoader(
+        open_split(data, resolve_spec(data), "train"),
+        num_classes=2,
+        batch_size=2,
+        crop_size=(4, 4),
+        base_scale=(7, 4),
+        seed=0,
+        num_workers=num_workers,
+    )
+    with pytest.raises(ValueError, match=f"^{path}: its label map cannot be decoded"):
+        next(loader)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"missing file: {path}"):
+        next(loader)

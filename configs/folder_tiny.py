@@ -1,0 +1,28 @@
+r"""SegNeXt-T on your own images, from random weights or published ones.
+
+    python -m segnext_jax.check_dataset FOLDER
+    python -m segnext_jax.main --config=configs/folder_tiny.py \
+        --config.data.folder=FOLDER
+
+The README says what FOLDER holds. One GPU; the sizes suit photographs of about a
+megapixel. data/folder/prepare.py makes a prepared set of it, which large sets on slow
+disks need; its name is then config.data.name.
+"""
+
+from segnext_jax.config import base_config
+
+
+def get_config():
+    """Return the configuration."""
+    config = base_config()
+    config.num_steps = 20_000
+    config.eval_every = 1_000
+    config.checkpoint_every = 500
+
+    config.data.name = "folder"
+    config.data.folder = "my_images"
+
+    config.model.variant = "tiny"
+
+    config.optimizer.warmup_steps = 1_000
+    return config

@@ -1,0 +1,104 @@
+"""Check a data set: `python -m segnext_jax.check_dataset <name, folder or prepared>`.
+
+Reads every photograph and mask, prints what the data set holds and what is wrong with
+it, and writes a JSON report and contact sheets. Exit code 1 if a training would stop or
+mean nothing; warnings alone give 0.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+import cv2
+
+from segnext_jax import command, config
+from segnext_jax.check_dataset import report
+from segnext_jax.check_dataset.findings import ERROR, find
+from segnext_jax.check_dataset.inspection import inspect_all
+from segnext_jax.check_dataset.summary import summarize
+from segnext_jax.check_dataset.target import open_target, settings_of
+from segnext_jax.progress import Progress
+
+_NUM_REPORTS = 10
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Check one data set; see `--help`.
+
+    Raises:
+      ValueError: If the command line or the configuration cannot be.
+      OSError: If the data set is not there.
+      SystemExit: With code 1, if the data set has errors.
+    """
+    options, overrides = _parse(arguments)
+    if options.target:
+        settings = settings_of(options.target)
+        overrides = [*(f"{k}={v}" for k, v in settings.items()), *overrides]
+    data = config.load(options.config, overrides).data
+    command.set_up_logging()
+    # The findings say which files are broken; libraries need not.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    target = open_target(data, options.split)
+    facts = []
+    progress = Progress(len(target.pairs), description="check")
+    stride = max(1, len(target.pairs) // _NUM_REPORTS)
+    for fact in inspect_all(target.pairs, target.masks, options.threads):
+        facts.append(fact)
+        progress.advance()
+        if len(facts) % stride == 0:
+            num_faults = sum(bool(fact.faults) for fact in facts)
+            progress.report(len(facts), {"with faults": str(num_faults)})
+    progress.close()
+    summary = summarize(target, facts)
+    findings = find(summary, data)
+    sys.stdout.write(report.text(summary, findings))
+    folder = options.output or pathlib.Path("runs") / "check" / _file_name(target.name)
+    paths = report.write(folder, summary, findings)
+    sys.stdout.write(f"\nWritten: {', '.join(map(str, paths))}\n")
+    if any(finding.level == ERROR for finding in findings):
+        raise SystemExit(1)
+
+
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m segnext_jax.check_dataset",
+        description="Say what a data set holds and what is wrong with it.",
+        epilog="Every field of the configuration is an option: "
+        "--config.data.zero_is_ignore=true, --config.data.mask_values=colours, ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "target",
+        nargs="?",
+        help="name of a prepared set, its folder, or a folder with images/ and masks/ "
+        "(default: that of --config)",
+    )
+    parser.add_argument("--config", help="a file of configs/, for sizes and masks")
+    parser.add_argument("--split", help="the only split to check (default: all)")
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="folder of the report (default: runs/check/<data set>)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=os.cpu_count(), help="threads that read"
+    )
+    options, rest = parser.parse_known_args(arguments)
+    if not options.target and not options.config:
+        parser.error("name a data set, or a --config that does")
+    if options.threads < 1:
+        parser.error(f"--threads must be at least 1: got {options.threads}")
+    return options, command.overrides(parser, rest)
+
+
+def _file_name(target_name: str) -> str:
+    """Return the data set's name, or the last part of its path, as a file's name."""
+    name = target_name.split(" (")[0]
+    return re.sub(r"[^\w.-]+", "_", pathlib.Path(name).absolute().name)
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""The classes of a user's own data set: names, colours, and the file that lists them.
+
+`classes.txt` has one line per class, in the order of the ids:
+
+    road
+    traffic light
+
+or, with a colour (red, green, blue) for overlays and colour masks, separated by spaces,
+tabs, commas or semicolons:
+
+    road            128  64 128
+    traffic light   250 170  30
+    ignore            0   0   0
+
+`ignore` names a colour whose pixels neither loss nor metric counts; it is no class and
+may come several times. Empty lines and lines that begin with # say nothing.
+"""
+
+import colorsys
+import dataclasses
+import re
+from pathlib import Path
+
+from segnext_jax.datasets.spec import Colour, DatasetSpec
+
+CLASSES_FILE = "classes.txt"
+_IGNORE = "ignore"
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassTable:
+    """Classes of a data set whose table is not in the code.
+
+    Attributes:
+        classes: Class names in train-id order.
+        colours: (red, green, blue) of each class; empty: none were given.
+        ignore_colours: Colours that colour masks give to ignored pixels.
+    """
+
+    classes: tuple[str, ...]
+    colours: tuple[Colour, ...] = ()
+    ignore_colours: tuple[Colour, ...] = ()
+
+    def spec(self, name: str) -> DatasetSpec:
+        """Return the table as a data set; colours that were not given are made up.
+
+        Args:
+            name: Name of the data set.
+
+        Raises:
+            ValueError: The table contradicts itself; see `DatasetSpec`.
+        """
+        colours = self.colours or distinct_colours(len(self.classes))
+        return DatasetSpec(name, self.classes, colours, builder="folder")
+
+
+def read_class_table(path: Path) -> ClassTable:
+    """Read a file of classes.
+
+    Args:
+        path: The file; the module's docstring has its form.
+
+    Returns:
+        The classes in the order of their lines.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: Lines cannot be understood; all are named by number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"the classes must be named: {path} does not exist. Write it, one class "
+            'name per line in the order of the ids, as "road" or "road 128 64 128".'
+        )
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} must be a text file in UTF-8. Save it so.") from None
+    classes: dict[str, int] = {}
+    colours: list[Colour] = []
+    ignore_colours: list[Colour] = []
+    faults = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colour, fault = _parse(line.strip())
+        if fault:
+            faults.append(f"line {number}: {fault}")
+        elif name == _IGNORE:
+            if colour is None:
+                faults.append(f"line {number}: {_IGNORE!r} needs a colour")
+            else:
+                ignore_colours.append(colour)
+        elif name in classes:
+            faults.append(
+                f"line {number}: {name!r} is the class of line {classes[name]} already"
+            )
+        else:
+            if colours and colour is None or classes and not colours and colour:
+                faults.append(
+                    f"line {number}: either each class has a colour or none has one"
+                )
+            classes[name] = number
+            colours += [colour] if colour else []
+    if not classes and not faults:
+        faults.append("it names no class")
+    if faults:
+        raise ValueError(
+            f'{path} must have one class per line, as "road" or "road 128 64 128": '
+            f"{'; '.join(faults)}. Correct it."
+        )
+    return ClassTable(tuple(classes), tuple(colours), tuple(ignore_colours))
+
+
+def _parse(line: str) -> tuple[str, Colour | None, str | None]:
+    """Return name, colour and fault of a line."""
+    match = re.fullmatch(r"(.*?)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)", line)
+    if match is None:
+        if re.search(r"[,;]", line):
+            return "", None, f"{line!r} is no name, and no name with three numbers"
+        return line, None, None
+    name = match[1].strip().strip('"')
+    colour = int(match[2]), int(match[3]), int(match[4])
+    if not name:
+        return "", None, f"{line!r} has no name"
+    if max(colour) > 255:
+        return "", None, f"the colour {colour} must lie in [0, 255]"
+    return name, colour, None
+
+
+def distinct_colours(count: int) -> tuple[Colour, ...]:
+    """Return colours that are told apart easily; the first ones do not change.
+
+    Args:
+        count: How many.
+
+    Returns:
+        (red, green, blue) triples: hues by the golden ratio, in turn light and dark.
+    """
+    colours = []
+    for index in range(count):
+        red, green, blue = colorsys.hsv_to_rgb(
+            (0.58 + index * _GOLDEN_RATIO) % 1,
+            (0.75, 0.55, 0.95)[index % 3],
+            (0.95, 0.75, 0.6)[index // 3 % 3],
+        )
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return tuple(colours)

@@ -1,0 +1,141 @@
+"""Which data set a configuration means: one of the table, or a user's own.
+
+A user's own set is a folder that is read as it is (`data.name="folder"`), or what
+data/folder/prepare.py has made of one. Its classes are those that the configuration
+names, else those of the folder's classes.txt or of the prepared set's metadata. A run
+stores them in its configuration, so that the network knows them without the folder.
+"""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+from segnext_jax.datasets import SPECS, get_spec
+from segnext_jax.datasets.class_table import (
+    CLASSES_FILE,
+    ClassTable,
+    read_class_table,
+)
+from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.spec import DatasetSpec
+
+FOLDER = "folder"
+
+
+def resolve_spec(data: Any) -> DatasetSpec:
+    """Return the data set that a configuration means.
+
+    Args:
+        data: The section `data` of a configuration (segnext_jax/config.py).
+
+    Returns:
+        Its classes, colours and splits.
+
+    Raises:
+        FileNotFoundError: The folder or its classes.txt is missing.
+        ValueError: No data set has this name, or its classes contradict each other.
+    """
+    if data.name in SPECS:
+        return get_spec(data.name)
+    return class_table(data).spec(data.name)
+
+
+def class_table(data: Any) -> ClassTable:
+    """Return the classes of a user's own data set.
+
+    Args:
+        data: The section `data` of a configuration, its name none of `SPECS`.
+
+    Raises:
+        FileNotFoundError: The folder or its classes.txt is missing.
+        ValueError: There is no such data set, or classes.txt is wrong.
+    """
+    if data.classes:
+        return ClassTable(
+            tuple(data.classes), tuple(data.colours), tuple(data.ignore_colours)
+        )
+    if data.name == FOLDER:
+        folder = Path(data.folder).expanduser()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"config.data.folder must name a folder: {folder} does not exist."
+            )
+        return read_class_table(folder / CLASSES_FILE)
+    folder = own_prepared_dir(data.name, data.data_dir)
+    if not is_prepared(folder):
+        raise ValueError(
+            f"config.data.name must be one of {', '.join(SPECS)}, {FOLDER}, or a set "
+            f"of your own that is prepared in {folder}: got {data.name!r}."
+            f"{_suggestion(data.name)}"
+        )
+    return prepared_table(folder)
+
+
+def prepared_table(folder: Path) -> ClassTable:
+    """Return the classes that a prepared set names.
+
+    Args:
+        folder: Folder of the set, with its metadata.json.
+    """
+    metadata = json.loads((folder / "metadata.json").read_text())
+    colours = tuple(map(tuple, metadata["colours"]))
+    return ClassTable(tuple(metadata["classes"]), colours)
+
+
+def mask_reader(data: Any) -> MaskReader:
+    """Return how the masks of a folder are read.
+
+    Args:
+        data: The section `data` of a configuration, its name "folder".
+
+    Raises:
+        FileNotFoundError: The folder or its classes.txt is missing.
+        ValueError: The conventions contradict each other or the classes.
+    """
+    table = class_table(data)
+    return MaskReader(
+        num_classes=len(table.classes),
+        mask_values=data.mask_values,
+        colours=table.colours,
+        ignore_colours=table.ignore_colours,
+        zero_is_ignore=data.zero_is_ignore,
+        id_map=tuple(map(tuple, data.id_map)),
+    )
+
+
+def faults_of(data: Any) -> list[str]:
+    """Return what is wrong with the choice of a data set, one sentence each.
+
+    Args:
+        data: The section `data` of a configuration. The contents of a folder are not
+            looked at before it is opened.
+    """
+    if data.name in SPECS:
+        return [
+            f"config.data.{field} is for sets of your own, and {data.name} is not: "
+            'leave it out, or set config.data.name to "folder".'
+            for field in ("folder", "classes", "zero_is_ignore", "id_map")
+            if data[field]
+        ]
+    if data.name == FOLDER:
+        if data.folder:
+            return []
+        return [f'config.data.folder must name a folder if data.name is "{FOLDER}".']
+    try:
+        class_table(data)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+def own_prepared_dir(name: str, data_dir: str) -> Path:
+    """Return the folder of a user's own prepared set, whether or not it is there."""
+    version = DatasetSpec.version
+    return resolve_data_dir(data_dir) / name / version
+
+
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, [*SPECS, FOLDER], n=1)
+    return f" Did you mean {close[0]}?" if close else ""
