@@ -226,7 +226,8 @@ def check_labels(
     wrong = np.unique(labels[is_wrong]).tolist()
     shown = ", ".join(map(str, wrong[:8])) + (", ..." if len(wrong) > 8 else "")
     hint = (
-        "were the ids 1.. meant to start at 0?"
+        "were the ids 1.. meant to start at 0? For a folder there is "
+        "config.data.zero_is_ignore"
         if wrong == [num_classes]
         else "is this the right data set, and the right number of classes?"
     )
