@@ -77,6 +77,7 @@ def test_the_prepared_folder_describes_itself(tree, tmp_path):
         "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
         "ignore_label": 255,
         "mapping_version": "1.0.0",
+        "skipped": [],
     }
     info = json.loads((folder / "dataset_info.json").read_text())
     assert info["fileFormat"] == "array_record"
