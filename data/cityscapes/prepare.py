@@ -5,7 +5,7 @@ split lacks those, from the `*_gtFine_labelTrainIds.png` that cityscapesScripts 
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -49,21 +49,17 @@ class Cityscapes(SegmentationBuilder):
         | {raw: train_id for train_id, raw in enumerate(_EVALUATED)}
     )  # fmt: skip
 
-    def find_examples(self, root: RawFolder) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of train and val; the masks of test are dummies."""
-        folders = {
-            (kind, split): next(root.find(f"{kind}/{split}"), None)
-            for kind in ("leftImg8bit", "gtFine")
-            for split in ("train", "val")
-        }
-        if not all(folders.values()):
-            raise self.not_the_tree(root)
         examples = {}
         for split in ("train", "val"):
-            images, labels = (
-                folders[kind, split] / f"{kind}/{split}"
-                for kind in ("leftImg8bit", "gtFine")
-            )
+            folders = []
+            for path in (f"leftImg8bit/{split}", f"gtFine/{split}"):
+                base = next(root.find(path), None)
+                if base is None:
+                    raise self.not_the_tree(root)
+                folders.append(base / path)
+            images, labels = folders
             ending = _RAW_IDS if files_by_name(labels, _RAW_IDS) else _TRAIN_IDS
             pairs = match_pairs(
                 images, labels, image_ending=_IMAGE_ENDING, label_ending=ending

@@ -1,7 +1,7 @@
 """Prepare COCO-Stuff 164k, 171 classes: `python data/coco_stuff/prepare.py`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -50,7 +50,7 @@ class CocoStuff(SegmentationBuilder):
         for train_id, raw in enumerate(i for i in range(182) if i not in _HOLES)
     }
 
-    def find_examples(self, root: RawFolder) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """Match photographs and masks: folders of one name, told by their files."""
         examples = {}
         for split in ("train", "val"):
@@ -60,14 +60,14 @@ class CocoStuff(SegmentationBuilder):
             labels = next((f for f in folders if files_by_name(f, ".png")), None)
             if images is None or labels is None:
                 raise self.not_the_tree(root)
-            # What mmsegmentation's converter wrote beside the official masks is left.
-            masks = [stem for stem in files_by_name(labels, ".png")]
-            is_converted = all(f"{stem}.png".endswith(_TRAIN_IDS) for stem in masks)
+            # mmsegmentation's converter writes train ids beside the official masks.
+            is_official = bool(files_by_name(labels, ".png", _TRAIN_IDS))
             examples[split] = match_pairs(
                 images,
-                _Masks(labels, is_converted),
+                labels,
                 image_ending=".jpg",
-                label_ending=_TRAIN_IDS if is_converted else ".png",
+                label_ending=".png" if is_official else _TRAIN_IDS,
+                other_ending=_TRAIN_IDS if is_official else "",
             )
         return examples
 
@@ -79,23 +79,6 @@ class CocoStuff(SegmentationBuilder):
             return super().load(example)
         labels = decode_label(read_file(example.label), str(example.label))
         return example.image_id, read_file(example.image), labels
-
-
-class _Masks:
-    """The masks of a folder, either as published or as converted."""
-
-    def __init__(self, folder: RawFolder, is_converted: bool) -> None:
-        self._folder, self._is_converted = folder, is_converted
-
-    def __str__(self) -> str:
-        return str(self._folder)
-
-    def files(self) -> dict:
-        return {
-            path: file
-            for path, file in self._folder.files().items()
-            if path.endswith(_TRAIN_IDS) == self._is_converted
-        }
 
 
 if __name__ == "__main__":

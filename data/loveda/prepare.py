@@ -1,7 +1,7 @@
 """Prepare LoveDA, 7 classes: `python data/loveda/prepare.py`."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
@@ -37,7 +37,7 @@ class Loveda(SegmentationBuilder):
     # 0 is "no data": neither loss nor metric counts it.
     train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 8)}
 
-    def find_examples(self, root: RawFolder) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of both scenes; the masks of Test are not published."""
         examples: dict[str, list[RawExample]] = {}
         for split, name in _SPLITS.items():

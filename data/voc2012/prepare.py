@@ -5,7 +5,7 @@ border), as in mmsegmentation; the others have SBD's.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -70,18 +70,15 @@ class Voc2012(SegmentationBuilder):
     )
     train_id_of = {i: i for i in (*range(21), 255)}
 
-    def find_examples(self, root: RawFolder) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List VOC's splits and, where SBD is there, trainaug."""
-        needed = ("JPEGImages", "SegmentationClass", f"{_LISTS}/val.txt")
-        voc = next(root.find(*needed), None)
+        lists = [f"{_LISTS}/{split}.txt" for split in _SPLITS]
+        voc = next(root.find("JPEGImages", "SegmentationClass", *lists), None)
         if voc is None:
             raise self.not_the_tree(root)
         images = files_by_name(voc / "JPEGImages", ".jpg")
         masks = files_by_name(voc / "SegmentationClass", ".png")
-        lists = {split: _read_list(voc, f"{_LISTS}/{split}.txt") for split in _SPLITS}
-        ids = {split: names for split, names in lists.items() if names is not None}
-        if "train" not in ids and "trainval" in ids:
-            ids["train"] = [x for x in ids["trainval"] if x not in set(ids["val"])]
+        ids = {split: _read_list(voc, f"{_LISTS}/{split}.txt") for split in _SPLITS}
         examples = {
             split: [_pair(name, images, masks, voc) for name in names]
             for split, names in ids.items()
@@ -94,10 +91,10 @@ class Voc2012(SegmentationBuilder):
                 "files, delete the prepared folder, and prepare again to have it."
             )
             return examples
-        own = {name: masks[name] for name in ids.get("train", ()) if name in masks}
+        own = {name: masks[name] for name in ids["train"]}
         examples["trainaug"] = [
             _pair(name, images, more | own, voc)
-            for name in trainaug_ids(ids.get("train", ()), ids["val"], more)
+            for name in trainaug_ids(ids["train"], ids["val"], more)
         ]
         return examples
 
@@ -117,8 +114,7 @@ class Voc2012(SegmentationBuilder):
         needed = ("cls", "train.txt", "val.txt")
         for sbd in root.find(*needed):
             masks = files_by_name(sbd / "cls", ".mat")
-            names = [*(_read_list(sbd, "train.txt") or ())]
-            names += _read_list(sbd, "val.txt") or ()
+            names = _read_list(sbd, "train.txt") + _read_list(sbd, "val.txt")
             if missing := [name for name in names if name not in masks]:
                 raise PreparationError(
                     f"{sbd} lists {missing[0]} but has no cls/{missing[0]}.mat "
@@ -130,10 +126,10 @@ class Voc2012(SegmentationBuilder):
         return None
 
 
-def _read_list(folder: RawFolder, path: str) -> list[str] | None:
-    """Return the names that a file lists, None if there is no such file."""
+def _read_list(folder: RawFolder, path: str) -> list[str]:
     file = folder.file(path)
-    return None if file is None else read_file(file).decode().split()
+    assert file is not None, "the folder was searched for by this file"
+    return read_file(file).decode().split()
 
 
 def _pair(
