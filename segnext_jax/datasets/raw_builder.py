@@ -121,12 +121,6 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
         splits = self._open(dl_manager)
-        for split, examples in splits.items():
-            if not len(examples):
-                raise PreparationError(
-                    f"split {split!r} of {self.name} has no example in "
-                    f"{self.raw_dir}. {self._remedy()}"
-                )
         needed = sum(self.size_bytes(e) for split in splits.values() for e in split)
         check_free_space(Path(self.data_dir).parent, needed, "prepared files")
         return {
@@ -146,20 +140,28 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             except PreparationError as error:
                 raise PreparationError(f"{error} {self._remedy()}") from error
             folders = [ArchiveFolder(path, scratch_dir) for path in archives]
-            return self.find_examples(SeveralFolders(folders))
+            return self._list(SeveralFolders(folders))
         if self.raw_dir.is_file():
-            return self.find_examples(ArchiveFolder(self.raw_dir, scratch_dir))
+            return self._list(ArchiveFolder(self.raw_dir, scratch_dir))
         if not self.raw_dir.is_dir():
             raise PreparationError(f"no such folder: {self.raw_dir}. {self._remedy()}")
         try:
-            return self.find_examples(DiskFolder(self.raw_dir))
+            return self._list(DiskFolder(self.raw_dir))
         except PreparationError:
             if not self.archive_names:
                 raise
         # What is unpacked counts first: an archive beside its own files is not read.
-        return self.find_examples(
-            DiskFolder(self.raw_dir, self.archive_names, scratch_dir)
-        )
+        return self._list(DiskFolder(self.raw_dir, self.archive_names, scratch_dir))
+
+    def _list(self, root: RawFolder) -> Mapping[str, Sequence[Any]]:
+        splits = self.find_examples(root)
+        for split, examples in splits.items():
+            if not len(examples):
+                raise PreparationError(
+                    f"split {split!r} of {self.name} has no example in {root}. "
+                    f"{self._remedy()}"
+                )
+        return splits
 
     def _generate_splits(
         self, dl_manager: Any, download_config: Any

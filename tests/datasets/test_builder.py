@@ -1,6 +1,7 @@
 import fcntl
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -24,8 +25,9 @@ class Tiny(SegmentationBuilder):
     train_id_of = {1: 0, 2: 1, 3: 2, 0: 255, 9: 255}
 
     def find_examples(self, root):
+        base = next(root.find("images/train", "masks/train"), root)
         return {
-            split: match_pairs(root / "images" / split, root / "masks" / split)
+            split: match_pairs(base / f"images/{split}", base / f"masks/{split}")
             for split in ("train", "val")
         }
 
@@ -241,3 +243,86 @@ def test_matching_goes_below_folders_and_cuts_endings(tmp_path):
     (tmp_path / "ann/y/1_ids.png").touch()
     pairs = match_pairs(tmp_path / "img", tmp_path / "ann", **endings)
     assert [pair.image_id for pair in pairs] == ["x/1", "y/1"]
+
+
+def spoil_three(tree):
+    truncate(tree / "images/train/1.jpg")
+    rewrite_mask(tree, (9, 10), 1)
+    (tree / "masks/val/0.png").write_bytes(b"")
+    return ["1: cannot be", "(10, 9) and (9, 10)", "masks/val/0.png: its label map"]
+
+
+def test_as_many_broken_files_as_allowed_are_left_out_and_listed(
+    tree, tmp_path, capsys
+):
+    reasons = spoil_three(tree)
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=3"]
+    assert main(Tiny, arguments) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("tiny/1.0.0: 3 train, 1 val.\n")
+    listed = [line for line in out.splitlines() if line.startswith("skipped: ")]
+    metadata = json.loads((tmp_path / "tiny/1.0.0/metadata.json").read_text())
+    assert len(listed) == len(metadata["skipped"]) == 3
+    for line, kept, reason in zip(listed, metadata["skipped"], reasons, strict=True):
+        assert reason in line and line == f"skipped: {kept}"
+    source = open_source(SPEC, "train", tmp_path)
+    assert [source[k]["image_id"] for k in range(3)] == ["0", "2", "4"]
+
+
+def test_one_broken_file_too_many_stops_with_the_list(tree, tmp_path, capsys):
+    reasons = spoil_three(tree)
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=2"]
+    assert main(Tiny, arguments) == 1
+    error = capsys.readouterr().err
+    assert "more broken files than --skip_broken=2 allows" in error
+    assert all(reason in error for reason in reasons) and error.count("\n") == 1
+    assert not (tmp_path / "tiny/1.0.0").exists()
+    assert main(Tiny, [*arguments[:2], "--skip_broken=-1"]) == 1
+    assert "--skip_broken must not be negative: got -1" in capsys.readouterr().err
+
+
+def test_a_split_of_broken_files_only_is_refused(tree, tmp_path, capsys):
+    for k in range(2):
+        (tree / f"masks/val/{k}.png").write_bytes(b"")
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=9"]
+    assert main(Tiny, arguments) == 1
+    assert "split 'val' of tiny has broken files only" in capsys.readouterr().err
+
+
+def test_what_would_fill_the_disk_is_refused_before_it_is_written(
+    tree, tmp_path, capsys
+):
+    class Huge(Tiny):
+        def size_bytes(self, example):
+            assert super().size_bytes(example) == sum(
+                file.stat().st_size for file in (example.image, example.label)
+            )
+            return 1 << 50
+
+        def encode(self, example):
+            raise AssertionError("nothing may be read before the check")
+
+    assert main(Huge, [f"--raw_dir={tree}", f"--data_dir={tmp_path}"]) == 1
+    # Seven pairs of 2^20 GiB.
+    assert "needs about 7340032.0 GiB for prepared files" in capsys.readouterr().err
+
+
+def test_an_archive_is_read_only_where_its_files_are_not_unpacked(
+    tree, tmp_path, capsys
+):
+    class Packed(Tiny):
+        archive_names = ("tiny*.zip",)
+
+    shutil.make_archive(str(tmp_path / "tiny"), "zip", tree)
+    shutil.copy(tmp_path / "tiny.zip", tree / "tiny_copy.zip")
+    (tmp_path / "alone").mkdir()
+    shutil.move(tmp_path / "tiny.zip", tmp_path / "alone")
+    (tmp_path / "alone/other.zip").write_bytes(b"not opened")
+    for raw in (tree, tmp_path / "alone", tmp_path / "alone/tiny.zip"):
+        data_dir = tmp_path / "prepared" / raw.name
+        assert main(Packed, [f"--raw_dir={raw}", f"--data_dir={data_dir}"]) == 0
+        assert capsys.readouterr().out.endswith("5 train, 2 val.\n")
+        source = open_source(SPEC, "train", data_dir)
+        for k in range(5):
+            file = next((tree / "images/train").glob(f"{k}.*"))
+            assert source[k]["image"] == file.read_bytes()
