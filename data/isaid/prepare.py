@@ -44,6 +44,9 @@ _PRESETS = {
 }
 _CUT = "cut"
 
+# Photograph and train ids.
+_Opened = tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"]]
+
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
@@ -123,7 +126,7 @@ class Isaid(SegmentationBuilder):
                 f"--overlap={self._overlap} and --patch_size={self._patch}. Change one."
             )
         self._lock = threading.Lock()
-        self._opened: tuple[RawFile, tuple[np.ndarray, np.ndarray]] | None = None
+        self._opened: tuple[RawFile, _Opened | ValueError] | None = None
         super().__init__(**kwargs)
 
     @classmethod
@@ -233,7 +236,10 @@ class Isaid(SegmentationBuilder):
             if self._opened is None or self._opened[0] is not patch.image:
                 self._opened = None  # Before the next is decoded: one at a time.
                 self._opened = patch.image, self._open_photograph(patch)
-            image, labels = self._opened[1]
+            opened = self._opened[1]
+            if isinstance(opened, ValueError):
+                raise PreparationError(str(opened))
+            image, labels = opened
             image, labels = image[rows, columns].copy(), labels[rows, columns].copy()
         below = patch.bottom - patch.top - labels.shape[0]
         right = patch.right - patch.left - labels.shape[1]
@@ -244,19 +250,21 @@ class Isaid(SegmentationBuilder):
             np.pad(labels, padding, constant_values=ignored),
         )
 
-    def _open_photograph(self, patch: Patch) -> tuple[np.ndarray, np.ndarray]:
-        name = str(patch.label)
-        mask = decode_image(read_file(patch.label), name)
-        labels = colours_to_ids(mask, self.spec.colours, name)
-        del mask
-        contents = read_file(patch.image)
-        image = decode_image(contents, str(patch.image))
+    def _open_photograph(self, patch: Patch) -> _Opened | ValueError:
+        """Decode photograph and mask; a fault is kept, for all of its patches."""
+        try:
+            name = str(patch.label)
+            mask = decode_image(read_file(patch.label), name)
+            labels = colours_to_ids(mask, self.spec.colours, name)
+            del mask
+            contents = read_file(patch.image)
+            image = decode_image(contents, str(patch.image))
+        except ValueError as error:
+            return error
         if png_size(contents) != image.shape[:2]:
-            raise PreparationError(
-                f"{patch.image}: must be a PNG, upright. Replace the file."
-            )
+            return ValueError(f"{patch.image}: must be an upright PNG. Replace it.")
         if image.shape[:2] != labels.shape:
-            raise PreparationError(
+            return ValueError(
                 f"{patch.image}: photograph and mask must have one size: got "
                 f"{image.shape[:2]} and {labels.shape} (height, width). Replace the "
                 "one that is wrong."

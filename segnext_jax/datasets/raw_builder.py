@@ -231,12 +231,10 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _remedy(self) -> str:
         urls = ", ".join(download.url for download in self.downloads)
-        source = f"Download {urls or self.source} by hand and "
+        get = f"Get {urls or self.source} and" if urls or self.source else "Please"
         tree = f", which holds {self.expected_tree}" if self.expected_tree else ""
-        return (
-            f"{source if urls or self.source else 'Please '}pass --raw_dir=FOLDER"
-            f"{tree}{' (archives need not be unpacked)' * bool(self.archive_names)}."
-        )
+        packed = " (archives need not be unpacked)" if self.archive_names else ""
+        return f"{get} pass --raw_dir=FOLDER{tree}{packed}."
 
 
 def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:

@@ -181,6 +181,22 @@ def test_an_unknown_colour_names_file_and_place_and_counts_once(
     assert names and not any(name.startswith("P0001") for name in names)
 
 
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [(b"", "P0001.png: cannot be decoded"), ("smaller", "one size: got (30, 70)")],
+)
+def test_a_broken_photograph_is_named(
+    contents, message, tree, tmp_path, module, preparing, capsys
+):
+    file = tree / "train/images/images/P0001.png"
+    other = file.with_name("P0000.png").read_bytes()
+    file.write_bytes(other if contents == "smaller" else contents)
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--patch_size=40"]
+    assert preparing.main(module.Isaid, [*arguments, "--overlap=0"]) == 1
+    error = capsys.readouterr().err
+    assert message in error and str(file) in error
+
+
 def test_photographs_are_decoded_one_at_a_time(
     tree, tmp_path, module, preparing, monkeypatch
 ):
