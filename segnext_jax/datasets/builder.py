@@ -105,7 +105,10 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
     def encode(self, example: Any) -> dict[str, Any]:
         """Read, check and encode one pair."""
         image_id, image, labels = self.load(example)
-        self._check_pair(image_id, image, labels)
+        names = (image_id, image_id)
+        if isinstance(example, RawExample):
+            names = (str(example.image), str(example.label))
+        self._check_pair(image, labels, *names)
         return {
             "image": io.BytesIO(image),
             "label": io.BytesIO(encode_label(labels)),
@@ -146,13 +149,18 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
         )
 
     def _check_pair(
-        self, image_id: str, image: bytes, labels: UInt8[np.ndarray, "h w"]
+        self,
+        image: bytes,
+        labels: UInt8[np.ndarray, "h w"],
+        image_name: str,
+        label_name: str,
     ) -> None:
-        height, width = decode_image(image, image_id).shape[:2]
+        height, width = decode_image(image, image_name).shape[:2]
         if (height, width) != labels.shape:
             raise PreparationError(
-                f"{image_id}: photograph and mask must have one size: got "
+                f"{image_name}: photograph and mask must have one size: got "
                 f"{(height, width)} and {labels.shape} (height, width). Replace the "
                 "one that is wrong."
             )
-        check_labels(labels, self.spec.num_classes, self.spec.ignore_label, image_id)
+        spec = self.spec
+        check_labels(labels, spec.num_classes, spec.ignore_label, label_name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,6 +49,11 @@ def fetch(downloads: Sequence[Download], manager: Any) -> list[Path]:
             # TFDS tries ten times, for minutes: ask once whether there is a way at all.
             request = urllib.request.Request(download.url, method="HEAD")
             urllib.request.urlopen(request, timeout=20).close()
+            sys.stdout.write(
+                f"downloading {download.url}, about {download.size_bytes / 1e9:.1f} GB "
+                "(unless it is there already)\n"
+            )
+            sys.stdout.flush()
             path = Path(manager.download(download.url))
         except Exception as error:
             # TFDS lets through whatever requests, urllib and its promises raise.

@@ -3,15 +3,19 @@
 import collections
 import concurrent.futures
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_in_order(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T]
+) -> Generator[R, None, None]:
     """Apply a function in threads: decoding and encoding let go of Python's lock.
+
+    Close the generator where the results may not be taken to their end.
 
     Args:
         function: What to do with an item.

@@ -91,8 +91,9 @@ def main(
     builder_class.add_flags(parser)
     options = vars(parser.parse_args(arguments))
     data_dir = resolve_data_dir(options.pop("data_dir"))
-    # Files are counted by `show_progress`, with the number that there will be.
-    tfds.disable_progress_bar()
+    if not sys.stderr.isatty():
+        # Its bars are those of downloads; files are counted by `show_progress`.
+        tfds.disable_progress_bar()
     try:
         builder = builder_class(data_dir=data_dir, **options)
         target = Path(builder.data_dir)

@@ -5,8 +5,9 @@
 """
 
 import argparse
+import contextlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -66,7 +67,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 "number of broken files that may be left out."
             )
         self.raw_dir = Path(raw_dir).expanduser() if raw_dir else None
-        self.skipped: dict[str, str] = {}
+        self.skipped: list[str] = []
         self.notes: list[str] = []
         self._max_skipped = skip_broken
         # Also where `download_and_prepare` is called without `preparation.prepare`.
@@ -119,7 +120,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             f"{self.expected_tree}. Name another folder with --raw_dir."
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Generator]:
         splits = self._open(dl_manager)
         needed = sum(self.size_bytes(e) for split in splits.values() for e in split)
         check_free_space(Path(self.data_dir).parent, needed, "prepared files")
@@ -170,40 +171,38 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         metadata = cast(tfds.core.MetadataDict, self.info.metadata)
         features = cast(tfds.features.FeaturesDict, self.info.features)
         splits = self._split_generators(dl_manager)
-        infos = [
-            write_split(
-                split,
-                examples,
-                features,
-                self._get_filename_template(split_name=split),
-            )
-            for split, examples in splits.items()
-        ]
-        metadata["skipped"] = list(self.skipped)
+        infos = []
+        for split, examples in splits.items():
+            template = self._get_filename_template(split_name=split)
+            # An error ends the threads here, not whenever the garbage is collected.
+            with contextlib.closing(examples):
+                infos.append(write_split(split, examples, features, template))
+        metadata["skipped"] = self.skipped
         metadata.update(self.options())
         return infos
 
     def _generate_examples(
         self, split: str, examples: Sequence[Any]
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Generator[dict[str, Any], None, None]:
         seen: set[str] = set()
-        encoded = map_in_order(self._try_to_encode, examples)
-        for example in show_progress(encoded, len(examples), f"{self.name} {split}"):
-            if isinstance(example, ValueError):
-                self._skip(example)
-                continue
-            if example["image_id"] in seen:
-                raise PreparationError(
-                    "names of photographs must be unique in a split: "
-                    f"{example['image_id']!r} occurs twice in {split!r} of "
-                    f"{self.name}. Rename or delete one."
-                )
-            seen.add(example["image_id"])
-            yield example
+        with contextlib.closing(map_in_order(self._try_to_encode, examples)) as encoded:
+            total, description = len(examples), f"{self.name} {split}"
+            for example in show_progress(encoded, total, description):
+                if isinstance(example, ValueError):
+                    self._skip(example)
+                    continue
+                if example["image_id"] in seen:
+                    raise PreparationError(
+                        "names of photographs must be unique in a split: "
+                        f"{example['image_id']!r} occurs twice in {split!r} of "
+                        f"{self.name}. Rename or delete one."
+                    )
+                seen.add(example["image_id"])
+                yield example
         if not seen:
             raise PreparationError(
                 f"split {split!r} of {self.name} has broken files only: "
-                f"{next(iter(self.skipped))}"
+                f"{self.skipped[0]}"
             )
 
     def _try_to_encode(self, example: Any) -> dict[str, Any] | ValueError:
@@ -216,7 +215,8 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not self._max_skipped:
             raise error
         # By message: the patches of one broken photograph count once.
-        self.skipped[one_line(error)] = ""
+        if (message := one_line(error)) not in self.skipped:
+            self.skipped.append(message)
         if len(self.skipped) > self._max_skipped:
             raise PreparationError(
                 f"more broken files than --skip_broken={self._max_skipped} allows: "

@@ -4,6 +4,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -109,10 +110,19 @@ def rewrite_mask(tree: pathlib.Path, size: tuple[int, int], value: int) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: truncate(t / "images/train/3.jpg"), "3: cannot be decoded"),
-        (lambda t: truncate(t / "images/train/2.png"), "2: cannot be decoded"),
+        (
+            lambda t: truncate(t / "images/train/3.jpg"),
+            "images/train/3.jpg: cannot be decoded",
+        ),
+        (
+            lambda t: truncate(t / "images/train/2.png"),
+            "images/train/2.png: cannot be decoded",
+        ),
         (lambda t: truncate(t / "masks/train/3.png"), "masks/train/3.png: its label"),
-        (lambda t: rewrite_mask(t, (9, 10), 1), r"(10, 9) and (9, 10)"),
+        (
+            lambda t: rewrite_mask(t, (9, 10), 1),
+            "3.jpg: photograph and mask must have one size: got (10, 9) and (9, 10)",
+        ),
         (lambda t: rewrite_mask(t, (10, 9), 37), "masks/train/3.png: raw ids"),
         (lambda t: (t / "masks/train/3.png").unlink(), "3.jpg has no mask"),
         (lambda t: (t / "images/val/0.png").unlink(), "0.png has no photo"),
@@ -143,7 +153,8 @@ def test_labels_are_checked_against_the_classes_without_a_table(tree, tmp_path):
         train_id_of = {}
 
     with pytest.raises(
-        ValueError, match=r"0: label ids must lie in \[0, 2\] .* found 3, 9 on"
+        ValueError,
+        match=r"train/0\.png: label ids must lie in \[0, 2\] .* found 3, 9 on",
     ):
         prepare(Plain(data_dir=tmp_path / "prepared", raw_dir=tree))
 
@@ -249,7 +260,7 @@ def spoil_three(tree):
     truncate(tree / "images/train/1.jpg")
     rewrite_mask(tree, (9, 10), 1)
     (tree / "masks/val/0.png").write_bytes(b"")
-    return ["1: cannot be", "(10, 9) and (9, 10)", "masks/val/0.png: its label map"]
+    return ["1.jpg: cannot be", "(10, 9) and (9, 10)", "masks/val/0.png: its label map"]
 
 
 def test_as_many_broken_files_as_allowed_are_left_out_and_listed(
@@ -279,6 +290,16 @@ def test_one_broken_file_too_many_stops_with_the_list(tree, tmp_path, capsys):
     assert not (tmp_path / "tiny/1.0.0").exists()
     assert main(Tiny, [*arguments[:2], "--skip_broken=-1"]) == 1
     assert "--skip_broken must not be negative: got -1" in capsys.readouterr().err
+
+
+def test_an_error_leaves_no_thread_behind(tree, tmp_path):
+    spoil_three(tree)
+    before = threading.active_count()
+    try:
+        prepare(Tiny(data_dir=tmp_path, raw_dir=tree))
+    except ValueError as error:
+        # The traceback still holds every frame, and so every generator.
+        assert error.__traceback__ and threading.active_count() == before
 
 
 def test_a_split_of_broken_files_only_is_refused(tree, tmp_path, capsys):
