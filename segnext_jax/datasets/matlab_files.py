@@ -39,9 +39,14 @@ def read_label_map(
             "Replace the file."
         ) from None
     labels = np.ascontiguousarray(value)
+    # MATLAB's own number is a double: whole numbers in it are ids too.
+    if labels.ndim == 2 and labels.dtype.kind in "if":
+        with np.errstate(invalid="ignore"):  # NaN is no whole number either.
+            whole = labels.astype(np.uint32)
+        labels = whole if np.array_equal(whole, labels) else labels
     if labels.ndim != 2 or labels.dtype.kind != "u":
         raise ValueError(
-            f"{name}: {'.'.join(fields)} must be a matrix of unsigned integers: got "
+            f"{name}: {'.'.join(fields)} must be a matrix of whole numbers from 0: got "
             f"{labels.dtype} {labels.shape}. Replace the file."
         )
     return labels

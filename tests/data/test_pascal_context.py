@@ -104,12 +104,12 @@ def test_faulty_masks_are_named(fault, builder, tmp_path, preparing, capsys):
     elif fault == "empty":
         path.write_bytes(b"")
     else:
-        scipy.io.savemat(path, {"LabelMap": np.zeros(SIZE)})
+        scipy.io.savemat(path, {"LabelMap": np.full(SIZE, 0.5)})
     arguments = [f"--raw_dir={tmp_path}/tree", f"--data_dir={tmp_path}"]
     assert main(builder[1], arguments) == 1
     error = capsys.readouterr().err
     assert "2009_1" in error and error.count("\n") == 1
-    what = {"missing": "no mask", "empty": "MATLAB", "float": "unsigned integers"}
+    what = {"missing": "no mask", "empty": "MATLAB", "float": "whole numbers"}
     assert what[fault] in error
 
 

@@ -295,11 +295,10 @@ def test_one_broken_file_too_many_stops_with_the_list(tree, tmp_path, capsys):
 def test_an_error_leaves_no_thread_behind(tree, tmp_path):
     spoil_three(tree)
     before = threading.active_count()
-    try:
+    with pytest.raises(ValueError) as error:
         prepare(Tiny(data_dir=tmp_path, raw_dir=tree))
-    except ValueError as error:
-        # The traceback still holds every frame, and so every generator.
-        assert error.__traceback__ and threading.active_count() == before
+    # The traceback still holds every frame, and so every generator.
+    assert error.tb and threading.active_count() == before
 
 
 def test_a_split_of_broken_files_only_is_refused(tree, tmp_path, capsys):
