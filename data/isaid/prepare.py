@@ -4,6 +4,8 @@ Aerial photographs of up to 13,000 pixels a side are cut into overlapping patche
 pixels are encoded anew as PNG, without loss; memory holds one photograph at a time.
 
 Source: tools/convert_datasets/isaid.py of mmsegmentation and of JSeg.
+Differs: a photograph that is exactly as large as a patch on one side and smaller on the
+other is padded too; mmsegmentation cuts it from a negative row or column.
 """
 
 import argparse
