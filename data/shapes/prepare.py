@@ -7,8 +7,7 @@ random light one.
 """
 
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -17,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
 from segnext_jax.datasets.preparation import main
+from segnext_jax.datasets.raw_folders import RawFolder, SeveralFolders
 
 HEIGHT, WIDTH = 96, 128
 NUM_EXAMPLES = {"train": 800, "val": 100}
@@ -247,7 +247,7 @@ class Shapes(SegmentationBuilder):
 
     spec = get_spec("shapes")
 
-    def find_examples(self, root: Path) -> dict[str, Sequence[tuple[str, int]]]:
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[tuple[str, int]]]:
         """List (split, index) of every image; nothing is read."""
         return {
             split: [(split, index) for index in range(count)]
@@ -274,8 +274,8 @@ class Shapes(SegmentationBuilder):
         assert is_encoded
         return f"{split}_{index:04d}", encoded.tobytes(), labels
 
-    def _download(self, dl_manager: object) -> Path:
-        return Path(self.data_dir).parent
+    def _open(self, dl_manager: object) -> Mapping[str, Sequence[tuple[str, int]]]:
+        return self.find_examples(SeveralFolders(()))
 
 
 if __name__ == "__main__":

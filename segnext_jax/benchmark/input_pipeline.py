@@ -28,6 +28,7 @@ from segnext_jax.benchmark.report import Report
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.datasets.builder import SegmentationBuilder
 from segnext_jax.datasets.preparation import prepare
+from segnext_jax.datasets.raw_folders import RawFolder
 from segnext_jax.pipeline import TrainLoader
 from segnext_jax.pipeline.sources import Example, Source, open_source
 
@@ -271,7 +272,7 @@ def _prepare_generated(case: Case, spec: DatasetSpec, folder: pathlib.Path) -> N
     class Generated(SegmentationBuilder):
         spec = data_set
 
-        def find_examples(self, root: pathlib.Path) -> dict[str, Sequence[int]]:
+        def find_examples(self, root: RawFolder) -> dict[str, Sequence[int]]:
             return {data_set.train_split: range(case.num_examples)}
 
         def load(self, example: int) -> tuple[str, bytes, np.ndarray]:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import fcntl
+import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,12 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from segnext_jax.datasets.builder import SegmentationBuilder, one_line
-from segnext_jax.datasets.prepared import is_prepared, prepared_dir, resolve_data_dir
-from segnext_jax.datasets.raw_files import PreparationError
+from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.raw_builder import RawBuilder, check_free_space
+from segnext_jax.datasets.raw_files import PreparationError, one_line
 
 
-def prepare(builder: SegmentationBuilder) -> bool:
+def prepare(builder: RawBuilder) -> bool:
     """Prepare a data set unless that has been done.
 
     TFDS writes into a folder `incomplete.*` and renames it at the end, so that a folder
@@ -34,6 +35,7 @@ def prepare(builder: SegmentationBuilder) -> bool:
     """
     target = Path(builder.data_dir)
     if is_prepared(target):
+        _check_options(builder)
         return False
     if target.exists():
         raise PreparationError(
@@ -42,12 +44,16 @@ def prepare(builder: SegmentationBuilder) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(target.parent / ".preparing.lock"):
         _remove_leftovers(target)
+        if builder.raw_dir is None:
+            # Photographs are stored as they come, so as much again is prepared.
+            size = sum(download.size_bytes for download in builder.downloads)
+            check_free_space(target.parent, 2 * size, "downloads and prepared files")
         builder.download_and_prepare()
     return True
 
 
 def main(
-    builder_class: type[SegmentationBuilder], arguments: Sequence[str] | None = None
+    builder_class: type[RawBuilder], arguments: Sequence[str] | None = None
 ) -> int:
     """Run the command line of a `prepare.py`.
 
@@ -58,45 +64,73 @@ def main(
     Returns:
         The exit status: 0 prepared now or before, 1 refused with one sentence.
     """
-    spec = builder_class.spec
     parser = argparse.ArgumentParser(
-        description=f"Prepare {spec.name}: {spec.num_classes} classes, ArrayRecord.",
+        description=f"Prepare {builder_class.name}: check every file and write "
+        "ArrayRecord.",
     )
     parser.add_argument(
         "--raw_dir",
         help="folder of the official files"
         + (f": {builder_class.expected_tree}" if builder_class.expected_tree else "")
-        + ("; downloaded when left out" if builder_class.download_url else ""),
+        + ", unpacked or as archives" * bool(builder_class.archive_names)
+        + "; downloaded when left out" * bool(builder_class.downloads),
     )
     parser.add_argument(
         "--data_dir",
         help="folder of all prepared data sets; by default $TFDS_DATA_DIR or "
         "~/tensorflow_datasets",
     )
-    options = parser.parse_args(arguments)
-    data_dir = resolve_data_dir(options.data_dir)
-    target = prepared_dir(spec, data_dir)
-    if is_prepared(target):
-        sys.stdout.write(
-            f"{spec.name} is already prepared in {target} (delete that folder to "
-            "prepare it again).\n"
-        )
-        return 0
+    parser.add_argument(
+        "--skip_broken",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out and list up to N broken files instead of stopping at the "
+        "first (default: 0)",
+    )
+    builder_class.add_flags(parser)
+    options = vars(parser.parse_args(arguments))
+    data_dir = resolve_data_dir(options.pop("data_dir"))
     if not sys.stderr.isatty():
+        # Its bars are those of downloads; files are counted by `show_progress`.
         tfds.disable_progress_bar()
-    sys.stdout.write(f"preparing {spec.name} in {target}\n")
-    sys.stdout.flush()
     try:
-        builder = builder_class(data_dir=data_dir, raw_dir=options.raw_dir)
-        prepare(builder)
+        builder = builder_class(data_dir=data_dir, **options)
+        target = Path(builder.data_dir)
+        if not is_prepared(target):
+            sys.stdout.write(f"preparing {builder.name} in {target}\n")
+            sys.stdout.flush()
+        if not prepare(builder):
+            sys.stdout.write(
+                f"{builder.name} is already prepared in {target} (delete that folder "
+                "to prepare it again).\n"
+            )
+            return 0
     except (ValueError, OSError) as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return 1
     counts = ", ".join(
         f"{info.num_examples} {name}" for name, info in builder.info.splits.items()
     )
-    sys.stdout.write(f"{spec.name} is prepared in {target}: {counts}.\n")
+    for note in builder.notes:
+        sys.stdout.write(f"note: {note}\n")
+    for reason in builder.skipped:
+        sys.stdout.write(f"skipped: {reason}\n")
+    sys.stdout.write(f"{builder.name} is prepared in {target}: {counts}.\n")
     return 0
+
+
+def _check_options(builder: RawBuilder) -> None:
+    """Refuse to pass one preparation off as another."""
+    file = Path(builder.data_dir) / "metadata.json"
+    metadata = json.loads(file.read_text()) if file.is_file() else {}
+    wanted = builder.options()
+    found = {name: metadata.get(name) for name in wanted}
+    if wanted != found:
+        raise PreparationError(
+            f"{builder.data_dir} was prepared with other options: it has {found}, "
+            f"asked for are {wanted}. Delete it, or name another --data_dir."
+        )
 
 
 @contextlib.contextmanager

@@ -2,10 +2,34 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any, Protocol, cast, runtime_checkable
 
 
 class PreparationError(ValueError):
     """A preparation that cannot go on, for a reason that the user can remove."""
+
+
+@runtime_checkable
+class RawFile(Protocol):
+    """A file of a download: a `Path`, or a member of an archive."""
+
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        ...
+
+    def read_bytes(self) -> bytes:
+        """Read it whole; a member of an archive takes a number of bytes too."""
+        ...
+
+
+@runtime_checkable
+class FolderOfFiles(Protocol):
+    """A folder that lists all files below it: `raw_folders.RawFolder`."""
+
+    def files(self) -> dict[str, RawFile]:
+        """Return all files below this folder by their paths."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +43,17 @@ class RawExample:
     """
 
     image_id: str
-    image: Path
-    label: Path
+    image: RawFile
+    label: RawFile
 
 
 def match_pairs(
-    images_dir: Path,
-    labels_dir: Path,
+    images_dir: Path | FolderOfFiles,
+    labels_dir: Path | FolderOfFiles,
     *,
     image_ending: str | tuple[str, ...] = (".jpg", ".png"),
     label_ending: str = ".png",
+    other_ending: str = "",
 ) -> list[RawExample]:
     """Match the photographs and masks of two folders by name.
 
@@ -37,6 +62,7 @@ def match_pairs(
         labels_dir: Folder of masks, with the same paths below it.
         image_ending: What the names of photographs end with, cut off for the match.
         label_ending: What the names of masks end with, likewise.
+        other_ending: What the names of masks must not end with; empty for nothing.
 
     Returns:
         The pairs in the order of their names.
@@ -44,8 +70,8 @@ def match_pairs(
     Raises:
         PreparationError: A photograph has no mask, or a mask no photograph.
     """
-    images = _files_by_name(images_dir, image_ending)
-    labels = _files_by_name(labels_dir, label_ending)
+    images = files_by_name(images_dir, image_ending)
+    labels = files_by_name(labels_dir, label_ending, other_ending)
     for present, absent, kind in ((images, labels, "mask"), (labels, images, "photo")):
         if missing := sorted(present.keys() - absent.keys()):
             raise PreparationError(
@@ -56,11 +82,41 @@ def match_pairs(
     return [RawExample(name, images[name], labels[name]) for name in sorted(images)]
 
 
-def read_file(path: Path) -> bytes:
+def files_by_name(
+    folder: Path | FolderOfFiles, ending: str | tuple[str, ...], other_ending: str = ""
+) -> dict[str, RawFile]:
+    """List files by what their paths hold before an ending.
+
+    Args:
+        folder: The folder, nested or not.
+        ending: What the files end with; others are left out.
+        other_ending: What they must not end with; empty for nothing.
+
+    Returns:
+        The files by path in the folder, the ending cut off.
+    """
+    endings = (ending,) if isinstance(ending, str) else ending
+    if isinstance(folder, Path):
+        paths: dict[str, RawFile] = {
+            path.relative_to(folder).as_posix(): path
+            for end in endings
+            for path in folder.rglob(f"*{end}")
+        }
+    else:
+        paths = folder.files()
+    return {
+        path.removesuffix(end): file
+        for end in endings
+        for path, file in paths.items()
+        if path.endswith(end) and not (other_ending and path.endswith(other_ending))
+    }
+
+
+def read_file(file: RawFile) -> bytes:
     """Read a file whole.
 
     Args:
-        path: The file.
+        file: The file.
 
     Returns:
         Its contents.
@@ -69,18 +125,35 @@ def read_file(path: Path) -> bytes:
         PreparationError: There is no such file.
     """
     try:
-        return path.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError:
         raise PreparationError(
-            f"missing file: {path}. Complete the folder (is the archive unpacked "
+            f"missing file: {file}. Complete the folder (is the archive unpacked "
             "whole?)."
         ) from None
 
 
-def _files_by_name(folder: Path, ending: str | tuple[str, ...]) -> dict[str, Path]:
-    endings = (ending,) if isinstance(ending, str) else ending
-    return {
-        path.relative_to(folder).as_posix().removesuffix(end): path
-        for end in endings
-        for path in folder.rglob(f"*{end}")
-    }
+def read_head(file: RawFile, num_bytes: int) -> bytes:
+    """Read the first bytes of a file.
+
+    Args:
+        file: The file.
+        num_bytes: How many bytes.
+
+    Returns:
+        Its first bytes, fewer if it is shorter.
+    """
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            return opened.read(num_bytes)
+    return cast(Any, file).read_bytes(num_bytes)
+
+
+def file_size(file: RawFile) -> int:
+    """Return the number of bytes of a file without reading it."""
+    return file.stat().st_size if isinstance(file, Path) else getattr(file, "size", 0)
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of an error without line breaks, its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -71,7 +71,7 @@ def test_another_folder_is_refused_with_the_expected_tree(tmp_path, capsys):
     write_tree(tmp_path / "raw", "images/{}", "annotations/{}", ("train",))
     assert main(Camvid, [f"--raw_dir={tmp_path}/raw", f"--data_dir={tmp_path}"]) == 1
     error = capsys.readouterr().err
-    assert "does not look like CamVid" in error
+    assert "does not look like camvid" in error
     assert "{images,annotations}/{train,val}" in error
 
 

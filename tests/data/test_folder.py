@@ -112,7 +112,7 @@ def test_prepared_and_direct_give_the_same(encode, arguments, fields, tmp_path, 
         (["--name=a", "--id_map=1:0,1:1"], "different ids"),
         (["--name=a", "--classes=/nowhere.txt"], "/nowhere.txt does not exist"),
         (["--name=a", "--raw_dir=/nowhere"], "/nowhere/classes.txt does not exist"),
-        (["--name=a"], "nested/0: label ids must lie in [0, 1]"),
+        (["--name=a"], "nested/0.png: label ids must lie in [0, 1]"),
     ],
 )
 def test_refusals_are_one_sentence(arguments, message, tmp_path, capsys):

@@ -1,8 +1,10 @@
 import fcntl
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -24,8 +26,9 @@ class Tiny(SegmentationBuilder):
     train_id_of = {1: 0, 2: 1, 3: 2, 0: 255, 9: 255}
 
     def find_examples(self, root):
+        base = next(root.find("images/train", "masks/train"), root)
         return {
-            split: match_pairs(root / "images" / split, root / "masks" / split)
+            split: match_pairs(base / f"images/{split}", base / f"masks/{split}")
             for split in ("train", "val")
         }
 
@@ -77,6 +80,7 @@ def test_the_prepared_folder_describes_itself(tree, tmp_path):
         "colours": [[1, 2, 3], [4, 5, 6], [7, 8, 9]],
         "ignore_label": 255,
         "mapping_version": "1.0.0",
+        "skipped": [],
     }
     info = json.loads((folder / "dataset_info.json").read_text())
     assert info["fileFormat"] == "array_record"
@@ -106,10 +110,19 @@ def rewrite_mask(tree: pathlib.Path, size: tuple[int, int], value: int) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda t: truncate(t / "images/train/3.jpg"), "3: cannot be decoded"),
-        (lambda t: truncate(t / "images/train/2.png"), "2: cannot be decoded"),
+        (
+            lambda t: truncate(t / "images/train/3.jpg"),
+            "images/train/3.jpg: cannot be decoded",
+        ),
+        (
+            lambda t: truncate(t / "images/train/2.png"),
+            "images/train/2.png: cannot be decoded",
+        ),
         (lambda t: truncate(t / "masks/train/3.png"), "masks/train/3.png: its label"),
-        (lambda t: rewrite_mask(t, (9, 10), 1), r"(10, 9) and (9, 10)"),
+        (
+            lambda t: rewrite_mask(t, (9, 10), 1),
+            "3.jpg: photograph and mask must have one size: got (10, 9) and (9, 10)",
+        ),
         (lambda t: rewrite_mask(t, (10, 9), 37), "masks/train/3.png: raw ids"),
         (lambda t: (t / "masks/train/3.png").unlink(), "3.jpg has no mask"),
         (lambda t: (t / "images/val/0.png").unlink(), "0.png has no photo"),
@@ -140,7 +153,8 @@ def test_labels_are_checked_against_the_classes_without_a_table(tree, tmp_path):
         train_id_of = {}
 
     with pytest.raises(
-        ValueError, match=r"0: label ids must lie in \[0, 2\] .* found 3, 9 on"
+        ValueError,
+        match=r"train/0\.png: label ids must lie in \[0, 2\] .* found 3, 9 on",
     ):
         prepare(Plain(data_dir=tmp_path / "prepared", raw_dir=tree))
 
@@ -240,3 +254,95 @@ def test_matching_goes_below_folders_and_cuts_endings(tmp_path):
     (tmp_path / "ann/y/1_ids.png").touch()
     pairs = match_pairs(tmp_path / "img", tmp_path / "ann", **endings)
     assert [pair.image_id for pair in pairs] == ["x/1", "y/1"]
+
+
+def spoil_three(tree):
+    truncate(tree / "images/train/1.jpg")
+    rewrite_mask(tree, (9, 10), 1)
+    (tree / "masks/val/0.png").write_bytes(b"")
+    return ["1.jpg: cannot be", "(10, 9) and (9, 10)", "masks/val/0.png: its label map"]
+
+
+def test_as_many_broken_files_as_allowed_are_left_out_and_listed(
+    tree, tmp_path, capsys
+):
+    reasons = spoil_three(tree)
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=3"]
+    assert main(Tiny, arguments) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("tiny/1.0.0: 3 train, 1 val.\n")
+    listed = [line for line in out.splitlines() if line.startswith("skipped: ")]
+    metadata = json.loads((tmp_path / "tiny/1.0.0/metadata.json").read_text())
+    assert len(listed) == len(metadata["skipped"]) == 3
+    for line, kept, reason in zip(listed, metadata["skipped"], reasons, strict=True):
+        assert reason in line and line == f"skipped: {kept}"
+    source = open_source(SPEC, "train", tmp_path)
+    assert [source[k]["image_id"] for k in range(3)] == ["0", "2", "4"]
+
+
+def test_one_broken_file_too_many_stops_with_the_list(tree, tmp_path, capsys):
+    reasons = spoil_three(tree)
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=2"]
+    assert main(Tiny, arguments) == 1
+    error = capsys.readouterr().err
+    assert "more broken files than --skip_broken=2 allows" in error
+    assert all(reason in error for reason in reasons) and error.count("\n") == 1
+    assert not (tmp_path / "tiny/1.0.0").exists()
+    assert main(Tiny, [*arguments[:2], "--skip_broken=-1"]) == 1
+    assert "--skip_broken must not be negative: got -1" in capsys.readouterr().err
+
+
+def test_an_error_leaves_no_thread_behind(tree, tmp_path):
+    spoil_three(tree)
+    before = threading.active_count()
+    with pytest.raises(ValueError) as error:
+        prepare(Tiny(data_dir=tmp_path, raw_dir=tree))
+    # The traceback still holds every frame, and so every generator.
+    assert error.tb and threading.active_count() == before
+
+
+def test_a_split_of_broken_files_only_is_refused(tree, tmp_path, capsys):
+    for k in range(2):
+        (tree / f"masks/val/{k}.png").write_bytes(b"")
+    arguments = [f"--raw_dir={tree}", f"--data_dir={tmp_path}", "--skip_broken=9"]
+    assert main(Tiny, arguments) == 1
+    assert "split 'val' of tiny has broken files only" in capsys.readouterr().err
+
+
+def test_what_would_fill_the_disk_is_refused_before_it_is_written(
+    tree, tmp_path, capsys
+):
+    class Huge(Tiny):
+        def size_bytes(self, example):
+            assert super().size_bytes(example) == sum(
+                file.stat().st_size for file in (example.image, example.label)
+            )
+            return 1 << 50
+
+        def encode(self, example):
+            raise AssertionError("nothing may be read before the check")
+
+    assert main(Huge, [f"--raw_dir={tree}", f"--data_dir={tmp_path}"]) == 1
+    # Seven pairs of 2^20 GiB.
+    assert "needs about 7340032.0 GiB for prepared files" in capsys.readouterr().err
+
+
+def test_an_archive_is_read_only_where_its_files_are_not_unpacked(
+    tree, tmp_path, capsys
+):
+    class Packed(Tiny):
+        archive_names = ("tiny*.zip",)
+
+    shutil.make_archive(str(tmp_path / "tiny"), "zip", tree)
+    shutil.copy(tmp_path / "tiny.zip", tree / "tiny_copy.zip")
+    (tmp_path / "alone").mkdir()
+    shutil.move(tmp_path / "tiny.zip", tmp_path / "alone")
+    (tmp_path / "alone/other.zip").write_bytes(b"not opened")
+    for raw in (tree, tmp_path / "alone", tmp_path / "alone/tiny.zip"):
+        data_dir = tmp_path / "prepared" / raw.name
+        assert main(Packed, [f"--raw_dir={raw}", f"--data_dir={data_dir}"]) == 0
+        assert capsys.readouterr().out.endswith("5 train, 2 val.\n")
+        source = open_source(SPEC, "train", data_dir)
+        for k in range(5):
+            file = next((tree / "images/train").glob(f"{k}.*"))
+            assert source[k]["image"] == file.read_bytes()

@@ -1,0 +1,85 @@
+"""Prepare COCO-Stuff 164k, 171 classes: `python data/coco_stuff/prepare.py`."""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segnext_jax.datasets import get_spec
+from segnext_jax.datasets.builder import SegmentationBuilder
+from segnext_jax.datasets.decode import decode_label
+from segnext_jax.datasets.downloads import Download
+from segnext_jax.datasets.preparation import main
+from segnext_jax.datasets.raw_files import (
+    RawExample,
+    files_by_name,
+    match_pairs,
+    read_file,
+)
+from segnext_jax.datasets.raw_folders import RawFolder
+
+_TRAIN_IDS = "_labelTrainIds.png"
+# Values of 0..181 that no class has.
+# Source: mmsegmentation tools/convert_datasets/coco_stuff164k.py.
+_HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+
+
+class CocoStuff(SegmentationBuilder):
+    """Photographs of COCO 2017 with things and stuff."""
+
+    spec = get_spec("coco_stuff")
+    downloads = (
+        # Their SHA-256 are in TFDS's own list.
+        Download("http://images.cocodataset.org/zips/train2017.zip", 19_336_861_798),
+        Download("http://images.cocodataset.org/zips/val2017.zip", 815_585_330),
+        # No published checksum was found; each member's CRC-32 is checked.
+        Download(
+            "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"
+            "stuffthingmaps_trainval2017.zip",
+            690_000_000,
+        ),
+    )
+    archive_names = ("train2017*.zip", "val2017*.zip", "stuffthingmaps*.zip")
+    expected_tree = (
+        "[images/]{train,val}2017/*.jpg and "
+        "{annotations,stuffthingmaps}/{train,val}2017/*.png"
+    )
+    train_id_of = {255: 255} | {
+        raw: train_id
+        for train_id, raw in enumerate(i for i in range(182) if i not in _HOLES)
+    }
+
+    def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
+        """Match photographs and masks: folders of one name, told by their files."""
+        examples = {}
+        for split in ("train", "val"):
+            name = f"{split}2017"
+            folders = [base / name for base in root.find(name)]
+            images = next((f for f in folders if files_by_name(f, ".jpg")), None)
+            labels = next((f for f in folders if files_by_name(f, ".png")), None)
+            if images is None or labels is None:
+                raise self.not_the_tree(root)
+            # mmsegmentation's converter writes train ids beside the official masks.
+            is_official = bool(files_by_name(labels, ".png", _TRAIN_IDS))
+            examples[split] = match_pairs(
+                images,
+                labels,
+                image_ending=".jpg",
+                label_ending=".png" if is_official else _TRAIN_IDS,
+                other_ending=_TRAIN_IDS if is_official else "",
+            )
+        return examples
+
+    def load(
+        self, example: RawExample
+    ) -> tuple[str, bytes, UInt8[np.ndarray, "height width"]]:
+        """Read a pair; converted masks hold train ids already."""
+        if not example.label.name.endswith(_TRAIN_IDS):
+            return super().load(example)
+        labels = decode_label(read_file(example.label), str(example.label))
+        return example.image_id, read_file(example.image), labels
+
+
+if __name__ == "__main__":
+    sys.exit(main(CocoStuff))

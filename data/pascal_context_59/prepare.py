@@ -1,0 +1,22 @@
+"""Prepare Pascal Context: `python data/pascal_context_59/prepare.py --raw_dir=FOLDER`.
+
+59 classes: 59 classes, background ignored.
+"""
+
+import sys
+
+from segnext_jax.datasets import get_spec
+from segnext_jax.datasets.pascal_context_builder import PascalContextBuilder
+from segnext_jax.datasets.preparation import main
+
+
+class PascalContext59(PascalContextBuilder):
+    """Photographs of VOC 2010, 59 classes, background ignored."""
+
+    spec = get_spec("pascal_context_59")
+    # Background is ignored.
+    train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 60)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(PascalContext59))
