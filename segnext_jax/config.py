@@ -1,8 +1,9 @@
 """Every setting of a run: default, unit, meaning, source.
 
 `base_config` is the paper's recipe for ADE20K with SegNeXt-B; a file in ``configs/``
-holds what differs. `load` reads such a file, applies ``--config.<field>=<value>``
-overrides, checks everything, and names all faults at once.
+holds what differs from it, or from a neighbour (`start_from`). `load` reads such a
+file, applies ``--config.<field>=<value>`` overrides, checks everything, and names all
+faults at once.
 """
 
 import ast
@@ -65,6 +66,8 @@ def base_config() -> ConfigDict:
     data.name = "ade20k"
     # Folder of prepared data sets; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     data.data_dir = ""
+    # Split that is trained on; empty: the data set's own (train; VOC 2012: trainaug).
+    data.train_split = ""
     # (height, width) of training crops, in pixels.
     data.crop_size = (512, 512)
     # (long side, short side) that scale 1 fits images into, in pixels.
@@ -150,6 +153,19 @@ def base_config() -> ConfigDict:
     evaluation.num_overlays = 4
     config.lock()
     return config
+
+
+def start_from(file: str, neighbour: str) -> ConfigDict:
+    """Return the configuration of another file in the same folder, to be changed.
+
+    Args:
+      file: ``__file__`` of the configuration that is being written.
+      neighbour: Name of the other one, as ``cityscapes_base.py``.
+
+    Raises:
+      ValueError: If it is missing or fails.
+    """
+    return _read(pathlib.Path(file).parent / neighbour)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -21,9 +21,10 @@ from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import workdir as workdir_lib
-from segnext_jax.training.schedule import Schedule, poly_with_warmup
+from segnext_jax.training.schedule import Schedule
 from segnext_jax.training.step import make_train_step
 from segnext_jax.training.validator import Validator
 
@@ -53,8 +54,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     validator = Validator(config, model, mesh)
     workdir_lib.claim(config, workdir)
 
-    schedule = make_schedule(config)
-    optimizer = make_optimizer(config, schedule)
+    schedule = recipe.make_schedule(config)
+    optimizer = recipe.make_optimizer(config, schedule)
     replicated = sharding.replicated(mesh)
     create = functools.partial(state_lib.create, optimizer=optimizer)
     shapes = jax.eval_shape(create, abstract_variables(model))
@@ -129,7 +130,7 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
     """Return the batches of this process."""
     data = config.data
     return TrainLoader(
-        open_source(spec, spec.train_split, data.data_dir or None),
+        open_source(spec, data.train_split or spec.train_split, data.data_dir or None),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
         batch_size=config.batch_size,
@@ -163,39 +164,6 @@ def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
     return variables
 
 
-def make_schedule(config: ConfigDict) -> Schedule:
-    """Return the learning rate of the encoder as a function of the step."""
-    options = config.optimizer
-    return poly_with_warmup(
-        learning_rate=options.learning_rate,
-        num_steps=config.num_steps,
-        power=options.power,
-        min_learning_rate=options.min_learning_rate,
-        warmup_steps=options.warmup_steps,
-        warmup_ratio=options.warmup_ratio,
-    )
-
-
-def make_rules(config: ConfigDict) -> tuple[optimizer_lib.Rule, ...]:
-    """Return the parameter groups."""
-    return optimizer_lib.official_rules(
-        config.optimizer.head_lr_multiplier, config.optimizer.norm_decay_multiplier
-    )
-
-
-def make_optimizer(config: ConfigDict, schedule: Schedule) -> Any:
-    """Return AdamW with the official groups."""
-    options = config.optimizer
-    return optimizer_lib.adamw(
-        schedule,
-        rules=make_rules(config),
-        beta1=options.beta1,
-        beta2=options.beta2,
-        epsilon=options.epsilon,
-        weight_decay=options.weight_decay,
-    )
-
-
 def _log_start(
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -215,7 +183,7 @@ def _log_start(
         jax.default_backend(),
         config.batch_size,
     )
-    for line in optimizer_lib.summarize(state.params, make_rules(config)):
+    for line in optimizer_lib.summarize(state.params, recipe.make_rules(config)):
         logging.info("Optimizer group %s.", line)
     logging.info("Compiling the train step: the first step takes longer.")
 
