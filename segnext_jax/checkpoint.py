@@ -184,9 +184,17 @@ def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any
     return variables, (directory / CONFIG_FILE).read_text()
 
 
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Return shapes and types of a tree, to be restored with one sharding."""
+def abstract(tree: Any, sharding: Any) -> Any:
+    """Return shapes and types of a tree, to be restored with these shardings.
+
+    Args:
+      tree: Arrays, or their shapes.
+      sharding: One for all, or a tree of them; not that of the saving run, in general.
+    """
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lambda leaf, place: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=place
+        ),
         tree,
+        jax.tree.broadcast(sharding, tree),
     )

@@ -125,6 +125,7 @@ def test_each_field_but_free_text_has_a_rule():
     fields = {field for field, _ in config_lib.flatten(config)}
     free = {"data.name", "data.data_dir", "data.train_split", "init_from"}
     free |= {"data.photometric", "evaluation.at_start"}
+    free |= {"model.freeze_batch_norm", "model.remat"}
     assert fields - ruled == free
 
 

@@ -25,7 +25,6 @@ from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import workdir as workdir_lib
 from segnext_jax.training.schedule import Schedule
-from segnext_jax.training.step import make_train_step
 from segnext_jax.training.validator import Validator
 
 
@@ -47,8 +46,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     spec = get_spec(config.data.name)
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh, "batch_size")
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    sharding.check_batch_size(
+        config.batch_size, mesh, "batch_size", config.accumulate_steps
+    )
     loader = make_loader(config, spec)
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
@@ -56,31 +57,33 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
 
     schedule = recipe.make_schedule(config)
     optimizer = recipe.make_optimizer(config, schedule)
-    replicated = sharding.replicated(mesh)
-    create = functools.partial(state_lib.create, optimizer=optimizer)
+    create = functools.partial(
+        state_lib.create,
+        optimizer=optimizer,
+        rules=recipe.make_rules(config),
+        has_average=config.average_decay > 0,
+    )
     shapes = jax.eval_shape(create, abstract_variables(model))
+    placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
     checkpoints = checkpoint.Checkpoints(workdir, config.keep_checkpoints)
-    state = _restore(checkpoints, loader, shapes, replicated)
+    state = _restore(checkpoints, loader, checkpoint.abstract(shapes, placement))
     if state is None:
         variables = initial_variables(config, model)
-        state = jax.device_put(create(variables), replicated)
+        state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
 
     train_step = jax.jit(
-        make_train_step(
-            model,
-            optimizer,
-            seed=config.seed,
-            mean=config.data.mean,
-            std=config.data.std,
-            use_photometric=config.data.photometric,
-            ignore_label=spec.ignore_label,
-            loss_average=config.loss.average,
+        recipe.make_step(
+            config, model, optimizer, spec.ignore_label, sharding.replicated(mesh)
         ),
-        in_shardings=(replicated, sharding.batch_sharding(mesh)),
-        out_shardings=(replicated, replicated),
+        in_shardings=(placement, sharding.batch_sharding(mesh)),
+        out_shardings=(placement, sharding.replicated(mesh)),
         donate_argnums=0,
     )
+
+    def in_use(state: state_lib.TrainState) -> Any:
+        return sharding.replicate(state.best_variables(), mesh)
+
     first_step = loader.next_batch
     writer = MetricWriter(workdir, first_step)
     progress = Progress(config.num_steps, first_step)
@@ -88,7 +91,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     metrics = None
     try:
         if first_step == 0 and config.evaluation.at_start:
-            _evaluate(validator, state, spec, writer, progress, step=0)
+            _evaluate(validator, in_use(state), spec, writer, progress, step=0)
             meter.restart()
         for step in range(first_step + 1, config.num_steps + 1):
             with meter.waiting_for_data():
@@ -111,7 +114,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
             if is_checkpoint:
                 _save(checkpoints, step, state, loader)
             if is_evaluation:
-                metrics = _evaluate(validator, state, spec, writer, progress, step)
+                variables = in_use(state)
+                metrics = _evaluate(validator, variables, spec, writer, progress, step)
                 meter.restart()
         checkpoints.wait()
     finally:
@@ -121,7 +125,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
         progress.close()
     if metrics is None:
         logging.info("%s is finished: step %d of %d.", workdir, first_step, first_step)
-        metrics = validator.run(state.variables())
+        metrics = validator.run(in_use(state))
     workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
     return metrics
 
@@ -191,26 +195,17 @@ def _log_start(
 def _restore(
     checkpoints: checkpoint.Checkpoints,
     loader: TrainLoader,
-    shapes: state_lib.TrainState,
-    placement: jax.sharding.Sharding,
+    expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:
     """Return the newest state and set the loader to its place; None: a new run."""
     step = checkpoints.latest_step()
     if step is None:
         return None
-    expected = checkpoint.abstract(shapes, placement)
-    model, rest, iterator = checkpoints.restore(
-        model=expected.variables(),
-        optimizer={"step": expected.step, "moments": expected.optimizer_state},
-    )
+    model, rest = expected.to_checkpoint()
+    model, rest, iterator = checkpoints.restore(model=model, optimizer=rest)
     loader.restore(iterator)
     logging.info("Going on from the checkpoint of step %d.", step)
-    return state_lib.TrainState(
-        step=rest["step"],
-        params=model["params"],
-        batch_stats=model["batch_stats"],
-        optimizer_state=rest["moments"],
-    )
+    return state_lib.TrainState.from_checkpoint(model, rest)
 
 
 def _save(
@@ -219,17 +214,13 @@ def _save(
     state: state_lib.TrainState,
     loader: TrainLoader,
 ) -> None:
-    checkpoints.save(
-        step,
-        model=state.variables(),
-        optimizer={"step": state.step, "moments": state.optimizer_state},
-        iterator=loader.state(),
-    )
+    model, rest = state.to_checkpoint()
+    checkpoints.save(step, model=model, optimizer=rest, iterator=loader.state())
 
 
 def _evaluate(
     validator: Validator,
-    state: state_lib.TrainState,
+    variables: Any,
     spec: DatasetSpec,
     writer: MetricWriter,
     progress: Progress,
@@ -244,7 +235,7 @@ def _evaluate(
         paths.append(writer.write_overlay(step, name, picture))
 
     start = time.monotonic()
-    metrics = validator.run(state.variables(), draw)
+    metrics = validator.run(variables, draw)
     writer.write(step, metrics.summary())
     means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
     seconds = time.monotonic() - start

@@ -163,8 +163,8 @@ def their_hard_pixels(torch, logits, labels, threshold, min_kept):
     return (p < max(limit, threshold)) & is_valid
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.7, 1.0])
-@pytest.mark.parametrize("min_kept", [1, 7, 20, 1000])
+@pytest.mark.parametrize("threshold", [0.0, 0.7])
+@pytest.mark.parametrize("min_kept", [1, 20, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_hard_pixels_are_those_of_the_official_sampler(
     torch, threshold, min_kept, dtype
@@ -181,7 +181,7 @@ def test_hard_pixels_are_those_of_the_official_sampler(
             min_kept=min_kept,
         )
     np.testing.assert_array_equal(given, wanted.numpy())
-    if threshold == 0 and min_kept < 20:
+    if threshold == 0 and min_kept == 1:
         assert given.sum() == 2 * min_kept
 
 
