@@ -114,8 +114,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
             if is_checkpoint:
                 _save(checkpoints, step, state, loader)
             if is_evaluation:
-                variables = in_use(state)
-                metrics = _evaluate(validator, variables, spec, writer, progress, step)
+                metrics = _evaluate(
+                    validator, in_use(state), spec, writer, progress, step
+                )
                 meter.restart()
         checkpoints.wait()
     finally:
