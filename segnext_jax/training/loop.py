@@ -39,13 +39,14 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
       The metrics of the final evaluation.
 
     Raises:
-      ValueError: If the workdir belongs to another configuration, or the devices
-        cannot share a batch evenly.
+      ValueError: If the workdir belongs to another configuration, the devices cannot
+        share a batch evenly, or the weights to start from do not exist.
       FileNotFoundError: If the data set is not prepared.
       FloatingPointError: If a loss is not finite.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     spec = get_spec(config.data.name)
+    _check_start(config, workdir)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     sharding.check_batch_size(
         config.batch_size, mesh, "batch_size", config.accumulate_steps
@@ -151,6 +152,17 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
         num_threads=data.num_threads,
         prefetch=data.prefetch_batches,
     )
+
+
+def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuse a new run whose starting weights are missing, before it has a workdir."""
+    start = config.init_from
+    if start and not pathlib.Path(start).exists() and not workdir.exists():
+        raise ValueError(
+            "config.init_from must be an existing file or folder of weights: "
+            f"{pathlib.Path(start).absolute()} does not exist. Run first what leaves "
+            "it there (see the config's docstring), or correct the path."
+        )
 
 
 def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:

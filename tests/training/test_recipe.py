@@ -53,6 +53,13 @@ def test_rules_follow_the_configuration(tiny_network):
     assert rule.decay_multiplier == 0
 
 
+def test_missing_start_is_refused_before_there_is_a_workdir(tiny_network, tmp_path):
+    config = load(tiny_network, f"init_from={tmp_path / 'nothing'}")
+    with pytest.raises(ValueError, match="config.init_from must be.*Run first"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_run_with_all_options_stops_and_goes_on(tiny_network, shapes_dir, tmp_path):
     """4 steps, and 2 + 2 on another mesh, end alike; the average is what is used."""
