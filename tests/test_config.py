@@ -126,7 +126,8 @@ def test_each_field_but_free_text_has_a_rule():
     ruled = {field for field, _, _ in config_lib.RULES}
     fields = {field for field, _ in config_lib.flatten(config)}
     free = {"data.name", "data.data_dir", "init_from"}
-    free |= {"data.photometric", "evaluation.at_start"}
+    free |= {"data.photometric", "evaluation.at_start", "evaluation.flip"}
+    free |= {"evaluation.boundary_iou"}
     assert fields - ruled == free
 
 

@@ -1,16 +1,19 @@
 """How examples flow: from prepared data or plain folders to batches of uint8 arrays."""
 
-from segnext_jax.pipeline.evaluation_batches import eval_batches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.fitting import FittedSize, Fitting
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import FolderSource, PreparedSource, open_source
-from segnext_jax.pipeline.transforms import RandomScaleCropFlip, resize_for_network
+from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 
 __all__ = [
+    "EvaluationBatch",
+    "EvaluationBatches",
+    "FittedSize",
+    "Fitting",
     "FolderSource",
     "PreparedSource",
     "RandomScaleCropFlip",
     "TrainLoader",
-    "eval_batches",
     "open_source",
-    "resize_for_network",
 ]
