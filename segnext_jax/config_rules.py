@@ -114,7 +114,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("evaluation.mode", *_one_of("whole", "slide")),
     ("evaluation.window", *_SIZE),
     ("evaluation.stride", *_SIZE),
-    ("evaluation.tile_size", *_POSITIVE),
+    ("evaluation.tile_mebibytes", *_POSITIVE),
     ("evaluation.num_bases", *_POSITIVE),
     (
         "evaluation.boundary_ratio",

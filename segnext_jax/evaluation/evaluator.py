@@ -58,6 +58,9 @@ def evaluate(
       num_examples: The first so many images of this process are given to
         ``example_fn``, at the size of the first ratio.
       example_fn: See `ExampleFn`.
+
+    Raises:
+      FloatingPointError: If scores of an image are not numbers.
     """
     count = functools.partial(
         counting.count_image,
@@ -72,6 +75,7 @@ def evaluate(
         pending: list[concurrent.futures.Future] = []
         for batch in batches:
             predictions = network.label_maps(batch)
+            _check_finite(predictions, batch.image_ids, num_classes)
             total = sum((future.result() for future in pending), start=total)
             rows = np.flatnonzero(batch.mask)
             pending = [
@@ -90,3 +94,16 @@ def evaluate(
                     num_shown += 1
         total = sum((future.result() for future in pending), start=total)
     return compute_metrics(counting.sum_over_processes(total))
+
+
+def _check_finite(
+    predictions: Sequence[np.ndarray], image_ids: Sequence[str], num_classes: int
+) -> None:
+    for prediction, image_id in zip(predictions, image_ids, strict=True):
+        if prediction.max() >= num_classes:
+            raise FloatingPointError(
+                f"scores must be numbers: those of {image_id} hold nan at "
+                f"{np.count_nonzero(prediction >= num_classes)} pixels. The weights "
+                "are broken, or overflow: take an earlier checkpoint, or evaluate "
+                "with config.model.dtype float32."
+            )

@@ -106,7 +106,7 @@ def test_equals_the_recorded_probabilities(recorded, official, name, ratios, use
     assert wanted_sizes[:: len(wanted_sizes) // len(sizes)] == sizes
 
     ((labels, probabilities),) = infer(
-        Images([image], fitting), official, use_flip=use_flip, tile_size=32
+        Images([image], fitting), official, use_flip=use_flip, tile_bytes=1
     )
     sample = probabilities.reshape(-1, 19).T[:, ::13]
     # Images are normalised in float32.
@@ -134,7 +134,7 @@ def test_windows_equal_the_recorded_logits(recorded, official, size, stride, nam
 
     inputs = recorded["infer/slide/input"].transpose(1, 2, 0)
     network = Inference(
-        official, (0.0,) * 3, (1.0,) * 3, (64, 64), (48, 48), tile_size=size[1]
+        official, (0.0,) * 3, (1.0,) * 3, (64, 64), (48, 48), tile_bytes=2**23
     )
     with jax.enable_x64(True):
         batch = Given(inputs, size)
@@ -145,7 +145,8 @@ def test_windows_equal_the_recorded_logits(recorded, official, size, stride, nam
             (jnp.asarray(axis.indices[:, 0]), jnp.asarray(axis.weights[:, 0]))
             for axis in (view.vertical, view.horizontal)
         ]
-        logits = np.asarray(inference._resample(view.logits, *tiles))[0, : size[0]]
+        tile = np.asarray(inference._resample(view.logits, *tiles))[0]
+        logits = tile[: size[0], : size[1]]
     sample = logits.reshape(-1, 19).T[:, ::stride]
     np.testing.assert_allclose(
         sample, recorded[f"infer/slide/{name}"], rtol=0, atol=1e-10
@@ -250,7 +251,7 @@ def test_equals_the_official_steps(reduced, case, size):
         window=window,
         stride=stride,
         use_flip=use_flip,
-        tile_size=32,
+        tile_bytes=1,
     )
     np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-12)
     ordered = np.sort(wanted, axis=-1)
@@ -306,19 +307,28 @@ def box_logits(inputs):
 
 
 def test_tiles_of_any_size_give_the_same():
-    batch = Images([photograph(45, 71)], Fitting((120, 60), (1.0, 1.5), 16))
+    batch = Images([photograph(45, 171)], Fitting((240, 60), (1.0, 1.5), 16))
     options = {"window": (40, 48), "stride": (27, 32), "use_flip": True}
-    ((_, whole),) = infer(batch, box_logits, tile_size=71, **options)
-    for tile_size in (1, 7, 45, 128):
-        ((_, given),) = infer(batch, box_logits, tile_size=tile_size, **options)
+    ((_, whole),) = infer(batch, box_logits, tile_bytes=5 * 4 * 192**2, **options)
+    for side in (1, 64, 96):
+        tile_bytes = 5 * 4 * side**2
+        ((_, given),) = infer(batch, box_logits, tile_bytes=tile_bytes, **options)
         np.testing.assert_allclose(given, whole, rtol=0, atol=2e-7)
+
+
+def test_ties_go_to_the_first_class_and_nan_to_none():
+    from segnext_jax.evaluation.inference import _labels
+
+    scores = jnp.asarray([[1, 3, 3], [2, 2, 2], [0, 1, np.nan], [-np.inf, -2, -1]])
+    (labels,) = _labels(scores, are_logits=True)
+    assert labels.tolist() == [1, 0, 3, 2]
 
 
 def test_images_of_many_sizes_share_a_batch_without_mixing():
     sizes = [(45, 71), (46, 72), (90, 142), (23, 36)]
     fitting = Fitting((120, 60), multiple=32)
     images = [photograph(*size) for size in sizes]
-    options = {"tile_size": 32, "use_flip": True}
+    options = {"tile_bytes": 1, "use_flip": True}
     together = infer(Images(images, fitting), box_logits, **options)
     for image, (labels, given) in zip(images, together, strict=True):
         ((alone_labels, alone),) = infer(
@@ -333,7 +343,7 @@ def test_number_of_programs_depends_on_input_sizes_not_on_image_sizes():
     from segnext_jax.evaluation import inference
 
     fitting = Fitting((120, 60), multiple=32)
-    network = Inference(jax.jit(box_logits), MEAN, STD, tile_size=32)
+    network = Inference(jax.jit(box_logits), MEAN, STD, tile_bytes=1)
     programs = []
     for size in [(45, 71), (47, 72), (52, 80), (55, 85), (58, 90), (60, 93)]:
         network.label_maps(Images([photograph(*size)], fitting))
