@@ -9,25 +9,23 @@ whole image of original size never exist on the device.
 
 import collections
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, UInt8
 
-from segnext_jax.evaluation import resampling
-from segnext_jax.ops.photometric import normalize
+from segnext_jax.evaluation import resampling, scoring
 
 # Normalised images to scores at about 1/8 of their size.
 LogitsFn = Callable[
     [Float[Array, "batch height width 3"]],
     Float[Array, "batch small_height small_width classes"],
 ]
+# From scores of a tile, and whether they are logits, to what is wanted of each pixel.
+FinishFn = Callable[[Array, bool], tuple[Array, ...]]
 Size = tuple[int, int]
 
 # Tiles that are computed ahead of the one that is fetched: more would only take memory.
@@ -153,15 +151,21 @@ class Inference:
         Classes are compared by logits where there is one view, by mean probabilities
         where there are several.
         """
-        return [labels for (labels,) in self._assemble(batch, _labels)]
+        maps = self._assemble(batch, lambda scores, _: (scoring.best_labels(scores),))
+        return [labels for (labels,) in maps]
 
     def probability_maps(
         self, batch: Batch
     ) -> list[tuple[UInt8[np.ndarray, "_ _"], Float[np.ndarray, "_ _ classes"]]]:
         """Return `label_maps`, and with each the probabilities of all classes."""
-        return self._assemble(batch, _labels_and_probabilities)
 
-    def _assemble(self, batch: Batch, finish_fn: Any) -> list:
+        def finish(scores: Array, are_logits: bool) -> tuple[Array, Array]:
+            probabilities = scoring.softmax(scores) if are_logits else scores
+            return scoring.best_labels(scores), probabilities
+
+        return self._assemble(batch, finish)
+
+    def _assemble(self, batch: Batch, finish_fn: FinishFn) -> list:
         """Compute all tiles, and paste them into maps of the original sizes."""
         maps: list = []
         sizes = [batch.image_sizes[row] for row in batch.rows]
@@ -181,12 +185,12 @@ class Inference:
         return maps
 
     def _tiles(
-        self, batch: Batch, finish_fn: Any
+        self, batch: Batch, finish_fn: FinishFn
     ) -> Iterator[tuple[int, int, list[np.ndarray]]]:
         views = self._views(batch)
         num_rows = views[0].vertical.indices.shape[1]
         num_columns = views[0].horizontal.indices.shape[1]
-        dtype = _score_type(views[0].logits)
+        dtype = scoring.score_type(views[0].logits)
         tile_size = views[0].vertical.weights.shape[2]
         horizontal = [
             self._place([view.horizontal for view in views], column, dtype)
@@ -197,7 +201,7 @@ class Inference:
             vertical = self._place([view.vertical for view in views], row, dtype)
             for column in range(num_columns):
                 scores = _scores(views, vertical, horizontal[column])
-                arrays = finish_fn(scores, are_logits=len(views) == 1)
+                arrays = finish_fn(scores, len(views) == 1)
                 pending.append((row * tile_size, column * tile_size, arrays))
                 if len(pending) > _NUM_TILES_AHEAD:
                     yield _fetch(*pending.popleft())
@@ -224,7 +228,7 @@ class Inference:
             inner = np.array([fitted[row].inner for row in batch.rows], np.int32)
             arrays = self.shard_fn({"images": images, "inner": inner})
             for is_mirrored in (False, True) if self.use_flip else (False,):
-                inputs = _network_input(
+                inputs = scoring.network_input(
                     arrays["images"],
                     arrays["inner"],
                     mean=self.mean,
@@ -255,7 +259,9 @@ class Inference:
                 [
                     jnp.concatenate(
                         [
-                            self.logits_fn(_cut_window(inputs, y, x, size=window))
+                            self.logits_fn(
+                                scoring.cut_window(inputs, y, x, size=window)
+                            )
                             for x in starts[1]
                         ],
                         axis=2,
@@ -288,7 +294,7 @@ class Inference:
     def _tile_size(self, logits: Array) -> int:
         """Return the side of tiles: the largest multiple of 32 that fits the bytes."""
         rows = logits.sharding.shard_shape(logits.shape)[0]
-        bytes_per_pixel = rows * logits.shape[-1] * _score_type(logits).itemsize
+        bytes_per_pixel = rows * logits.shape[-1] * scoring.score_type(logits).itemsize
         side = math.isqrt(self.tile_bytes // bytes_per_pixel)
         return max(side // _TILE_MULTIPLE_PX, 1) * _TILE_MULTIPLE_PX
 
@@ -307,42 +313,6 @@ def local_rows(array: Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
-@functools.partial(jax.jit, static_argnames=("mean", "std", "is_mirrored"))
-def _network_input(
-    images: UInt8[Array, "batch height width 3"],
-    inner: Int[Array, "batch 2"],
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    is_mirrored: bool,
-) -> Float[Array, "batch height width 3"]:
-    """Mirror and normalise the images; what pads them becomes 0 afterwards.
-
-    Padding stays below and to the right of a mirrored image, because the official code
-    mirrors first.
-    """
-    y = jnp.arange(images.shape[1])[None]
-    x = jnp.arange(images.shape[2])[None]
-    heights, widths = inner[:, :1], inner[:, 1:]
-    if is_mirrored:
-        mirrored = jnp.where(x < widths, widths - 1 - x, x)
-        images = jnp.take_along_axis(images, mirrored[:, None, :, None], axis=2)
-    is_inside = (y < heights)[:, :, None] & (x < widths)[:, None]
-    return jnp.where(is_inside[..., None], normalize(images, mean, std), 0)
-
-
-@functools.partial(jax.jit, static_argnames="size")
-def _cut_window(inputs: Array, top: Any, left: Any, *, size: Size) -> Array:
-    batch, _, _, channels = inputs.shape
-    return lax.dynamic_slice(inputs, (0, top, left, 0), (batch, *size, channels))
-
-
-def _score_type(logits: Array) -> Any:
-    # float32 at least: interpolated scores of two classes may differ by less than
-    # bfloat16 resolves.
-    return jnp.promote_types(logits.dtype, jnp.float32)
-
-
 def _scores(views: list[_View], vertical: Any, horizontal: Any) -> Array:
     """Return the logits of a tile of the only view, or all views' mean probabilities.
 
@@ -354,55 +324,9 @@ def _scores(views: list[_View], vertical: Any, horizontal: Any) -> Array:
         for view, rows, columns in zip(views, vertical, horizontal, strict=True)
     ]
     if len(arguments) == 1:
-        return _resample(*arguments[0])
+        return scoring.resample(*arguments[0])
     total = None
     for view in arguments:
-        total = _add_probabilities(total, 1 / len(arguments), *view)
+        total = scoring.add_probabilities(total, 1 / len(arguments), *view)
     assert total is not None
     return total
-
-
-@jax.jit
-def _resample(logits: Array, vertical: Any, horizontal: Any) -> Array:
-    """Return the logits [batch, tile, tile, classes] of one tile."""
-
-    def one_image(logits, rows, row_weights, columns, column_weights):
-        part = logits[rows][:, columns].astype(row_weights.dtype)
-        # In this order the second product, which is the large one, has its result in
-        # place: a third of the time on a CPU.
-        part = jnp.einsum("xk,ikc->ixc", column_weights, part, precision="highest")
-        return jnp.einsum("yi,ixc->yxc", row_weights, part, precision="highest")
-
-    return jax.vmap(one_image)(logits, *vertical, *horizontal)
-
-
-@functools.partial(jax.jit, donate_argnums=0)
-def _add_probabilities(
-    total: Array | None, weight: Any, logits: Array, vertical: Any, horizontal: Any
-) -> Array:
-    scores = _resample(logits, vertical, horizontal)
-    probabilities = weight * jax.nn.softmax(scores, axis=-1)
-    return probabilities if total is None else total + probabilities
-
-
-@functools.partial(jax.jit, static_argnames="are_logits")
-def _labels(scores: Array, *, are_logits: bool) -> tuple[Array]:
-    """Return the first of the best classes; their number where a score is nan.
-
-    As two plain reductions: XLA compiles argmax to a loop that takes seven times as
-    long on a CPU.
-    """
-    del are_logits  # Softmax would not change the order.
-    num_classes = scores.shape[-1]
-    is_best = scores == jnp.max(scores, axis=-1, keepdims=True)
-    classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
-    best = jnp.min(jnp.where(is_best, classes, num_classes), axis=-1)
-    return (best.astype(jnp.uint8),)
-
-
-@functools.partial(jax.jit, static_argnames="are_logits")
-def _labels_and_probabilities(
-    scores: Array, *, are_logits: bool
-) -> tuple[Array, Array]:
-    (labels,) = _labels(scores, are_logits=are_logits)
-    return labels, jax.nn.softmax(scores, axis=-1) if are_logits else scores

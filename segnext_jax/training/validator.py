@@ -143,7 +143,8 @@ class Validator:
                 now = time.monotonic()
                 if now - last > _SECONDS_BETWEEN_REPORTS:
                     last = now
-                    images = (number + 1) * self._config.evaluation.batch_size
+                    done = (number + 1) * self._config.evaluation.batch_size
+                    images = min(done, self._batches.num_examples)
                     pace = {"images/s": f"{images / (now - start):.2f}"}
                     progress.report(number + 1, pace)
         finally:
@@ -188,7 +189,8 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     more = {}
     if len(seeds) > 1:
         more["over_bases"] = {"seeds": list(seeds), **spread(runs)}
-    workdir_lib.write_results(runs[0], step, spec.classes, workdir, **more)
+    if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
+        workdir_lib.write_results(runs[0], step, spec.classes, workdir, **more)
     for name, values in more.get("over_bases", {}).items():
         if name != "seeds":
             percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segnext_jax import sharding
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.segnext import Variant
 from segnext_jax.pipeline.fitting import FittedSize, Fitting
@@ -130,7 +131,7 @@ class Given:
     [((100, 156), 31, "logits_sample"), ((45, 70), 13, "logits_ori_sample")],
 )
 def test_windows_equal_the_recorded_logits(recorded, official, size, stride, name):
-    from segnext_jax.evaluation import inference
+    from segnext_jax.evaluation import scoring
 
     inputs = recorded["infer/slide/input"].transpose(1, 2, 0)
     network = Inference(
@@ -145,7 +146,7 @@ def test_windows_equal_the_recorded_logits(recorded, official, size, stride, nam
             (jnp.asarray(axis.indices[:, 0]), jnp.asarray(axis.weights[:, 0]))
             for axis in (view.vertical, view.horizontal)
         ]
-        tile = np.asarray(inference._resample(view.logits, *tiles))[0]
+        tile = np.asarray(scoring.resample(view.logits, *tiles))[0]
         logits = tile[: size[0], : size[1]]
     sample = logits.reshape(-1, 19).T[:, ::stride]
     np.testing.assert_allclose(
@@ -317,11 +318,39 @@ def test_tiles_of_any_size_give_the_same():
 
 
 def test_ties_go_to_the_first_class_and_nan_to_none():
-    from segnext_jax.evaluation.inference import _labels
+    from segnext_jax.evaluation.scoring import best_labels
 
     scores = jnp.asarray([[1, 3, 3], [2, 2, 2], [0, 1, np.nan], [-np.inf, -2, -1]])
-    (labels,) = _labels(scores, are_logits=True)
-    assert labels.tolist() == [1, 0, 3, 2]
+    assert best_labels(scores[None, None]).tolist() == [[[1, 0, 3, 2]]]
+
+
+def test_devices_need_nothing_of_each_other():
+    """Rows are resampled where they lie: no collective stands in the programs."""
+    from segnext_jax.evaluation import scoring
+
+    spread = sharding.batch_sharding(sharding.make_mesh())
+
+    def given(*shape, dtype="float32"):
+        return jax.ShapeDtypeStruct((8, *shape), dtype, sharding=spread)
+
+    axis = given(8, dtype="int32"), given(32, 8)
+    arguments = given(6, 9, 5), axis, axis
+    programs = [
+        scoring.resample.lower(*arguments),
+        scoring.add_probabilities.lower(given(32, 32, 5), 0.5, *arguments),
+        scoring.best_labels.lower(given(32, 32, 5)),
+        scoring.network_input.lower(
+            given(16, 24, 3, dtype="uint8"),
+            given(2, dtype="int32"),
+            mean=MEAN,
+            std=STD,
+            is_mirrored=True,
+        ),
+    ]
+    for program in programs:
+        text = program.compile().as_text()
+        for collective in ("all-gather", "all-reduce", "all-to-all", "permute"):
+            assert collective not in text
 
 
 def test_images_of_many_sizes_share_a_batch_without_mixing():
@@ -340,14 +369,14 @@ def test_images_of_many_sizes_share_a_batch_without_mixing():
 
 
 def test_number_of_programs_depends_on_input_sizes_not_on_image_sizes():
-    from segnext_jax.evaluation import inference
+    from segnext_jax.evaluation import scoring
 
     fitting = Fitting((120, 60), multiple=32)
     network = Inference(jax.jit(box_logits), MEAN, STD, tile_bytes=1)
     programs = []
     for size in [(45, 71), (47, 72), (52, 80), (55, 85), (58, 90), (60, 93)]:
         network.label_maps(Images([photograph(*size)], fitting))
-        programs.append(inference._resample._cache_size())
+        programs.append(scoring.resample._cache_size())
     assert len(set(programs)) == 1
 
 

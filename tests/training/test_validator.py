@@ -154,7 +154,7 @@ main.main(sys.argv[4:])
 
 @pytest.mark.slow
 def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
-    """Two processes of two devices each: every image counted once, one result."""
+    """Two processes of two devices each: every image counted once, written once."""
     import portpicker
 
     config = make_config()
@@ -189,5 +189,7 @@ def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
         for folder, process in processes:
             _, log = process.communicate(timeout=600)
             assert process.returncode == 0, log
-            results.append((folder / "evaluation.csv").read_text())
-    assert results[0] == results[1] == results[2]
+            path = folder / "evaluation.csv"
+            results.append(path.read_text() if path.exists() else None)
+    assert results[0] == results[1] is not None
+    assert results[2] is None
