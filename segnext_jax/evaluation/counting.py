@@ -4,6 +4,7 @@ Counts are 64-bit integers and are added up as such, over images and over proces
 """
 
 import dataclasses
+import math
 
 import cv2
 import jax
@@ -85,7 +86,7 @@ def _count_pairs(
 
 def boundary_width(size: tuple[int, ...], ratio: float) -> int:
     """Return the width of boundary regions in pixels: a share of the diagonal."""
-    return max(1, round(ratio * float(np.hypot(*size))))
+    return max(1, round(ratio * math.hypot(*size)))
 
 
 def boundary_region(labels: LabelMap, width: int) -> Bool[np.ndarray, "height width"]:

@@ -77,13 +77,13 @@ def evaluate(
             predictions = network.label_maps(batch)
             _check_finite(predictions, batch.image_ids, num_classes)
             total = sum((future.result() for future in pending), start=total)
-            rows = np.flatnonzero(batch.mask)
+            rows = np.flatnonzero(batch.mask).tolist()
             pending = [
                 executor.submit(count, predictions[row], batch.labels[row])
                 for row in rows
             ]
-            for row in rows if example_fn is not None else ():
-                if num_shown < num_examples:
+            for row in rows:
+                if example_fn is not None and num_shown < num_examples:
                     height, width = batch.fitted_sizes[0][batch.rows[row]].inner
                     example_fn(
                         batch.image_ids[row],
