@@ -3,7 +3,7 @@
     python data/cityscapes/prepare.py
     python -m segnext_jax.main --config=configs/cityscapes_base.py
 
-8 GPUs, batch 8. Images keep their size in evaluation. From an ImageNet encoder: add
+8 GPUs, batch 8. Evaluation keeps the images' size and slides the crop over them. From an ImageNet encoder: add
 ``--config.init_from=mscan_b.pth``.
 """
 
@@ -21,4 +21,7 @@ def get_config():
 
     config.evaluation.scale = (2048, 1024)
     config.evaluation.size_multiple = 1
+    config.evaluation.mode = "slide"
+    config.evaluation.window = (1024, 1024)
+    config.evaluation.stride = (768, 768)
     return config

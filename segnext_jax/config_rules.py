@@ -168,6 +168,22 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: value == (0, 0) or _is_pair(_is_positive)(value),
         "two sizes in pixels, or (0, 0)",
     ),
+    (
+        "evaluation.ratios",
+        lambda value: len(value) > 0 and all(map(_is_positive, value)),
+        "one or more factors greater than 0",
+    ),
     ("evaluation.size_multiple", *_POSITIVE),
+    ("evaluation.alignment", *_one_of("resize", "pad")),
+    ("evaluation.mode", *_one_of("whole", "slide")),
+    ("evaluation.window", *_SIZE),
+    ("evaluation.stride", *_SIZE),
+    ("evaluation.tile_mebibytes", *_POSITIVE),
+    ("evaluation.num_bases", *_POSITIVE),
+    (
+        "evaluation.boundary_ratio",
+        lambda value: 0 < value < 1,
+        "greater than 0 and less than 1",
+    ),
     ("evaluation.num_overlays", *_NOT_NEGATIVE),
 )

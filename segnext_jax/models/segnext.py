@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segnext_jax.models.hamburger import LightHamHead
+from segnext_jax.models.hamburger import LightHamHead, fixed_bases
 from segnext_jax.models.mscan import MSCAN
 from segnext_jax.ops import depthwise
 
@@ -117,6 +117,12 @@ class SegNeXt(nn.Module):
             depthwise_implementation=config.depthwise,
             dtype=jnp.dtype(config.dtype),
         )
+
+    def fixed_bases(self, seed: int) -> Float[Array, "1 channels rank"]:
+        """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
+        variant = self.variant
+        channels, rank = variant.head_channels, variant.rank
+        return fixed_bases(self.decomposition, channels, rank, seed)
 
     def setup(self):
         """Create the two halves."""
