@@ -3,8 +3,8 @@
     python data/cityscapes/prepare.py
     python -m segnext_jax.main --config=configs/cityscapes_base.py
 
-8 GPUs, batch 8. Evaluation keeps the images' size and slides the crop over them. From an ImageNet encoder: add
-``--config.init_from=mscan_b.pth``.
+8 GPUs, batch 8. Evaluation keeps the images' size and slides the crop over them. From
+an ImageNet encoder: add ``--config.init_from=mscan_b.pth``.
 """
 
 from segnext_jax.config import base_config
