@@ -18,6 +18,21 @@ DECOMPOSITIONS = {"nmf": nmf, "vq": vq, "cd": concept}
 EVAL_BASES = ("fixed", "random")
 
 
+def fixed_bases(
+    decomposition: str, seed: int, channels: int, rank: int
+) -> Float[Array, "1 channels rank"]:
+    """Return the starting bases that inference takes for every image.
+
+    Args:
+      decomposition: Key of `DECOMPOSITIONS`.
+      seed: At least 0.
+      channels: Width of the head.
+      rank: Number of bases.
+    """
+    draw_bases = DECOMPOSITIONS[decomposition].draw_bases
+    return draw_bases(jax.random.key(seed), 1, channels, rank)
+
+
 class ConvModule(nn.Module):
     """1x1 convolution, then GroupNorm of 32 groups or a bias, then ReLU or nothing.
 
@@ -138,8 +153,7 @@ class Hamburger(nn.Module):
                     "inference."
                 )
             return draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
-        key = jax.random.key(self.eval_seed)
-        bases = draw_bases(key, 1, channels, self.rank)
+        bases = fixed_bases(self.decomposition, self.eval_seed, channels, self.rank)
         return jnp.broadcast_to(bases, (batch, channels, self.rank))
 
 
