@@ -41,6 +41,7 @@ ALLOWED = {
     },
     "describe": {"command", "config", "datasets", "models", "ops", "training"},
     "benchmark": {"command", "datasets", "pipeline"},
+    "export": {"command", "models", "ops", "predictor"},
     "__init__": {"predictor"},
     "processes": set(),
     "main": {"command", "config", "processes", "training"},
@@ -88,6 +89,8 @@ def test_file_imports_only_what_its_part_may(path):
         assert top not in HEAVY.get(part, ()), f"{part} may not import {top}"
         if top == "torch":
             assert part == "convert"
+        if top in ("jax2onnx", "onnx", "onnxruntime"):
+            assert part == "export"
         assert top != "tensorflow"
 
 
