@@ -86,6 +86,8 @@ def all_reduced(program: str) -> dict[str, float]:
     """Return number and bytes of the all-reduces of a compiled program."""
     pattern = re.compile(r" = (\(?[^=]*?\)?) (all-reduce|all-reduce-start)\(")
     num_bytes = count = 0
+    # Long tuples are numbered in comments: /*index=5*/.
+    program = re.sub(r"/\*.*?\*/", "", program)
     for match in pattern.finditer(program):
         count += 1
         for kind, shape in re.findall(r"(\w+)\[([\d,]*)\]", match[1]):
