@@ -1,9 +1,10 @@
-"""SegNeXt-B on ADE20K: mIoU 48.5 single-scale, 49.9 multi-scale with flip (paper).
+"""SegNeXt-B on ADE20K: mIoU 48.5, multi-scale with flip 49.9 (paper).
 
     python data/ade20k/prepare.py
     python -m segnext_jax.main --config=configs/ade20k_base.py
 
-8 GPUs. The base configuration is this run.
+8 GPUs, batch 16. The base configuration is this run. From an ImageNet encoder: add
+``--config.init_from=mscan_b.pth``.
 """
 
 from segnext_jax.config import base_config

@@ -6,51 +6,100 @@ A run's workdir:
     checkpoints/<step>/model        parameters and batch statistics
     checkpoints/<step>/optimizer    step and moments
     checkpoints/<step>/iterator     the input pipeline's position
+    checkpoints/<step>/about        version of the code, configuration
+    checkpoints/<step>/checksums.json  size and CRC-32 of each of these files
+    scores.json                     what evaluations gave, by step
+    damaged/<step>                  checkpoints that were found damaged
     metrics.jsonl, tensorboard/, overlays/
 
 The model lies apart from the optimizer, so that evaluation and prediction read no more
 than they need, on any number of devices.
 """
 
+import concurrent.futures
+import dataclasses
+import json
 import pathlib
 import shutil
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
 
 CONFIG_FILE = "config.json"
 _CHECKPOINTS = "checkpoints"
+_DAMAGED = "damaged"
 _MODEL = "model"
+_CHECKSUMS = "checksums.json"
+_SCORES = "scores.json"
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written."""
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, workdir: str | pathlib.Path, num_kept: int = 1):
+    def __init__(
+        self, workdir: str | pathlib.Path, num_kept: int = 1, num_best: int = 0
+    ):
         """Open, and create when missing, the checkpoints of a workdir.
 
         Args:
           workdir: The run's folder.
           num_kept: Number of latest checkpoints that are kept.
+          num_best: Number of checkpoints with the best scores that are kept as well.
         """
         self._workdir = pathlib.Path(workdir).absolute()
+        self._folder = self._workdir / _CHECKPOINTS
+        self._scores = _Scores(self._workdir / _SCORES)
+        self._saving: int | None = None
+        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        latest = ocp.checkpoint_managers.LatestN(num_kept)
+        best = _BestScores(self._scores, num_best)
         self._manager = ocp.CheckpointManager(
-            self._workdir / _CHECKPOINTS,
+            self._folder,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=num_kept,
+                preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
+                    [latest, best]
+                ),
                 # What a killed run had half written.
                 cleanup_tmp_directories=True,
             ),
         )
 
     def latest_step(self) -> int | None:
-        """Return the step of the newest whole checkpoint, or None."""
+        """Return the step of the newest checkpoint that was finished, or None."""
         return self._manager.latest_step()
 
+    def best_step(self) -> int | None:
+        """Return the step with the best score among the checkpoints, or None."""
+        best = self._scores.best(self._manager.all_steps(), 1)
+        return best[0] if best else None
+
+    def record_score(self, step: int, score: float) -> None:
+        """Note how good a checkpoint is; higher is better.
+
+        Args:
+          step: Of the checkpoint.
+          score: Of its evaluation; nan counts as the worst.
+        """
+        self._scores.record(step, score)
+
     def save(
-        self, step: int, *, model: Any, optimizer: Any, iterator: Mapping[str, Any]
+        self,
+        step: int,
+        *,
+        model: Any,
+        optimizer: Any,
+        iterator: Mapping[str, Any],
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a checkpoint; returns as soon as the arrays are copied.
 
@@ -59,20 +108,35 @@ class Checkpoints:
           model: Tree with parameters and batch statistics.
           optimizer: Tree with the rest of the training state.
           iterator: JSON values that place the input pipeline.
+          about: JSON values that tell where the checkpoint comes from.
+
+        Raises:
+          CheckpointError: If this or the checkpoint before could not be written.
         """
         if step == self.latest_step():
             return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                optimizer=ocp.args.StandardSave(optimizer),
-                iterator=ocp.args.JsonSave(dict(iterator)),
-            ),
-        )
+        self._finish_writing()
+        # Beside the training: the files are read once more.
+        self._sealer.submit(self._write_checksums)
+        self._saving = step
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.StandardSave(model),
+                    optimizer=ocp.args.StandardSave(optimizer),
+                    iterator=ocp.args.JsonSave(dict(iterator)),
+                    about=ocp.args.JsonSave(dict(about or {})),
+                ),
+            )
+        except Exception as error:
+            raise self._unwritten(error) from error
 
     def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """Return (model, optimizer, iterator) of the newest checkpoint.
+        """Return (model, optimizer, iterator) of the newest whole checkpoint.
+
+        Checkpoints after it, which are damaged, are moved to ``damaged/``, with a
+        warning.
 
         Args:
           model: Tree of `jax.ShapeDtypeStruct` with shardings: what is expected, and
@@ -80,46 +144,232 @@ class Checkpoints:
           optimizer: The same for the rest of the state.
 
         Raises:
-          ValueError: If there is no checkpoint, or its arrays are not the expected.
+          ValueError: If there is no checkpoint, all are damaged, or the arrays are not
+            the expected.
         """
         args = ocp.args.Composite(
             model=ocp.args.StandardRestore(model),
             optimizer=ocp.args.StandardRestore(optimizer),
             iterator=ocp.args.JsonRestore(),
         )
-        restored = self._restore(args)
+        restored, passed_over = self._restore(args)
+        if passed_over and jax.process_index() == 0:
+            for step in passed_over:
+                _move_away(self._folder / str(step), self._workdir / _DAMAGED)
+        if passed_over:
+            _meet("damaged checkpoints are moved")
+            self._manager.reload()
         return restored["model"], restored["optimizer"], restored["iterator"]
 
-    def restore_model(self, model: Any) -> Any:
-        """Return the model alone; see `restore`."""
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(model))
-        return self._restore(args)["model"]
+    def restore_model(self, model: Any, step: int | None = None) -> Any:
+        """Return the model alone, of the newest whole checkpoint; see `restore`.
 
-    def _restore(self, args: ocp.args.Composite) -> Any:
-        step = self.latest_step()
-        if step is None:
+        Args:
+          model: What is expected, and where it shall lie.
+          step: Of the checkpoint, if not the newest.
+        """
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(model))
+        return self._restore(args, step)[0]["model"]
+
+    def _restore(
+        self, args: ocp.args.Composite, wanted: int | None = None
+    ) -> tuple[Any, list[int]]:
+        """Return what was restored, and the newer steps that are damaged."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if wanted is not None:
+            steps = [step for step in steps if step == wanted]
+        if not steps:
             raise ValueError(
                 f"{self._workdir} must hold a finished checkpoint: none was found. "
                 "Train first (--mode=train), or correct --workdir."
             )
-        try:
-            return self._manager.restore(step, args=args)
-        except (ValueError, KeyError, OSError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"checkpoint {step} in {self._workdir} cannot be restored: {reason} "
-                f"Delete {self._workdir / _CHECKPOINTS / str(step)} to go on from the "
-                "one before, or begin a new run with another --workdir."
-            ) from error
+        faults: list[str] = []
+        for number, step in enumerate(steps):
+            is_checked, fault = self._check(step)
+            if not fault:
+                try:
+                    restored = self._manager.restore(step, args=args)
+                # Orbax raises a bare Exception where a file ends too early.
+                except Exception as error:
+                    fault = _first_line(error)
+                    if is_checked:
+                        raise self._unreadable(step, fault) from error
+                else:
+                    for earlier, reason in zip(steps, faults, strict=False):
+                        logging.warning(
+                            "Checkpoint %d is damaged (%s): passed over for that of "
+                            "step %d.",
+                            earlier,
+                            reason,
+                            step,
+                        )
+                    return restored, steps[:number]
+            faults.append(fault)
+        raise self._unreadable(steps[0], faults[0])
+
+    def _check(self, step: int) -> tuple[bool, str]:
+        """Return whether a checkpoint has checksums, and what does not match them."""
+        folder = self._folder / str(step)
+        has_checksums = (folder / _CHECKSUMS).is_file()
+        # One process reads for all: the files may be large, and the answer must be one.
+        is_whole = True
+        fault = ""
+        if has_checksums and jax.process_index() == 0:
+            fault = _differing_file(folder)
+            is_whole = not fault
+        if jax.process_count() > 1:
+            is_whole = bool(multihost_utils.broadcast_one_to_all(np.int32(is_whole)))
+        return has_checksums, "" if is_whole else fault or "see process 0"
+
+    def _unreadable(self, step: int, reason: str) -> ValueError:
+        return ValueError(
+            f"checkpoint {step} in {self._workdir} cannot be restored: {reason} "
+            f"Delete {self._folder / str(step)} to go on from the one before, or begin "
+            "a new run with another --workdir."
+        )
 
     def wait(self) -> None:
-        """Return when all checkpoints are on disk; raise what went wrong in writing."""
-        self._manager.wait_until_finished()
+        """Return when all checkpoints are on disk, with their checksums.
+
+        Raises:
+          CheckpointError: If one could not be written.
+        """
+        self._finish_writing()
+        self._sealer.submit(self._write_checksums).result()
+
+    def _finish_writing(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(error) from error
+        self._saving = None
 
     def close(self) -> None:
         """Finish writing and release threads."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._sealer.shutdown()
+            self._manager.close()
+
+    def _unwritten(self, error: Exception) -> CheckpointError:
+        whole = [
+            int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()
+        ]
+        before = [step for step in whole if step != self._saving]
+        rest = (
+            f"The checkpoint of step {max(before)} is whole: make room, and start the "
+            "run again to go on from there."
+            if before
+            else "There is none before it: make room, and start the run again."
+        )
+        return CheckpointError(
+            f"checkpoint {self._saving} in {self._workdir} could not be written: "
+            f"{_first_line(error)} {rest}"
+        )
+
+    def _write_checksums(self) -> None:
+        """Seal the checkpoints that are finished."""
+        if jax.process_index() != 0:
+            return
+        for folder in self._folder.iterdir():
+            if not folder.name.isdecimal() or (folder / _CHECKSUMS).exists():
+                continue
+            try:
+                checksums = {name: _checksum(folder / name) for name in _files(folder)}
+                _write_json(folder / _CHECKSUMS, checksums)
+            except FileNotFoundError:
+                # Newer ones take its place: it is being deleted.
+                continue
+
+
+class _Scores:
+    """Scores by step, in a file."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        stored = json.loads(path.read_text()) if path.is_file() else {}
+        self._by_step = {int(step): score for step, score in stored.items()}
+
+    def record(self, step: int, score: float) -> None:
+        self._by_step[step] = score if np.isfinite(score) else None
+        if jax.process_index() == 0:
+            _write_json(self._path, self._by_step)
+
+    def best(self, steps: Sequence[int], count: int) -> list[int]:
+        """Return up to ``count`` of the steps, the best first, later ones if equal."""
+        scored = [step for step in steps if self._by_step.get(step) is not None]
+        ranked = sorted(scored, key=lambda step: (self._by_step[step], step))
+        return ranked[::-1][:count]
+
+
+@dataclasses.dataclass(frozen=True)
+class _BestScores(ocp.checkpoint_managers.PreservationPolicy):
+    """Keep the checkpoints with the best scores."""
+
+    scores: _Scores
+    count: int
+
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: Any
+    ) -> list[bool]:
+        del context
+        best = self.scores.best([each.step for each in checkpoints], self.count)
+        return [each.step in best for each in checkpoints]
+
+
+def _files(folder: pathlib.Path) -> list[str]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def _checksum(path: pathlib.Path) -> list[int]:
+    """Return size and CRC-32 of a file."""
+    checksum = size = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            checksum = zlib.crc32(block, checksum)
+            size += len(block)
+    return [size, checksum]
+
+
+def _differing_file(folder: pathlib.Path) -> str:
+    """Return which file of a sealed checkpoint is not what was written; or nothing."""
+    try:
+        checksums = json.loads((folder / _CHECKSUMS).read_text())
+    except ValueError:
+        return f"{_CHECKSUMS} cannot be read"
+    for name, expected in checksums.items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _checksum(folder / name) != expected:
+            return f"{name} is not what was written"
+    return ""
+
+
+def _write_json(path: pathlib.Path, values: Any) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(values))
+    partial.rename(path)
+
+
+def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Move a folder into another, beside what is there already."""
+    target.mkdir(exist_ok=True)
+    names = (folder.name, *(f"{folder.name}_{i}" for i in range(2, 1000)))
+    free = next(name for name in names if not (target / name).exists())
+    folder.rename(target / free)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0][:300].rstrip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _meet(purpose: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(purpose)
 
 
 def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
@@ -184,9 +434,17 @@ def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any
     return variables, (directory / CONFIG_FILE).read_text()
 
 
-def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Return shapes and types of a tree, to be restored with one sharding."""
+def abstract(tree: Any, sharding: Any) -> Any:
+    """Return shapes and types of a tree, to be restored with these shardings.
+
+    Args:
+      tree: Arrays, or their shapes.
+      sharding: One for all, or a tree of them; not that of the saving run, in general.
+    """
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        lambda leaf, place: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=place
+        ),
         tree,
+        jax.tree.broadcast(sharding, tree),
     )

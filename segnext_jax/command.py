@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import pathlib
 import sys
 import traceback
@@ -48,6 +49,18 @@ def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]
             "written --config.FIELD=VALUE."
         )
     return [text.removeprefix(prefix) for text in rest]
+
+
+def set_up_compilation_cache() -> None:
+    """Keep compiled programs over runs, in the user's cache folder.
+
+    Call it before JAX is imported. ``JAX_COMPILATION_CACHE_DIR`` names another folder,
+    or none at all if it is empty. JAX keys the programs by versions, flags and the kind
+    of device, and stores those that took more than a second.
+    """
+    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(caches) / "segnext_jax" / "compiled"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
 
 
 def set_up_logging() -> None:

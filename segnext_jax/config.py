@@ -1,24 +1,24 @@
 """Every setting of a run: default, unit, meaning, source.
 
 `base_config` is the paper's recipe for ADE20K with SegNeXt-B; a file in ``configs/``
-holds what differs. `load` reads such a file, applies ``--config.<field>=<value>``
-overrides, checks everything, and names all faults at once.
+holds what differs from it, or from a neighbour (`start_from`). `load` reads such a
+file, applies ``--config.<field>=<value>`` overrides, checks everything, and names all
+faults at once.
 """
 
-import ast
 import difflib
 import fnmatch
 import importlib.util
 import json
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from segnext_jax.config_overrides import apply, flatten
 from segnext_jax.config_rules import RULES
-from segnext_jax.datasets.resolve import faults_of
+from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
 # may be resumed with other values of these.
@@ -32,6 +32,8 @@ RESUMABLE_FIELDS = (
     "data.num_workers",
     "data.num_threads",
     "data.prefetch_batches",
+    "model.remat",
+    "mesh.*",
     "evaluation.*",
 )
 
@@ -50,8 +52,14 @@ def base_config() -> ConfigDict:
     config.init_from = ""
     # Images per step over all devices and processes (paper: 16; Cityscapes 8).
     config.batch_size = 16
+    # Parts of the batch that pass the network one after another, to save memory; see
+    # segnext_jax.training.step.make_train_step for what differs. 1: the whole batch.
+    config.accumulate_steps = 1
     # Optimizer steps of the whole run.
     config.num_steps = 160_000
+    # Decay of a moving average of weights and running statistics, which begins with the
+    # initial ones and is what is evaluated and used (0.999 to 0.9999). 0: none is kept.
+    config.average_decay = 0.0
     # Steps between two lines of metrics.
     config.log_every = 50
     # Steps between two evaluations on the validation split; also at the end.
@@ -81,6 +89,8 @@ def base_config() -> ConfigDict:
     data.id_map = ()
     # Folder of prepared data sets; empty: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
     data.data_dir = ""
+    # Split that is trained on; empty: the data set's own (train; VOC 2012: trainaug).
+    data.train_split = ""
     # (height, width) of training crops, in pixels.
     data.crop_size = (512, 512)
     # (long side, short side) that scale 1 fits images into, in pixels.
@@ -139,6 +149,19 @@ def base_config() -> ConfigDict:
     model.depthwise = "shifted"
     # Type of activations: float32, bfloat16.
     model.dtype = "float32"
+    # First stages of the encoder that are neither trained nor adapt their BatchNorms.
+    model.frozen_stages = 0
+    # BatchNorms use and keep their running statistics in training.
+    model.freeze_batch_norm = False
+    # Compute each block again in the backward pass, which saves memory for time.
+    model.remat = False
+
+    mesh = config.mesh = ConfigDict()
+    # Devices over which parameters and moments are spread; it divides the number of
+    # devices. 1: each holds them whole.
+    mesh.fsdp = 1
+    # Arrays of fewer values are whole on each device all the same.
+    mesh.fsdp_min_size = 16_384
 
     optimizer = config.optimizer = ConfigDict()
     # AdamW, poly schedule times linear warm-up.
@@ -151,6 +174,13 @@ def base_config() -> ConfigDict:
     optimizer.head_lr_multiplier = 10.0
     # Factor on the weight decay of the encoder's norms (paramwise_cfg: norm).
     optimizer.norm_decay_multiplier = 0.0
+    # Factor on the learning rate from one layer of the encoder to the one before it
+    # (1: none; BEiT, ConvNeXt: 0.65 to 0.9); see training/optimizer.py.
+    optimizer.layer_decay = 1.0
+    # Euclidean norm that the gradient is scaled down to. 0: it is not (official).
+    optimizer.max_gradient_norm = 0.0
+    # Type in which the mean of gradients is kept: float32, bfloat16.
+    optimizer.momentum_dtype = "float32"
     # Exponent and floor of the polynomial decay.
     optimizer.power = 1.0
     optimizer.min_learning_rate = 0.0
@@ -159,8 +189,28 @@ def base_config() -> ConfigDict:
     optimizer.warmup_ratio = 1e-6
 
     loss = config.loss = ConfigDict()
-    # Cross-entropy over "all" pixels (official) or over the "valid" (labelled) ones.
+    # Factors of the terms that are added up; 0: the term is left out.
+    weights = loss.weights = ConfigDict()
+    weights.cross_entropy = 1.0
+    weights.focal = 0.0
+    weights.dice = 0.0
+    weights.lovasz = 0.0
+    # Cross-entropy and focal: mean over "all" pixels (official) or over the "valid"
+    # (labelled) ones.
     loss.average = "all"
+    # Cross-entropy and focal: one factor per class (None: 1).
+    loss.class_weights = placeholder(tuple)
+    # Cross-entropy: share of the label that is spread over all classes.
+    loss.label_smoothing = 0.0
+    # Cross-entropy: hard pixels kept per image, on the mean over the batch (OHEM;
+    # 0: all pixels; mmsegmentation: 100,000), and the probability below which a pixel
+    # is hard; 0: the ohem_min_kept hardest alone.
+    loss.ohem_min_kept = 0
+    loss.ohem_threshold = 0.7
+    # Focal: exponent of 1 - p; 0, or at least 1 (paper: 2).
+    loss.focal_gamma = 2.0
+    # Dice: added to both sides of the fraction (mmsegmentation: 1).
+    loss.dice_smooth = 1.0
 
     evaluation = config.evaluation = ConfigDict()
     # Images per step over all devices, of equal size; the last is filled up.
@@ -169,12 +219,50 @@ def base_config() -> ConfigDict:
     evaluation.at_start = False
     # (long side, short side) that images are fitted into; (0, 0): native size.
     evaluation.scale = (2048, 512)
-    # Images are then stretched so that both sides are multiples of this.
+    # The scale (or native size) times each of these, probabilities averaged; the
+    # paper's multi-scale: (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) with flip.
+    evaluation.ratios = (1.0,)
+    # Whether each image is also seen mirrored.
+    evaluation.flip = False
+    # Both sides are then multiples of this (Cityscapes: 1) ...
     evaluation.size_multiple = 32
+    # ... because the image is stretched (resize, official) or padded with the mean
+    # colour and the logits cut off (pad, mmsegmentation 1.x).
+    evaluation.alignment = "resize"
+    # The whole image at once (whole) or overlapping windows of it (slide), where the
+    # logits of windows are averaged.
+    evaluation.mode = "whole"
+    # (height, width) of windows, and the distance of one from the next, in pixels
+    # (official, Cityscapes).
+    evaluation.window = (1024, 1024)
+    evaluation.stride = (768, 768)
+    # Scores of one tile of the original images on one device, in MiB: bounds memory,
+    # changes no result. 8 fits the cache of a CPU; a GPU is served better by 64.
+    evaluation.tile_mebibytes = 8
+    # Draws of fixed NMF bases, by model.nmf_eval_seed and the seeds after it, that
+    # --mode=evaluate evaluates one after the other, to report the spread.
+    evaluation.num_bases = 1
+    # Whether to report boundary IoU, and the width of boundaries as a share of the
+    # image's diagonal (Cheng et al., CVPR 2021).
+    evaluation.boundary_iou = False
+    evaluation.boundary_ratio = 0.02
     # Validation images drawn with their prediction at each evaluation.
     evaluation.num_overlays = 4
     config.lock()
     return config
+
+
+def start_from(file: str, neighbour: str) -> ConfigDict:
+    """Return the configuration of another file in the same folder, to be changed.
+
+    Args:
+      file: ``__file__`` of the configuration that is being written.
+      neighbour: Name of the other one, as ``cityscapes_base.py``.
+
+    Raises:
+      ValueError: If it is missing or fails.
+    """
+    return _read(pathlib.Path(file).parent / neighbour)
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -191,7 +279,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
     config = base_config() if path is None else _read(pathlib.Path(path))
     faults = []
     for override in overrides:
-        fault = _apply(config, override)
+        fault = apply(config, override)
         if fault:
             faults.append(fault)
     faults.extend(validate(config))
@@ -228,64 +316,6 @@ def _read(path: pathlib.Path) -> ConfigDict:
             f"got {type(config).__name__}."
         )
     return config
-
-
-def _apply(config: ConfigDict, override: str) -> str | None:
-    """Set one ``field=value`` in place; return the fault, if there is one."""
-    name, separator, text = override.partition("=")
-    fields = dict(flatten(config))
-    if name not in fields:
-        if any(field.startswith(name + ".") for field in fields):
-            return f"config.{name} is a section: set one of its fields."
-        return f"config.{name} is not a field.{_suggest(name, fields)}"
-    if not separator:
-        return f"config.{name} needs a value: write --config.{name}=<value>."
-    section, leaf = config, name
-    if "." in name:
-        parent, leaf = name.rsplit(".", 1)
-        for part in parent.split("."):
-            section = section[part]
-    try:
-        section[leaf] = _parse(text, section.get_type(leaf))
-    except (TypeError, ValueError, SyntaxError):
-        wanted = section.get_type(leaf).__name__
-        return f"config.{name} must be of type {wanted}: got {text!r}."
-    return None
-
-
-def _parse(text: str, wanted: type) -> Any:
-    if wanted is str:
-        return text
-    if wanted is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    value = ast.literal_eval(text)
-    if wanted is tuple and not isinstance(value, tuple):
-        value = tuple(value) if isinstance(value, list) else (value,)
-    if isinstance(value, bool):
-        raise TypeError(text)
-    return value
-
-
-def _suggest(name: str, fields: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
-    leaf = name.rsplit(".", 1)[-1]
-    same_leaf = [field for field in fields if field.rsplit(".", 1)[-1] == leaf]
-    suggestions = [f"config.{field}" for field in (same_leaf or close)]
-    if suggestions:
-        return f" Did you mean {' or '.join(suggestions)}?"
-    return " All fields stand in segnext_jax/config.py."
-
-
-def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ("section.field", value) for every field."""
-    for key in config:
-        value = config[key]
-        if isinstance(value, ConfigDict):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 def to_json(config: ConfigDict) -> str:
@@ -354,7 +384,24 @@ def validate(config: ConfigDict) -> list[str]:
         value = fields[field]
         if not is_valid(value):
             faults.append(f"config.{field} must be {requirement}: got {value!r}.")
-    faults.extend(faults_of(config.data))
+    faults_of_data = faults_of(config.data)
+    faults.extend(faults_of_data or _faults_of_class_weights(config))
+    if not any(config.loss.weights.values()):
+        faults.append(
+            "config.loss.weights must have a term above 0, or there is nothing to "
+            "train for: got 0 for all. Set config.loss.weights.cross_entropy to 1."
+        )
+    options = config.evaluation
+    if any(s > w for s, w in zip(options.stride, options.window, strict=False)):
+        faults.append(
+            "config.evaluation.stride must not exceed the window, or pixels are never "
+            f"predicted: got {options.stride} and {options.window} (height, width)."
+        )
+    if options.num_bases > 1 and config.model.nmf_eval_bases != "fixed":
+        faults.append(
+            "config.evaluation.num_bases above 1 needs config.model.nmf_eval_bases "
+            f"'fixed': got {options.num_bases} and {config.model.nmf_eval_bases!r}."
+        )
     if config.optimizer.warmup_steps >= config.num_steps > 0:
         faults.append(
             "config.optimizer.warmup_steps must be less than config.num_steps, or the "
@@ -362,3 +409,16 @@ def validate(config: ConfigDict) -> list[str]:
             f"{config.optimizer.warmup_steps} and {config.num_steps}."
         )
     return faults
+
+
+def _faults_of_class_weights(config: ConfigDict) -> list[str]:
+    weights = config.loss.class_weights
+    if weights is None:
+        return []
+    num_classes = resolve_spec(config.data).num_classes
+    if len(weights) == num_classes:
+        return []
+    return [
+        "config.loss.class_weights must have one factor for each of the "
+        f"{num_classes} classes of {config.data.name}: got {len(weights)}."
+    ]

@@ -23,7 +23,7 @@ from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import resize
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.loop import make_rules
+from segnext_jax.training.recipe import make_rules
 
 Path = tuple[str, ...]
 

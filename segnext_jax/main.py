@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> None:
       ValueError: If the command line or the configuration cannot run.
     """
     options, overrides = _parse(arguments)
+    command.set_up_compilation_cache()
     from segnext_jax import config as config_lib
 
     config = config_lib.load(options.config, overrides)

@@ -16,11 +16,10 @@ from segnext_jax import convert, visualize
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.decode import decode_image
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.inference import predict_probabilities
+from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.ops.photometric import normalize
-from segnext_jax.pipeline import resize_for_network
+from segnext_jax.pipeline import FittedSize, Fitting
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,7 +108,8 @@ class Predictor:
     def predict(self, image: Any) -> Prediction:
         """Return labels and probabilities at the image's own size.
 
-        The image is resized as for the evaluation of the configuration.
+        The image goes the way that it goes in the evaluation of the configuration:
+        whole or in windows, at one or several scales.
 
         Args:
           image: Path of an image file, RGB array uint8 [height, width, 3], or a Pillow
@@ -119,13 +119,16 @@ class Predictor:
           ValueError: If it is none of these, or the file cannot be read.
         """
         image = _read(image)
-        options = self.config.evaluation
-        scale = None if options.scale == (0, 0) else options.scale
-        resized = resize_for_network(image, scale, options.size_multiple)
-        probabilities = jax.device_get(
-            self._probabilities(self.variables, resized[None], image.shape[:2])
-        )[0]
-        labels = probabilities.argmax(axis=-1).astype(np.uint8)
+        fitting = Fitting.from_config(self.config.evaluation)
+        batch = _OneImage(
+            images=tuple(fitted[None] for fitted in fitting.images(image)),
+            fitted_sizes=tuple((sizes,) for sizes in fitting.sizes(image.shape[:2])),
+            image_sizes=(image.shape[:2],),
+        )
+        inference = Inference.from_config(
+            self.config, lambda images: self._logits(self.variables, images, None)
+        )
+        ((labels, probabilities),) = inference.probability_maps(batch)
         return Prediction(image, labels, probabilities, self.spec)
 
     @functools.cached_property
@@ -146,20 +149,15 @@ class Predictor:
 
         return jax.jit(features)
 
-    @functools.cached_property
-    def _probabilities(self) -> Any:
-        data = self.config.data
 
-        def probabilities(
-            variables: Any,
-            images: UInt8[Array, "batch height width 3"],
-            image_size: tuple[int, int],
-        ) -> Array:
-            inputs = normalize(images, data.mean, data.std)
-            logits = self._logits(variables, inputs, None)
-            return predict_probabilities(logits, images.shape[1:3], image_size)
+@dataclasses.dataclass(frozen=True)
+class _OneImage:
+    """A batch for `segnext_jax.evaluation.inference`."""
 
-        return jax.jit(probabilities, static_argnums=2)
+    images: tuple[UInt8[np.ndarray, "1 _ _ 3"], ...]
+    fitted_sizes: tuple[tuple[FittedSize], ...]
+    image_sizes: tuple[tuple[int, int]]
+    rows: range = range(1)
 
 
 def load(path: str | os.PathLike[str], dataset: str | None = None) -> Predictor:

@@ -1,12 +1,25 @@
 """Checkpoints on disk."""
 
+import json
+import math
+import shutil
+import subprocess
+import sys
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segnext_jax import sharding
-from segnext_jax.checkpoint import Checkpoints, abstract, load_model, save_model
+from segnext_jax.checkpoint import (
+    CheckpointError,
+    Checkpoints,
+    abstract,
+    load_model,
+    save_model,
+)
 
 
 def trees(step):
@@ -45,6 +58,133 @@ def test_newest_is_restored_onto_the_mesh_and_old_ones_go(tmp_path):
     assert iterator == {"next_batch": 30}
     only_model = checkpoints.restore_model(expected()["model"])
     np.testing.assert_array_equal(only_model["params"]["a"], np.full((4, 3), 30.0))
+    checkpoints.close()
+
+
+def three_checkpoints(workdir):
+    checkpoints = Checkpoints(workdir, num_kept=3)
+    for step in (10, 20, 30):
+        save(checkpoints, step)
+    checkpoints.close()
+    return [workdir / "checkpoints" / str(step) for step in (10, 20, 30)]
+
+
+def test_every_file_of_a_checkpoint_is_sealed(tmp_path):
+    for folder in three_checkpoints(tmp_path):
+        sealed = json.loads((folder / "checksums.json").read_text())
+        present = [path for path in folder.rglob("*") if path.is_file()]
+        assert len(sealed) == len(present) - 1 > 10
+        for name, (size, checksum) in sealed.items():
+            content = (folder / name).read_bytes()
+            assert (len(content), zlib.crc32(content)) == (size, checksum)
+
+
+def test_a_checkpoint_with_any_damaged_file_is_passed_over(tmp_path, caplog):
+    *_, newest = three_checkpoints(tmp_path / "run")
+    names = sorted(json.loads((newest / "checksums.json").read_text()))
+    for number, name in enumerate([*names, "checksums.json"]):
+        workdir = tmp_path / str(number)
+        shutil.copytree(tmp_path / "run", workdir)
+        damaged = workdir / "checkpoints" / "30" / name
+        content = bytearray(damaged.read_bytes())
+        if number % 2 and content:
+            content[len(content) // 2] ^= 0x10
+        else:
+            content = content[: len(content) // 2]
+        damaged.write_bytes(bytes(content))
+        caplog.clear()
+        checkpoints = Checkpoints(workdir, num_kept=3)
+        _, optimizer, iterator = checkpoints.restore(**expected())
+        assert int(optimizer["step"]) == iterator["next_batch"] == 20, name
+        assert "Checkpoint 30 is damaged" in caplog.text
+        assert "passed over for that of step 20" in caplog.text
+        # Nothing is lost, and the run may come to step 30 again.
+        assert (workdir / "damaged" / "30" / name).is_file()
+        assert checkpoints.latest_step() == 20
+        save(checkpoints, 30)
+        checkpoints.close()
+        assert Checkpoints(workdir).latest_step() == 30
+
+
+def test_a_damaged_checkpoint_that_was_never_sealed_is_passed_over(tmp_path):
+    *_, newest = three_checkpoints(tmp_path)
+    (newest / "checksums.json").unlink()
+    (newest / "model" / "manifest.ocdbt").write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path, num_kept=3)
+    model = checkpoints.restore_model(expected()["model"])
+    np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 20.0))
+    # Reading the model alone moves nothing.
+    assert newest.is_dir()
+    checkpoints.close()
+
+
+def test_where_all_are_damaged_the_newest_is_named(tmp_path):
+    for folder in three_checkpoints(tmp_path):
+        (folder / "iterator" / "metadata").write_text("{")
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(
+        ValueError, match="^checkpoint 30 .* cannot be restored: iterator/metadata is"
+    ):
+        checkpoints.restore(**expected())
+    checkpoints.close()
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_the_best_checkpoints_are_kept_beside_the_latest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, num_kept=1, num_best=2)
+    scores = {10: 0.4, 20: 0.7, 30: math.nan, 40: 0.6, 50: 0.7, 60: 0.1, 70: 0.2}
+    for step, score in scores.items():
+        save(checkpoints, step)
+        checkpoints.record_score(step, score)
+    # Of equal ones the later.
+    assert checkpoints.best_step() == 50
+    checkpoints.close()
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [20, 50, 70]
+    checkpoints = Checkpoints(tmp_path, num_kept=1, num_best=1)
+    assert checkpoints.best_step() == 50
+    model = checkpoints.restore_model(expected()["model"], step=50)
+    np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 50.0))
+    save(checkpoints, 80)
+    checkpoints.close()
+    kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == [50, 80]
+
+
+DISK_FULL = """
+import resource, sys
+import jax.numpy as jnp
+from segnext_jax.checkpoint import CheckpointError, Checkpoints
+
+checkpoints = Checkpoints(sys.argv[1], num_kept=2)
+def save(step, size):
+    model = {"a": jnp.arange(size, dtype=jnp.float32) ** 0.5}
+    rest = {"step": jnp.asarray(step)}
+    checkpoints.save(step, model=model, optimizer=rest, iterator={"next_batch": step})
+save(10, 100)
+checkpoints.wait()
+# Every write beyond 64 KB fails from here on, as on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+try:
+    save(20, 1_000_000)
+    checkpoints.wait()
+except CheckpointError as error:
+    print(error)
+    sys.exit(7)
+"""
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", DISK_FULL, tmp_path], capture_output=True, text=True
+    )
+    assert run.returncode == 7, run.stderr
+    (sentence,) = run.stdout.splitlines()
+    assert sentence.startswith(f"checkpoint 20 in {tmp_path} could not be written: ")
+    assert "The checkpoint of step 10 is whole: make room" in sentence
+    assert issubclass(CheckpointError, OSError)
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step() == 10
     checkpoints.close()
 
 

@@ -16,7 +16,8 @@ ALLOWED = {
     "models": {"ops"},
     "pipeline": {"datasets"},
     "visualize": {"datasets"},
-    "config": {"config_rules", "datasets"},
+    "config_overrides": set(),
+    "config": {"config_overrides", "config_rules", "datasets"},
     "command": set(),
     "sharding": set(),
     "checkpoint": set(),
@@ -43,7 +44,7 @@ ALLOWED = {
     "main": {"command", "config", "processes", "training"},
 }
 # Modules of `training` that know nothing of the parts beside them.
-LEAVES_OF_TRAINING = ("state", "schedule", "optimizer", "step")
+LEAVES_OF_TRAINING = ("state", "schedule", "optimizer", "objective", "step")
 
 HEAVY = {
     "datasets": {"jax", "flax"},

@@ -1,5 +1,6 @@
 """The command line: what a user gets wrong ends in one sentence."""
 
+import os
 import pathlib
 
 import pytest
@@ -18,6 +19,34 @@ def fails(capsys, *arguments) -> str:
     assert error[-1].startswith("error: ") or error[0].startswith("error: ")
     assert not any("Traceback" in line for line in error)
     return " ".join(error)
+
+
+def test_compiled_programs_are_kept_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    command.set_up_compilation_cache()
+    name = "JAX_COMPILATION_CACHE_DIR"
+    assert os.environ[name] == "/caches/segnext_jax/compiled"
+    monkeypatch.setenv(name, "")
+    command.set_up_compilation_cache()
+    assert os.environ[name] == ""
+
+
+def test_windows_that_leave_gaps(capsys):
+    message = fails(
+        capsys, f"--config={CONFIG}", "--config.evaluation.stride=1024,1025"
+    )
+    assert "stride must not exceed the window" in message
+
+
+def test_several_bases_that_are_drawn_anew(capsys):
+    message = fails(
+        capsys,
+        f"--config={CONFIG}",
+        "--config.evaluation.num_bases=5",
+        "--config.model.nmf_eval_bases=random",
+    )
+    assert "num_bases above 1 needs config.model.nmf_eval_bases 'fixed'" in message
 
 
 def test_no_such_config(capsys, tmp_path):

@@ -1,93 +1,109 @@
 """Evaluate a network over a split: every image once, counts exact."""
 
+import concurrent.futures
 import functools
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol, runtime_checkable
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Bool, UInt8
 
-from segnext_jax.evaluation import metrics as metrics_lib
-from segnext_jax.evaluation.inference import predict_labels
+from segnext_jax.evaluation import counting, inference
+from segnext_jax.evaluation.metrics import Metrics, compute_metrics
 
-LogitsFn = Callable[
-    [UInt8[Array, "batch height width 3"]],
-    Float[Array, "batch small_height small_width classes"],
-]
 # Called with image_id, image, label and prediction of one image.
 ExampleFn = Callable[[str, np.ndarray, np.ndarray, np.ndarray], None]
 
+_NUM_COUNTING_THREADS = 2
+
+
+@runtime_checkable
+class LabelledBatch(inference.Batch, Protocol):
+    """See `segnext_jax.pipeline.evaluation_batches.EvaluationBatch`."""
+
+    @property
+    def labels(self) -> Sequence[UInt8[np.ndarray, "_ _"]]:
+        """Label maps of original size."""
+        ...
+
+    @property
+    def mask(self) -> Bool[np.ndarray, " batch"]:
+        """False for copies, which are not counted."""
+        ...
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Names."""
+        ...
+
 
 def evaluate(
-    logits_fn: LogitsFn,
-    batches: Iterable[dict[str, Any]],
+    network: inference.Inference,
+    batches: Iterable[LabelledBatch],
     *,
     num_classes: int,
     ignore_label: int,
-    shard_fn: Callable[[dict[str, np.ndarray]], dict[str, jax.Array]],
+    boundary_ratio: float | None = None,
     num_examples: int = 0,
     example_fn: ExampleFn | None = None,
-) -> metrics_lib.Metrics:
-    """Return the metrics of a network over all batches.
+) -> Metrics:
+    """Return the metrics of a network over all batches of all processes.
 
     Args:
-      logits_fn: Network applied to uint8 RGB images.
-      batches: As `segnext_jax.pipeline.evaluation_batches.eval_batches` gives them:
-        ``image``, ``label``, ``mask`` and ``image_id``.
+      network: How the network is applied.
+      batches: This process's rows of each batch; all processes have the same number.
       num_classes: Number of train ids.
       ignore_label: Label of pixels that are not counted.
-      shard_fn: Puts a batch of NumPy arrays on the devices.
+      boundary_ratio: See `counting.count_image`.
       num_examples: The first so many images of this process are given to
-        ``example_fn``.
+        ``example_fn``, at the size of the first ratio.
       example_fn: See `ExampleFn`.
+
+    Raises:
+      FloatingPointError: If scores of an image are not numbers.
     """
-    confusion = np.zeros((num_classes, num_classes), np.int64)
-    num_shown = 0
-    for batch in batches:
-        arrays = shard_fn({name: batch[name] for name in ("image", "label", "mask")})
-        counts, predictions = _count(
-            logits_fn(arrays["image"]),
-            arrays["label"],
-            arrays["mask"],
-            network_size=batch["image"].shape[1:3],
-            num_classes=num_classes,
-            ignore_label=ignore_label,
-        )
-        # Replicated: every process adds up the counts of the whole batch.
-        confusion += np.asarray(jax.device_get(counts), np.int64)
-        if example_fn is not None and num_shown < num_examples:
-            local = _local_rows(predictions)
-            for row, is_real in enumerate(batch["mask"]):
-                if is_real and num_shown < num_examples:
-                    example_fn(
-                        batch["image_id"][row],
-                        batch["image"][row],
-                        batch["label"][row],
-                        local[row],
-                    )
-                    num_shown += 1
-    return metrics_lib.compute_metrics(confusion)
-
-
-def _local_rows(array: jax.Array) -> np.ndarray:
-    """Return this process's rows of an array that is spread over its first axis."""
-    shards = {
-        shard.index[0].start or 0: shard.data for shard in array.addressable_shards
-    }
-    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
-
-
-@functools.partial(
-    jax.jit, static_argnames=("network_size", "num_classes", "ignore_label")
-)
-def _count(logits, labels, mask, *, network_size, num_classes, ignore_label):
-    predictions = predict_labels(logits, network_size, labels.shape[1:])
-    counts = metrics_lib.confusion_matrix(
-        predictions,
-        labels,
-        mask,
+    count = functools.partial(
+        counting.count_image,
         num_classes=num_classes,
         ignore_label=ignore_label,
+        boundary_ratio=boundary_ratio,
     )
-    return counts, predictions.astype(labels.dtype)
+    total = counting.Counts.zeros(num_classes, boundary_ratio is not None)
+    num_shown = 0
+    # Counting a batch goes on while the devices compute the next one.
+    with concurrent.futures.ThreadPoolExecutor(_NUM_COUNTING_THREADS) as executor:
+        pending: list[concurrent.futures.Future] = []
+        for batch in batches:
+            predictions = network.label_maps(batch)
+            _check_finite(predictions, batch.image_ids, num_classes)
+            total = sum((future.result() for future in pending), start=total)
+            rows = np.flatnonzero(batch.mask).tolist()
+            pending = [
+                executor.submit(count, predictions[row], batch.labels[row])
+                for row in rows
+            ]
+            for row in rows:
+                if example_fn is not None and num_shown < num_examples:
+                    height, width = batch.fitted_sizes[0][batch.rows[row]].inner
+                    example_fn(
+                        batch.image_ids[row],
+                        batch.images[0][row, :height, :width],
+                        batch.labels[row],
+                        predictions[row],
+                    )
+                    num_shown += 1
+        total = sum((future.result() for future in pending), start=total)
+    return compute_metrics(counting.sum_over_processes(total))
+
+
+def _check_finite(
+    predictions: Sequence[np.ndarray], image_ids: Sequence[str], num_classes: int
+) -> None:
+    for prediction, image_id in zip(predictions, image_ids, strict=True):
+        if prediction.max() >= num_classes:
+            raise FloatingPointError(
+                f"scores must be numbers: those of {image_id} hold nan at "
+                f"{np.count_nonzero(prediction >= num_classes)} pixels. The weights "
+                "are broken, or overflow: take an earlier checkpoint, or evaluate "
+                "with config.model.dtype float32."
+            )

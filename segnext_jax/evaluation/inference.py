@@ -1,48 +1,332 @@
-"""From logits at 1/8 of the network's input to the size of the image."""
+"""From fitted images to labels or probabilities of the original images.
 
-import jax
+Whole images and sliding windows, one or several scales, mirrored or not: each is a view
+of the image, and gives logits with a matrix for each axis (`resampling`). What follows
+is one program for all of them: for a tile of the original image, resample each view;
+where there are several, average their softmax scores; take the best class. Scores of a
+whole image of original size never exist on the device.
+"""
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, UInt8
 
-from segnext_jax.ops.resize import resize_bilinear
+from segnext_jax.evaluation import resampling, scoring
+
+# Normalised images to scores at about 1/8 of their size.
+LogitsFn = Callable[
+    [Float[Array, "batch height width 3"]],
+    Float[Array, "batch small_height small_width classes"],
+]
+# From scores of a tile, and whether they are logits, to what is wanted of each pixel.
+FinishFn = Callable[[Array, bool], tuple[Array, ...]]
+Size = tuple[int, int]
+
+# Tiles that are computed ahead of the one that is fetched: more would only take memory.
+_NUM_TILES_AHEAD = 2
+# Logits are eight times coarser: tiles of 32 pixels share few of them.
+_TILE_MULTIPLE_PX = 32
 
 
-def resize_logits(
-    logits: Float[Array, "batch small_height small_width classes"],
-    network_size: tuple[int, int],
-    image_size: tuple[int, int],
-) -> Float[Array, "batch height width classes"]:
-    """Return the scores of each pixel of the original image, in float32.
+@runtime_checkable
+class FittedSize(Protocol):
+    """See `segnext_jax.pipeline.fitting.FittedSize`."""
 
-    Logits are resized twice, to the network's input and then to the image, as the
-    official code does; where the two sizes are equal the second is left out.
+    @property
+    def inner(self) -> Size:
+        """(height, width) of the resized image."""
+        ...
 
-    Args:
-      logits: Scores as the network gives them.
-      network_size: (height, width) of the network's input.
-      image_size: (height, width) of the original image.
+    @property
+    def outer(self) -> Size:
+        """(height, width) of the network's input."""
+        ...
 
-    Source: ``encode_decode`` and ``whole_inference`` in
-    ``mmseg/models/segmentors/encoder_decoder.py`` of SegNeXt@c87bcae.
+
+@runtime_checkable
+class Batch(Protocol):
+    """See `segnext_jax.pipeline.evaluation_batches.EvaluationBatch`."""
+
+    @property
+    def images(self) -> Sequence[UInt8[np.ndarray, "batch _ _ 3"]]:
+        """This process's rows, one array for each ratio."""
+        ...
+
+    @property
+    def fitted_sizes(self) -> Sequence[Sequence[FittedSize]]:
+        """For each ratio those of all rows of the batch over all processes."""
+        ...
+
+    @property
+    def image_sizes(self) -> Sequence[Size]:
+        """(height, width) of all rows' original images."""
+        ...
+
+    @property
+    def rows(self) -> range:
+        """Positions of this process's rows among all rows."""
+        ...
+
+
+class _View(NamedTuple):
+    """Logits of one view of a batch, and how they lie on the original images."""
+
+    logits: Array
+    vertical: resampling.Tiles
+    horizontal: resampling.Tiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference:
+    """How a network is applied to images of any size.
+
+    Attributes:
+      logits_fn: The network.
+      mean: RGB mean in grey levels.
+      std: RGB standard deviation in grey levels.
+      window: (height, width) of the windows that the network sees; None: whole images.
+      stride: Distance of the windows; see `resampling.window_starts`.
+      use_flip: Whether each image is seen mirrored, too.
+      tile_bytes: Size of the scores of one tile on one device.
+      shard_fn: Puts named arrays whose first dimension is the batch on the devices.
     """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    logits = resize_bilinear(logits, network_size)
-    return resize_bilinear(logits, image_size)
+
+    logits_fn: LogitsFn
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    window: Size | None = None
+    stride: Size | None = None
+    use_flip: bool = False
+    tile_bytes: int = 8 * 2**20
+    shard_fn: Callable[[dict[str, np.ndarray]], dict[str, Any]] = lambda arrays: arrays
+
+    def __post_init__(self) -> None:
+        """Check windows and stride.
+
+        Raises:
+          ValueError: If windows leave gaps, or have no stride.
+        """
+        if self.window is None:
+            return
+        if self.stride is None or any(
+            stride > window
+            for stride, window in zip(self.stride, self.window, strict=True)
+        ):
+            raise ValueError(
+                "slide stride must not exceed the window, or pixels are never "
+                f"predicted: got stride {self.stride}, window {self.window}. Set "
+                f"config.evaluation.stride to at most {self.window}."
+            )
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Any,
+        logits_fn: LogitsFn,
+        shard_fn: Callable[[dict[str, np.ndarray]], dict[str, Any]] | None = None,
+    ) -> "Inference":
+        """Return the inference that a configuration asks for."""
+        options = config.evaluation
+        is_slide = options.mode == "slide"
+        return cls(
+            logits_fn=logits_fn,
+            mean=config.data.mean,
+            std=config.data.std,
+            window=options.window if is_slide else None,
+            stride=options.stride if is_slide else None,
+            use_flip=options.flip,
+            tile_bytes=options.tile_mebibytes * 2**20,
+            **({} if shard_fn is None else {"shard_fn": shard_fn}),
+        )
+
+    def label_maps(self, batch: Batch) -> list[UInt8[np.ndarray, "_ _"]]:
+        """Return the best class of each pixel of this process's images.
+
+        Classes are compared by logits where there is one view, by mean probabilities
+        where there are several.
+        """
+        maps = self._assemble(batch, lambda scores, _: (scoring.best_labels(scores),))
+        return [labels for (labels,) in maps]
+
+    def probability_maps(
+        self, batch: Batch
+    ) -> list[tuple[UInt8[np.ndarray, "_ _"], Float[np.ndarray, "_ _ classes"]]]:
+        """Return `label_maps`, and with each the probabilities of all classes."""
+
+        def finish(scores: Array, are_logits: bool) -> tuple[Array, Array]:
+            probabilities = scoring.softmax(scores) if are_logits else scores
+            return scoring.best_labels(scores), probabilities
+
+        return self._assemble(batch, finish)
+
+    def _assemble(self, batch: Batch, finish_fn: FinishFn) -> list:
+        """Compute all tiles, and paste them into maps of the original sizes."""
+        maps: list = []
+        sizes = [batch.image_sizes[row] for row in batch.rows]
+        for top, left, arrays in self._tiles(batch, finish_fn):
+            if not maps:
+                maps = [
+                    tuple(np.empty((*size, *a.shape[3:]), a.dtype) for a in arrays)
+                    for size in sizes
+                ]
+            for place, (height, width) in enumerate(sizes):
+                # Nothing is left of it where another image of the batch is larger.
+                rows, columns = max(height - top, 0), max(width - left, 0)
+                for target, array in zip(maps[place], arrays, strict=True):
+                    tile = array[place, :rows, :columns]
+                    bottom, right = top + tile.shape[0], left + tile.shape[1]
+                    target[top:bottom, left:right] = tile
+        return maps
+
+    def _tiles(
+        self, batch: Batch, finish_fn: FinishFn
+    ) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+        views = self._views(batch)
+        num_rows = views[0].vertical.indices.shape[1]
+        num_columns = views[0].horizontal.indices.shape[1]
+        dtype = scoring.score_type(views[0].logits)
+        tile_size = views[0].vertical.weights.shape[2]
+        horizontal = [
+            self._place([view.horizontal for view in views], column, dtype)
+            for column in range(num_columns)
+        ]
+        pending: collections.deque = collections.deque()
+        for row in range(num_rows):
+            vertical = self._place([view.vertical for view in views], row, dtype)
+            for column in range(num_columns):
+                scores = _scores(views, vertical, horizontal[column])
+                arrays = finish_fn(scores, len(views) == 1)
+                pending.append((row * tile_size, column * tile_size, arrays))
+                if len(pending) > _NUM_TILES_AHEAD:
+                    yield _fetch(*pending.popleft())
+        while pending:
+            yield _fetch(*pending.popleft())
+
+    def _place(
+        self, tiles: list[resampling.Tiles], number: int, dtype: Any
+    ) -> tuple[tuple[Any, Any], ...]:
+        """Put the matrices of one tile on the devices, for all views."""
+        pairs = []
+        for view in tiles:
+            arrays = {
+                "indices": view.indices[:, number],
+                "weights": view.weights[:, number].astype(dtype),
+            }
+            arrays = self.shard_fn(arrays)
+            pairs.append((arrays["indices"], arrays["weights"]))
+        return tuple(pairs)
+
+    def _views(self, batch: Batch) -> list[_View]:
+        views = []
+        for images, fitted in zip(batch.images, batch.fitted_sizes, strict=True):
+            inner = np.array([fitted[row].inner for row in batch.rows], np.int32)
+            arrays = self.shard_fn({"images": images, "inner": inner})
+            for is_mirrored in (False, True) if self.use_flip else (False,):
+                inputs = scoring.network_input(
+                    arrays["images"],
+                    arrays["inner"],
+                    mean=self.mean,
+                    std=self.std,
+                    is_mirrored=is_mirrored,
+                )
+                views.append(self._view(inputs, batch, fitted, is_mirrored))
+        return views
+
+    def _view(
+        self,
+        inputs: Array,
+        batch: Batch,
+        fitted: Sequence[FittedSize],
+        is_mirrored: bool,
+    ) -> _View:
+        outer = inputs.shape[1:3]
+        limits = self.window or outer
+        window = min(limits[0], outer[0]), min(limits[1], outer[1])
+        starts = tuple(
+            resampling.window_starts(*lengths)
+            for lengths in zip(outer, window, self.stride or window, strict=True)
+        )
+        if window == outer:
+            logits = self.logits_fn(inputs)
+        else:
+            logits = jnp.concatenate(
+                [
+                    jnp.concatenate(
+                        [
+                            self.logits_fn(
+                                scoring.cut_window(inputs, y, x, size=window)
+                            )
+                            for x in starts[1]
+                        ],
+                        axis=2,
+                    )
+                    for y in starts[0]
+                ],
+                axis=1,
+            )
+        tile_size = self._tile_size(logits)
+        tiles = []
+        for axis in (0, 1):
+            tiles_of_rows = [
+                resampling.cut(
+                    resampling.Axis(
+                        image=image_size[axis],
+                        inner=sizes.inner[axis],
+                        outer=outer[axis],
+                        window=window[axis],
+                        starts=starts[axis],
+                        small=logits.shape[1 + axis] // len(starts[axis]),
+                        is_mirrored=is_mirrored and axis == 1,
+                    ),
+                    tile_size,
+                )
+                for image_size, sizes in zip(batch.image_sizes, fitted, strict=True)
+            ]
+            tiles.append(resampling.stack(tiles_of_rows, batch.rows))
+        return _View(logits, *tiles)
+
+    def _tile_size(self, logits: Array) -> int:
+        """Return the side of tiles: the largest multiple of 32 that fits the bytes."""
+        rows = logits.sharding.shard_shape(logits.shape)[0]
+        bytes_per_pixel = rows * logits.shape[-1] * scoring.score_type(logits).itemsize
+        side = math.isqrt(self.tile_bytes // bytes_per_pixel)
+        return max(side // _TILE_MULTIPLE_PX, 1) * _TILE_MULTIPLE_PX
 
 
-def predict_labels(
-    logits: Float[Array, "batch small_height small_width classes"],
-    network_size: tuple[int, int],
-    image_size: tuple[int, int],
-) -> Int[Array, "batch height width"]:
-    """Return the best class of each pixel; see `resize_logits`."""
-    return jnp.argmax(resize_logits(logits, network_size, image_size), axis=-1)
+def _fetch(
+    top: int, left: int, arrays: tuple[Array, ...]
+) -> tuple[int, int, list[np.ndarray]]:
+    return top, left, [local_rows(array) for array in arrays]
 
 
-def predict_probabilities(
-    logits: Float[Array, "batch small_height small_width classes"],
-    network_size: tuple[int, int],
-    image_size: tuple[int, int],
-) -> Float[Array, "batch height width classes"]:
-    """Return the softmax scores of each pixel; see `resize_logits`."""
-    return jax.nn.softmax(resize_logits(logits, network_size, image_size), axis=-1)
+def local_rows(array: Array) -> np.ndarray:
+    """Return this process's rows of an array that is spread over its first axis."""
+    shards = {
+        shard.index[0].start or 0: shard.data for shard in array.addressable_shards
+    }
+    return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
+
+
+def _scores(views: list[_View], vertical: Any, horizontal: Any) -> Array:
+    """Return the logits of a tile of the only view, or all views' mean probabilities.
+
+    View by view: a program for all of them would be another for each combination of
+    their sizes.
+    """
+    arguments = [
+        (view.logits, rows, columns)
+        for view, rows, columns in zip(views, vertical, horizontal, strict=True)
+    ]
+    if len(arguments) == 1:
+        return scoring.resample(*arguments[0])
+    total = None
+    for view in arguments:
+        total = scoring.add_probabilities(total, 1 / len(arguments), *view)
+    assert total is not None
+    return total

@@ -1,115 +1,159 @@
-"""Segmentation metrics from one confusion matrix of exact counts."""
+"""Segmentation metrics from exact counts."""
 
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Float, Int
 
+from segnext_jax.evaluation.counting import Counts
 
-def confusion_matrix(
-    predictions: Int[Array, "batch height width"],
-    labels: UInt8[Array, "batch height width"],
-    mask: Bool[Array, " batch"],
-    *,
-    num_classes: int,
-    ignore_label: int = 255,
-) -> Int[Array, "num_classes num_classes"]:
-    """Count pixels by (label, prediction); ignored pixels and masked images not.
-
-    Counts are int32: a batch must hold less than 2^31 pixels. Add up batches in int64.
-
-    Args:
-      predictions: Train ids in [0, num_classes).
-      labels: Train ids, or ``ignore_label``.
-      mask: False for images that only fill up the batch.
-      num_classes: Size of the matrix.
-      ignore_label: Label of pixels that are not counted.
-    """
-    labels = labels.astype(jnp.int32)
-    is_counted = (labels != ignore_label) & mask[:, None, None]
-    cell = labels * num_classes + predictions.astype(jnp.int32)
-    # One bin more takes the pixels that are not counted.
-    num_cells = num_classes * num_classes
-    cell = jnp.where(is_counted, cell, num_cells)
-    counts = jnp.bincount(cell.reshape(-1), length=num_cells + 1)
-    return counts[:num_cells].reshape(num_classes, num_classes)
+PerClass = Float[np.ndarray, " classes"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Shares in 0..1; nan where a class occurs nowhere.
+    """Shares in 0..1; nan where there is nothing to divide by.
 
     Attributes:
-      mean_iou: Mean of ``iou`` over classes that are not nan (mIoU).
-      mean_accuracy: Mean of ``accuracy`` likewise (mAcc).
+      iou: Intersection over union per class (IoU).
+      accuracy: Share of a class's labelled pixels that are right (Acc): its recall.
+      dice: Dice coefficient per class.
+      fscore: Harmonic mean of precision and recall per class.
+      precision: Share of a class's predicted pixels that are right.
+      boundary_iou: IoU of the boundary regions per class; None: not counted.
       pixel_accuracy: Share of labelled pixels that are right (aAcc).
-      iou: Intersection over union per class.
-      accuracy: Share of a class's labelled pixels that are right, per class.
+      frequency_weighted_iou: Mean of ``iou``, weighted by labelled pixels (fwIoU).
       confusion: Pixel counts [label, prediction], int64.
     """
 
-    mean_iou: float
-    mean_accuracy: float
+    iou: PerClass
+    accuracy: PerClass
+    dice: PerClass
+    fscore: PerClass
+    precision: PerClass
+    boundary_iou: PerClass | None
     pixel_accuracy: float
-    iou: Float[np.ndarray, " classes"]
-    accuracy: Float[np.ndarray, " classes"]
+    frequency_weighted_iou: float
     confusion: Int[np.ndarray, "classes classes"]
 
+    @property
+    def mean_iou(self) -> float:
+        """Mean of ``iou`` over the classes that have one (mIoU)."""
+        return _mean(self.iou)
+
+    @property
+    def mean_accuracy(self) -> float:
+        """Mean of ``accuracy`` likewise (mAcc)."""
+        return _mean(self.accuracy)
+
+    def per_class(self) -> dict[str, PerClass]:
+        """Return the values of all classes under the names of the literature."""
+        values = {
+            "IoU": self.iou,
+            "Acc": self.accuracy,
+            "Dice": self.dice,
+            "Fscore": self.fscore,
+            "Precision": self.precision,
+            "Recall": self.accuracy,
+        }
+        if self.boundary_iou is not None:
+            values["BoundaryIoU"] = self.boundary_iou
+        return values
+
     def summary(self) -> dict[str, float]:
-        """Return the three means under the names of the literature."""
-        return {
+        """Return the numbers of the whole under the names of the literature."""
+        values = {
             "mIoU": self.mean_iou,
             "mAcc": self.mean_accuracy,
             "aAcc": self.pixel_accuracy,
+            "fwIoU": self.frequency_weighted_iou,
+            "mDice": _mean(self.dice),
+            "mFscore": _mean(self.fscore),
+            "mPrecision": _mean(self.precision),
+            "mRecall": _mean(self.accuracy),
         }
+        if self.boundary_iou is not None:
+            values["mBoundaryIoU"] = _mean(self.boundary_iou)
+        return values
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return means and per-class values; None for nan, as JSON has none."""
-
-        def values(array: np.ndarray) -> dict[str, float | None]:
-            finite = [None if np.isnan(v) else float(v) for v in array]
-            return dict(zip(classes, finite, strict=True))
-
         return {
-            **self.summary(),
-            "IoU": values(self.iou),
-            "Acc": values(self.accuracy),
+            **{name: _or_none(value) for name, value in self.summary().items()},
+            **{
+                name: dict(zip(classes, map(_or_none, values), strict=True))
+                for name, values in self.per_class().items()
+            },
         }
 
 
-def compute_metrics(confusion: Int[np.ndarray, "classes classes"]) -> Metrics:
-    """Return the metrics of a confusion matrix [label, prediction].
+def compute_metrics(counts: Counts) -> Metrics:
+    """Return the metrics of the counts of a whole data set.
 
-    ``IoU_c = I_c / (L_c + P_c - I_c)``, ``Acc_c = I_c / L_c``, ``aAcc = sum I / sum L``
-    with I the diagonal, L the row sums (label), P the column sums (prediction).
+    With I the diagonal of the confusion matrix, L its row sums (label), P its column
+    sums (prediction), for each class
 
-    A class that occurs in neither has IoU nan, one without labels has Acc nan; the
-    means leave them out.
+        IoU = I / (L + P - I)    Acc = recall = I / L    precision = I / P
+        Dice = 2 I / (L + P)     Fscore = 2 precision recall / (precision + recall)
 
-    Source: ``mmseg/core/evaluation/metrics.py`` of SegNeXt@c87bcae, whose counts are
-    summed over the whole data set.
+    and over all: aAcc = sum I / sum L, fwIoU = sum of IoU L / sum L. Boundary IoU is
+    the IoU of the counts of boundary regions. 0 / 0 is nan, and the means leave it
+    out: IoU, Dice and boundary IoU of a class that occurs in neither; Acc of one
+    without labels; Fscore also of a class that is labelled or predicted, but never
+    hit, while its Dice is 0 and counts.
+
+    Source: ``mmseg/core/evaluation/metrics.py`` of SegNeXt@c87bcae; its numbers
+    without its rounding to percents of two digits. fwIoU: Long et al., "Fully
+    convolutional networks for semantic segmentation", CVPR 2015.
     """
-    confusion = np.asarray(confusion, np.int64)
-    hits = np.diag(confusion).astype(np.float64)
-    labelled = confusion.sum(axis=1).astype(np.float64)
-    predicted = confusion.sum(axis=0).astype(np.float64)
-    iou = _ratio(hits, labelled + predicted - hits)
-    accuracy = _ratio(hits, labelled)
+    confusion = np.asarray(counts.confusion, np.int64)
+    hits = np.diag(confusion)
+    labelled, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
+    union = labelled + predicted - hits
+    iou, recall = _ratio(hits, union), _ratio(hits, labelled)
+    precision = _ratio(hits, predicted)
+    boundary_iou = None
+    if counts.boundary is not None:
+        of_labels, of_prediction, both = counts.boundary
+        boundary_iou = _ratio(both, of_labels + of_prediction - both)
+    weighted = np.where(labelled > 0, labelled * np.nan_to_num(iou), 0)
     return Metrics(
-        mean_iou=_mean(iou),
-        mean_accuracy=_mean(accuracy),
-        pixel_accuracy=float(_ratio(hits.sum(), labelled.sum())),
         iou=iou,
-        accuracy=accuracy,
+        accuracy=recall,
+        dice=_ratio(2 * hits, labelled + predicted),
+        fscore=_ratio(2 * precision * recall, precision + recall),
+        precision=precision,
+        boundary_iou=boundary_iou,
+        pixel_accuracy=float(_ratio(hits.sum(), labelled.sum())),
+        frequency_weighted_iou=float(_ratio(weighted.sum(), labelled.sum())),
         confusion=confusion,
     )
 
 
+def spread(metrics: Sequence[Metrics]) -> dict[str, dict[str, float]]:
+    """Return mean, standard deviation, smallest and largest of each summary number.
+
+    Args:
+      metrics: Of at least two evaluations; the deviation is that of a sample (n - 1).
+    """
+    summaries = [one.summary() for one in metrics]
+    columns = {name: [s[name] for s in summaries] for name in summaries[0]}
+    return {
+        name: {
+            "mean": float(np.mean(values)),
+            "std": float(np.std(values, ddof=1)),
+            "min": min(values),
+            "max": max(values),
+        }
+        for name, values in columns.items()
+    }
+
+
 def _ratio(numerator: Any, denominator: Any) -> Any:
-    is_defined = np.asarray(denominator) > 0
+    numerator, denominator = np.asarray(numerator), np.asarray(denominator)
+    is_defined = denominator > 0
     return np.where(
         is_defined, numerator / np.where(is_defined, denominator, 1), np.nan
     )
@@ -120,20 +164,5 @@ def _mean(values: np.ndarray) -> float:
     return float(defined.mean()) if defined.size else float("nan")
 
 
-def format_table(metrics: Metrics, classes: Sequence[str]) -> str:
-    """Return the per-class table and the means, in percent, as text."""
-    labelled = metrics.confusion.sum(axis=1)
-    share = 100 * labelled / max(labelled.sum(), 1)
-    width = max(len("class"), *(len(name) for name in classes))
-    lines = [f"{'class':<{width}}  {'IoU':>6}  {'Acc':>6}  {'pixels':>6}"]
-    rows = zip(classes, metrics.iou, metrics.accuracy, share, strict=True)
-    for name, iou, accuracy, pixels in rows:
-        lines.append(
-            f"{name:<{width}}  {_percent(iou)}  {_percent(accuracy)}  {pixels:5.1f}%"
-        )
-    means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
-    return "\n".join([*lines, means])
-
-
-def _percent(value: float) -> str:
-    return f"{'-':>6}" if np.isnan(value) else f"{100 * value:6.2f}"
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -138,9 +138,16 @@ class Hamburger(nn.Module):
                     "inference."
                 )
             return draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
-        key = jax.random.key(self.eval_seed)
-        bases = draw_bases(key, 1, channels, self.rank)
+        bases = fixed_bases(self.decomposition, channels, self.rank, self.eval_seed)
         return jnp.broadcast_to(bases, (batch, channels, self.rank))
+
+
+def fixed_bases(
+    decomposition: str, channels: int, rank: int, seed: int
+) -> Float[Array, "1 channels rank"]:
+    """Draw the starting bases that ``eval_bases="fixed"`` has for a seed."""
+    draw_bases = DECOMPOSITIONS[decomposition].draw_bases
+    return draw_bases(jax.random.key(seed), 1, channels, rank)
 
 
 class LightHamHead(nn.Module):

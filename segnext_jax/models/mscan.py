@@ -23,13 +23,17 @@ class _Layer(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     depthwise_implementation: depthwise.Implementation = "shifted"
+    freeze_batch_norm: bool = False
 
     def _types(self) -> dict[str, Any]:
         return {"dtype": self.dtype, "param_dtype": self.param_dtype}
 
     def _same(self) -> dict[str, Any]:
-        implementation = self.depthwise_implementation
-        return {**self._types(), "depthwise_implementation": implementation}
+        return {
+            **self._types(),
+            "depthwise_implementation": self.depthwise_implementation,
+            "freeze_batch_norm": self.freeze_batch_norm,
+        }
 
     def _pointwise(self, features: int, name: str) -> nn.Dense:
         """A 1x1 convolution is a dense layer over channels."""
@@ -58,7 +62,7 @@ class _Layer(nn.Module):
         return DepthwiseConv(kernel_size=kernel_size, name=name, **self._same())
 
     def _batch_norm(self, name: str) -> BatchNorm:
-        return BatchNorm(name=name, **self._types())
+        return BatchNorm(name=name, is_frozen=self.freeze_batch_norm, **self._types())
 
 
 class DepthwiseConv(_Layer):
@@ -233,6 +237,14 @@ class MSCAN(_Layer):
       mlp_ratios: Hidden channels of each stage's MLP over its channels.
       drop_path_rate: Probability to skip a branch of the last block; earlier ones
         have less, linearly down to 0 at the first.
+      frozen_stages: First stages that run as at inference, in training, too: running
+        statistics, which stay, and no drop path. Their parameters are the optimizer's
+        affair.
+      freeze_batch_norm: The BatchNorms of all stages use and keep their running
+        statistics in training.
+      remat: Keep the input of each block alone for the backward pass, which computes
+        the block again: less memory, a third more time. On CPUs XLA merges what is
+        computed twice, and nothing is saved.
 
     Source: paper section 3.1 and table 2; ``MSCAN`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae.
@@ -242,6 +254,8 @@ class MSCAN(_Layer):
     depths: Sequence[int] = (3, 3, 5, 2)
     mlp_ratios: Sequence[int | float] = (8, 8, 4, 4)
     drop_path_rate: float = 0.1
+    frozen_stages: int = 0
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -255,20 +269,23 @@ class MSCAN(_Layer):
         """
         rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
         images = images.astype(self.dtype)
+        # Of the arguments (self, images, train) the last is no array.
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         outputs = []
         stages = zip(self.embed_dims, self.depths, self.mlp_ratios, strict=True)
         for stage, (features, depth, mlp_ratio) in enumerate(stages, start=1):
             embed = Stem if stage == 1 else Downsample
+            train_stage = train and stage > self.frozen_stages
             images = embed(
                 features=features, name=f"patch_embed{stage}", **self._same()
-            )(images, train)
+            )(images, train_stage)
             for index in range(depth):
-                images = Block(
+                images = block(
                     mlp_ratio=mlp_ratio,
                     drop_path_rate=rates.pop(0),
                     name=f"block{stage}_{index}",
                     **self._same(),
-                )(images, train)
+                )(images, train_stage)
             images = nn.LayerNorm(
                 epsilon=1e-5,
                 use_fast_variance=False,

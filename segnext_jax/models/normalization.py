@@ -4,8 +4,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax import traverse_util
 from jax import lax
 from jaxtyping import Array, Float
+
+# Collection of the moments of a batch: what `update_statistics` wants.
+MOMENTS = "batch_moments"
 
 
 class BatchNorm(nn.Module):
@@ -19,6 +23,11 @@ class BatchNorm(nn.Module):
     The running statistics (collection ``batch_stats``: ``mean``, ``var``) follow
     ``new = decay * old + (1 - decay) * batch`` and are used when ``train`` is false.
 
+    A frozen one uses the running statistics in training, too, and keeps them.
+
+    Where the collection `MOMENTS` is mutable, ``mean``, the biased ``var`` and
+    ``count`` of the batch are left there instead, and the running statistics stay.
+
     Statistics are float32 at least, whatever the compute type.
 
     Source: ``SyncBN`` of the official configs; ``torch.nn.BatchNorm2d``.
@@ -29,6 +38,7 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     # PyTorch's momentum 0.1 weighs the new value; this weighs the old one.
     decay: float = 0.9
+    is_frozen: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -47,7 +57,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable(
             "batch_stats", "var", jnp.ones, shape, self.param_dtype
         )
-        if train:
+        if train and not self.is_frozen:
             values = images.astype(jnp.promote_types(images.dtype, jnp.float32))
             mean = jnp.mean(values, axis=(0, 1, 2))
             # Two passes: E[x^2] - E[x]^2 cancels where the mean is large.
@@ -55,8 +65,13 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 count = batch * height * width
                 unbiased = var * (count / max(count - 1, 1))
-                self._update(running_mean, mean)
-                self._update(running_var, unbiased)
+                if self.is_mutable_collection(MOMENTS):
+                    self._leave("mean", mean)
+                    self._leave("var", var)
+                    self._leave("count", jnp.asarray(count, var.dtype))
+                else:
+                    self._update(running_mean, mean)
+                    self._update(running_var, unbiased)
         else:
             mean, var = running_mean.value, running_var.value
         gain = scale * lax.rsqrt(var + self.epsilon)
@@ -65,6 +80,49 @@ class BatchNorm(nn.Module):
         output = images.astype(self.dtype) * gain[None, None, None]
         return output + shift[None, None, None]
 
+    def _leave(self, name: str, value: Array) -> None:
+        value = lax.stop_gradient(value)
+        self.sow(MOMENTS, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: 0)
+
     def _update(self, running: nn.Variable, value: Array) -> None:
         value = lax.stop_gradient(value).astype(running.value.dtype)
         running.value = self.decay * running.value + (1 - self.decay) * value
+
+
+def update_statistics(
+    running: dict[str, Any], moments: dict[str, Any], decay: float = BatchNorm.decay
+) -> dict[str, Any]:
+    """Move running statistics once, to the moments of several parts of a batch.
+
+    The parts are of one size n. With their means m_i and biased variances v_i the whole
+    batch of k parts has
+
+        mean = mean_i(m_i),  var = mean_i(v_i + (m_i - mean)^2)
+
+    and the unbiased variance, times k n / (k n - 1), is what the running one follows.
+
+    Args:
+      running: ``batch_stats`` of a network.
+      moments: Its collection `MOMENTS`, each array stacked over the parts.
+      decay: See `BatchNorm`.
+
+    Returns:
+      The new ``batch_stats``; those of a frozen norm, which leaves no moments, stay.
+    """
+    stats = traverse_util.flatten_dict(running)
+    parts = traverse_util.flatten_dict(moments)
+    for *norm, name in parts:
+        if name != "mean":
+            continue
+        means, variances, counts = (
+            parts[*norm, key] for key in ("mean", "var", "count")
+        )
+        mean = jnp.mean(means, axis=0)
+        # Not E[x^2] - E[x]^2, which cancels where the mean is large.
+        var = jnp.mean(variances + jnp.square(means - mean[None]), axis=0)
+        count = jnp.sum(counts)
+        batch = {"mean": mean, "var": var * (count / jnp.maximum(count - 1, 1))}
+        for key, value in batch.items():
+            old = stats[*norm, key]
+            stats[*norm, key] = decay * old + (1 - decay) * value.astype(old.dtype)
+    return traverse_util.unflatten_dict(stats)

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segnext_jax.models.hamburger import LightHamHead
+from segnext_jax.models.hamburger import LightHamHead, fixed_bases
 from segnext_jax.models.mscan import MSCAN
 from segnext_jax.ops import depthwise
 
@@ -56,6 +56,9 @@ class SegNeXt(nn.Module):
       nmf_eval_seed: Seed of the fixed bases.
       decomposition: ``"nmf"``, ``"vq"`` or ``"cd"``; the published networks have NMF.
       nmf_gradient: ``"full"`` or ``"one_step"``.
+      frozen_stages: See `MSCAN`, as for the next two.
+      freeze_batch_norm: Keep all running statistics in training.
+      remat: Compute blocks again in the backward pass.
       dtype: Type of activations; losses, statistics and NMF stay float32.
       param_dtype: Type of parameters.
 
@@ -73,6 +76,9 @@ class SegNeXt(nn.Module):
     nmf_eval_seed: int = 0
     decomposition: str = "nmf"
     nmf_gradient: str = "full"
+    frozen_stages: int = 0
+    freeze_batch_norm: bool = False
+    remat: bool = False
     depthwise_implementation: depthwise.Implementation = "shifted"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -105,9 +111,18 @@ class SegNeXt(nn.Module):
             nmf_eval_seed=config.nmf_eval_seed,
             decomposition=config.decomposition,
             nmf_gradient=config.nmf_gradient,
+            frozen_stages=config.frozen_stages,
+            freeze_batch_norm=config.freeze_batch_norm,
+            remat=config.remat,
             depthwise_implementation=config.depthwise,
             dtype=jnp.dtype(config.dtype),
         )
+
+    def fixed_bases(self, seed: int) -> Float[Array, "1 channels rank"]:
+        """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
+        variant = self.variant
+        channels, rank = variant.head_channels, variant.rank
+        return fixed_bases(self.decomposition, channels, rank, seed)
 
     def setup(self):
         """Create the two halves."""
@@ -118,6 +133,9 @@ class SegNeXt(nn.Module):
             depths=variant.depths,
             mlp_ratios=variant.mlp_ratios,
             drop_path_rate=variant.drop_path_rate,
+            frozen_stages=self.frozen_stages,
+            freeze_batch_norm=self.freeze_batch_norm,
+            remat=self.remat,
             depthwise_implementation=self.depthwise_implementation,
             **types,
         )

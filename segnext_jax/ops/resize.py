@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 # Marks the operations, so that the count of multiplications can leave them out.
 SCOPE = "resize_bilinear"
@@ -47,13 +47,24 @@ def _resize(images: Array, size: tuple[int, int]) -> Array:
 
 def _weights(old: int, new: int) -> np.ndarray:
     """Return the interpolation matrix [new, old]; each row sums to 1."""
-    position = (np.arange(new) + 0.5) * (old / new) - 0.5
-    position = np.clip(position, 0, old - 1)
-    low = np.minimum(position.astype(np.int64), old - 1)
-    high = np.minimum(low + 1, old - 1)
-    fraction = position - low
+    low, high, fraction = interpolation_taps(old, new)
     matrix = np.zeros((new, old))
     rows = np.arange(new)
     np.add.at(matrix, (rows, low), 1 - fraction)
     np.add.at(matrix, (rows, high), fraction)
     return matrix
+
+
+def interpolation_taps(
+    old: int, new: int
+) -> tuple[Int[np.ndarray, " new"], Int[np.ndarray, " new"], Float[np.ndarray, " new"]]:
+    """Return where each of ``new`` pixels of a line lies between ``old`` ones.
+
+    Returns:
+      Indices of the pixels before and after it, equal at the edges, and the weight of
+      the one after, in float64; see `resize_bilinear`.
+    """
+    position = (np.arange(new) + 0.5) * (old / new) - 0.5
+    position = np.clip(position, 0, old - 1)
+    low = np.minimum(position.astype(np.int64), old - 1)
+    return low, np.minimum(low + 1, old - 1), position - low

@@ -1,6 +1,7 @@
 """How examples flow: from prepared data or plain folders to batches of uint8 arrays."""
 
-from segnext_jax.pipeline.evaluation_batches import eval_batches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.fitting import FittedSize, Fitting
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import (
     FolderSource,
@@ -8,15 +9,17 @@ from segnext_jax.pipeline.sources import (
     open_source,
     open_split,
 )
-from segnext_jax.pipeline.transforms import RandomScaleCropFlip, resize_for_network
+from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 
 __all__ = [
+    "EvaluationBatch",
+    "EvaluationBatches",
+    "FittedSize",
+    "Fitting",
     "FolderSource",
     "PreparedSource",
     "RandomScaleCropFlip",
     "TrainLoader",
-    "eval_batches",
     "open_source",
     "open_split",
-    "resize_for_network",
 ]

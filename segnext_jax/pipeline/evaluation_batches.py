@@ -1,150 +1,210 @@
-"""Batches for evaluation: every example exactly once, one size per batch."""
+"""Batches for evaluation: every example exactly once, one input size per batch."""
 
 import concurrent.futures
+import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 
 from segnext_jax.datasets.decode import check_labels, decode_label, png_size
+from segnext_jax.pipeline.fitting import FittedSize, Fitting
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.sources import Example, Source
-from segnext_jax.pipeline.transforms import decode_pair, resize_for_network
+from segnext_jax.pipeline.transforms import decode_pair
 
 
-def eval_batches(
-    source: Source,
-    *,
-    num_classes: int,
-    batch_size: int,
-    scale: tuple[int, int] | None,
-    multiple: int = 32,
-    ignore_label: int = 255,
-    max_examples: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
-    num_threads: int = 2,
-) -> Iterator[dict[str, Any]]:
-    """Iterate once over a source in batches of equal sizes.
+@dataclasses.dataclass(frozen=True)
+class EvaluationBatch:
+    """A process's rows of a batch of images, and the sizes of all rows.
 
-    Examples of one size come together, in the order in which the sizes first occur;
-    within a size the order is the source's. The last batch of a size is filled up
-    with copies whose `mask` is False. All processes get the same number of batches of
-    the same shapes, each its own rows of every global batch. At most two batches are
-    in memory besides the one that the caller holds.
-
-    Args:
-        source: The examples.
-        num_classes: Ids 0..num_classes-1 are classes.
-        batch_size: Examples per batch over all processes.
-        scale: Bounds of the resized image as in `rescaled_size`; None for own size.
-        multiple: The network's input is stretched to a multiple of this.
-        ignore_label: Id of ignored pixels.
-        max_examples: Only the first so many examples; None for all.
-        process_index: Number of this process among those of the run.
-        process_count: Number of processes of the run.
-        num_threads: Threads that decode.
-
-    Yields:
-        `image`, uint8 [local batch, height, width, 3], RGB, at the network's size;
-        `label`, uint8 [local batch, label height, label width], never resized; `mask`,
-        bool [local batch], False for copies; `image_id`, list of str.
-
-    Raises:
-        ValueError: An option is impossible, or an example cannot be used.
+    Attributes:
+        images: RGB at the size of the network's input, one array for each ratio.
+        fitted_sizes: For each ratio those of all rows of the batch over all processes.
+            The outer sizes of a ratio are equal.
+        image_sizes: (height, width) of all rows' original images.
+        first_row: Position of this process's first row among all rows.
+        labels: Label maps, never resized.
+        mask: False for copies that only fill up the batch.
+        image_ids: Names.
     """
-    if batch_size < 1 or process_count < 1 or batch_size % process_count:
-        raise ValueError(
-            "the evaluation batch size must be a positive multiple of the number of "
-            f"processes: got {batch_size} examples and {process_count} processes. Use "
-            f"{process_count}."
-        )
-    if multiple < 1:
-        raise ValueError(f"multiple must be at least 1: got {multiple}.")
-    if not 0 <= process_index < process_count:
-        raise ValueError(
-            f"process_index must lie in [0, {process_count}): got {process_index}."
-        )
-    num_examples = len(source)
-    if max_examples is not None:
-        num_examples = min(num_examples, max_examples)
-    if num_examples < 1:
-        raise ValueError(f"nothing to evaluate: {source!r} holds no example.")
-    read = functools.partial(
-        _read_for_network,
-        source,
-        scale=scale,
-        multiple=multiple,
-        num_classes=num_classes,
-        ignore_label=ignore_label,
-    )
-    local = batch_size // process_count
-    rows = slice(process_index * local, (process_index + 1) * local)
-    return _iterate(source, num_examples, batch_size, rows, read, num_threads)
+
+    images: tuple[UInt8[np.ndarray, "batch _ _ 3"], ...]
+    fitted_sizes: tuple[tuple[FittedSize, ...], ...]
+    image_sizes: tuple[Size, ...]
+    first_row: int
+    labels: tuple[UInt8[np.ndarray, "_ _"], ...]
+    mask: Bool[np.ndarray, " batch"]
+    image_ids: tuple[str, ...]
+
+    @property
+    def rows(self) -> range:
+        """Positions of this process's rows among all rows."""
+        return range(self.first_row, self.first_row + len(self.mask))
 
 
-def _iterate(
-    source: Source,
-    num_examples: int,
-    batch_size: int,
-    rows: slice,
-    read: Any,
-    num_threads: int,
-) -> Iterator[dict[str, Any]]:
-    with concurrent.futures.ThreadPoolExecutor(num_threads) as executor:
-        sizes: dict[Size, list[int]] = {}
-        size_of = functools.partial(_label_size, source)
-        for index, size in enumerate(executor.map(size_of, range(num_examples))):
-            sizes.setdefault(size, []).append(index)
+class EvaluationBatches:
+    """A source in batches of one input size; may be iterated any number of times.
+
+    Examples whose inputs have one size come together, in the order in which the sizes
+    first occur; among them those of one original size, in the source's order. The last
+    batch of a size is filled up with copies whose `mask` is False. All processes get
+    the same number of batches of the same shapes, each its own rows of every global
+    batch. At most two batches are in memory besides the one that the caller holds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        fitting: Fitting,
+        *,
+        num_classes: int,
+        batch_size: int,
+        ignore_label: int = 255,
+        max_examples: int | None = None,
+        process_index: int = 0,
+        process_count: int = 1,
+        num_threads: int = 2,
+    ) -> None:
+        """Check the options; nothing is read yet.
+
+        Args:
+            source: The examples.
+            fitting: How images become inputs of the network.
+            num_classes: Ids 0..num_classes-1 are classes.
+            batch_size: Examples per batch over all processes.
+            ignore_label: Id of ignored pixels.
+            max_examples: Only the first so many examples; None for all.
+            process_index: Number of this process among those of the run.
+            process_count: Number of processes of the run.
+            num_threads: Threads that decode.
+
+        Raises:
+            ValueError: An option is impossible, or there is nothing to evaluate.
+        """
+        if batch_size < 1 or process_count < 1 or batch_size % process_count:
+            raise ValueError(
+                "the evaluation batch size must be a positive multiple of the number "
+                f"of processes: got {batch_size} examples and {process_count} "
+                f"processes. Use {process_count}."
+            )
+        if not 0 <= process_index < process_count:
+            raise ValueError(
+                f"process_index must lie in [0, {process_count}): got {process_index}."
+            )
+        self.num_examples = len(source)
+        if max_examples is not None:
+            self.num_examples = min(self.num_examples, max_examples)
+        if self.num_examples < 1:
+            raise ValueError(f"nothing to evaluate: {source!r} holds no example.")
+        self._source = source
+        self._fitting = fitting
+        self._num_classes = num_classes
+        self._ignore_label = ignore_label
+        self._batch_size = batch_size
+        self._num_local = batch_size // process_count
+        self._first_row = process_index * self._num_local
+        self._num_threads = num_threads
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self._plan)
+
+    @functools.cached_property
+    def input_sizes(self) -> list[Size]:
+        """Sizes of the network's input that occur, ordered."""
+        image_sizes = {size for rows in self._plan for size in rows.image_sizes}
+        fitted = itertools.chain(*map(self._fitting.sizes, image_sizes))
+        return sorted({size.outer for size in fitted})
+
+    def __iter__(self) -> Iterator[EvaluationBatch]:
+        """Read and decode, one batch ahead.
+
+        Raises:
+            ValueError: An example cannot be used; it is named.
+        """
+        with concurrent.futures.ThreadPoolExecutor(self._num_threads) as executor:
+
+            def submit(rows: "_Rows") -> list[concurrent.futures.Future]:
+                # A copy shares the decoded example with its original.
+                local = self._local(rows.indices)
+                futures = {
+                    index: executor.submit(self._read, index)
+                    for index in dict.fromkeys(local)
+                }
+                return [futures[index] for index in local]
+
+            try:
+                ahead = submit(self._plan[0])
+                for number, rows in enumerate(self._plan):
+                    examples = [future.result() for future in ahead]
+                    if number + 1 < len(self._plan):
+                        ahead = submit(self._plan[number + 1])
+                    yield self._batch(rows, examples)
+            finally:
+                executor.shutdown(cancel_futures=True)
+
+    @functools.cached_property
+    def _plan(self) -> list["_Rows"]:
+        """The rows of every batch, from the headers of all label maps."""
+        size_of = functools.partial(_label_size, self._source)
+        with concurrent.futures.ThreadPoolExecutor(self._num_threads) as executor:
+            sizes = list(executor.map(size_of, range(self.num_examples)))
+        groups: dict[tuple[Size, ...], dict[Size, list[int]]] = {}
+        for index, size in enumerate(sizes):
+            inputs = tuple(fitted.outer for fitted in self._fitting.sizes(size))
+            groups.setdefault(inputs, {}).setdefault(size, []).append(index)
 
         plan = []
-        for indices in sizes.values():
-            for start in range(0, len(indices), batch_size):
-                filled = indices[start : start + batch_size]
-                is_real = [True] * len(filled)
-                is_real += [False] * (batch_size - len(filled))
-                filled += [filled[-1]] * (batch_size - len(filled))
-                plan.append((filled[rows], is_real[rows]))
+        for group in groups.values():
+            indices = [index for same_size in group.values() for index in same_size]
+            for start in range(0, len(indices), self._batch_size):
+                filled = indices[start : start + self._batch_size]
+                num_copies = self._batch_size - len(filled)
+                is_real = [True] * len(filled) + [False] * num_copies
+                filled += [filled[-1]] * num_copies
+                rows = _Rows(
+                    indices=filled,
+                    is_real=is_real,
+                    image_sizes=tuple(sizes[index] for index in filled),
+                )
+                plan.append(rows)
+        return plan
 
-        def submit(indices: list[int]) -> list[concurrent.futures.Future]:
-            # A copy shares the decoded example with its original.
-            futures = {i: executor.submit(read, i) for i in dict.fromkeys(indices)}
-            return [futures[i] for i in indices]
+    def _local(self, rows: list) -> list:
+        return rows[self._first_row : self._first_row + self._num_local]
 
-        try:
-            ahead = submit(plan[0][0])
-            for number, (_, is_real) in enumerate(plan):
-                examples = [future.result() for future in ahead]
-                if number + 1 < len(plan):
-                    ahead = submit(plan[number + 1][0])
-                yield {
-                    "image": np.stack([example["image"] for example in examples]),
-                    "label": np.stack([example["label"] for example in examples]),
-                    "mask": np.array(is_real),
-                    "image_id": [example["image_id"] for example in examples],
-                }
-        finally:
-            executor.shutdown(cancel_futures=True)
+    def _read(self, index: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, str]:
+        example: Example = self._source[index]
+        image_id = example["image_id"]
+        image, labels = decode_pair(example)
+        check_labels(labels, self._num_classes, self._ignore_label, image_id)
+        return self._fitting.images(image), labels, image_id
+
+    def _batch(self, rows: "_Rows", examples: list) -> EvaluationBatch:
+        images, labels, image_ids = zip(*examples, strict=True)
+        return EvaluationBatch(
+            images=tuple(np.stack(ratio) for ratio in zip(*images, strict=True)),
+            fitted_sizes=tuple(
+                zip(*(self._fitting.sizes(s) for s in rows.image_sizes), strict=True)
+            ),
+            image_sizes=rows.image_sizes,
+            first_row=self._first_row,
+            labels=labels,
+            mask=np.array(self._local(rows.is_real)),
+            image_ids=image_ids,
+        )
 
 
-def _read_for_network(
-    source: Source,
-    index: int,
-    *,
-    scale: tuple[int, int] | None,
-    multiple: int,
-    num_classes: int,
-    ignore_label: int,
-) -> dict[str, Any]:
-    example: Example = source[index]
-    image, labels = decode_pair(example)
-    check_labels(labels, num_classes, ignore_label, example["image_id"])
-    return {
-        "image": resize_for_network(image, scale, multiple),
-        "label": labels,
-        "image_id": example["image_id"],
-    }
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """What makes up one batch, over all processes."""
+
+    indices: list[int]
+    is_real: list[bool]
+    image_sizes: tuple[Size, ...]
 
 
 def _label_size(source: Source, index: int) -> Size:

@@ -22,10 +22,10 @@ from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_split
 from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import workdir as workdir_lib
-from segnext_jax.training.schedule import Schedule, poly_with_warmup
-from segnext_jax.training.step import make_train_step
+from segnext_jax.training.schedule import Schedule
 from segnext_jax.training.validator import Validator
 
 
@@ -40,49 +40,53 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
       The metrics of the final evaluation.
 
     Raises:
-      ValueError: If the workdir belongs to another configuration, or the devices
-        cannot share a batch evenly.
+      ValueError: If the workdir belongs to another configuration, the devices cannot
+        share a batch evenly, or the weights to start from do not exist.
       FileNotFoundError: If the data set is not prepared.
       FloatingPointError: If a loss is not finite.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     config = workdir_lib.with_classes(config, workdir)
     spec = resolve_spec(config.data)
-    mesh = sharding.make_mesh()
-    sharding.check_batch_size(config.batch_size, mesh, "batch_size")
+    _check_start(config, workdir)
+    mesh = sharding.make_mesh(config.mesh.fsdp)
+    sharding.check_batch_size(
+        config.batch_size, mesh, "batch_size", config.accumulate_steps
+    )
     loader = make_loader(config, spec)
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
     workdir_lib.claim(config, workdir)
 
-    schedule = make_schedule(config)
-    optimizer = make_optimizer(config, schedule)
-    replicated = sharding.replicated(mesh)
-    create = functools.partial(state_lib.create, optimizer=optimizer)
+    schedule = recipe.make_schedule(config)
+    optimizer = recipe.make_optimizer(config, schedule)
+    create = functools.partial(
+        state_lib.create,
+        optimizer=optimizer,
+        rules=recipe.make_rules(config),
+        has_average=config.average_decay > 0,
+    )
     shapes = jax.eval_shape(create, abstract_variables(model))
+    placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
     checkpoints = checkpoint.Checkpoints(workdir, config.keep_checkpoints)
-    state = _restore(checkpoints, loader, shapes, replicated)
+    state = _restore(checkpoints, loader, checkpoint.abstract(shapes, placement))
     if state is None:
         variables = initial_variables(config, model)
-        state = jax.device_put(create(variables), replicated)
+        state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
 
     train_step = jax.jit(
-        make_train_step(
-            model,
-            optimizer,
-            seed=config.seed,
-            mean=config.data.mean,
-            std=config.data.std,
-            use_photometric=config.data.photometric,
-            grey_probability=config.data.grey_probability,
-            ignore_label=spec.ignore_label,
-            loss_average=config.loss.average,
+        recipe.make_step(
+            config, model, optimizer, spec.ignore_label, sharding.replicated(mesh)
         ),
-        in_shardings=(replicated, sharding.batch_sharding(mesh)),
-        out_shardings=(replicated, replicated),
+        in_shardings=(placement, sharding.batch_sharding(mesh)),
+        out_shardings=(placement, sharding.replicated(mesh)),
         donate_argnums=0,
     )
+
+    def in_use(state: state_lib.TrainState) -> Any:
+        return sharding.replicate(state.best_variables(), mesh)
+
     first_step = loader.next_batch
     writer = MetricWriter(workdir, first_step)
     progress = Progress(config.num_steps, first_step)
@@ -90,7 +94,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     metrics = None
     try:
         if first_step == 0 and config.evaluation.at_start:
-            _evaluate(validator, state, spec, writer, progress, step=0)
+            _evaluate(validator, in_use(state), spec, writer, progress, step=0)
             meter.restart()
         for step in range(first_step + 1, config.num_steps + 1):
             with meter.waiting_for_data():
@@ -113,7 +117,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
             if is_checkpoint:
                 _save(checkpoints, step, state, loader)
             if is_evaluation:
-                metrics = _evaluate(validator, state, spec, writer, progress, step)
+                metrics = _evaluate(
+                    validator, in_use(state), spec, writer, progress, step
+                )
                 meter.restart()
         checkpoints.wait()
     finally:
@@ -123,7 +129,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
         progress.close()
     if metrics is None:
         logging.info("%s is finished: step %d of %d.", workdir, first_step, first_step)
-        metrics = validator.run(state.variables())
+        metrics = validator.run(in_use(state))
     workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
     return metrics
 
@@ -132,7 +138,7 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
     """Return the batches of this process."""
     data = config.data
     return TrainLoader(
-        open_split(data, spec, spec.train_split),
+        open_split(data, spec, data.train_split or spec.train_split),
         num_classes=spec.num_classes,
         ignore_label=spec.ignore_label,
         batch_size=config.batch_size,
@@ -153,6 +159,17 @@ def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
     )
 
 
+def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Refuse a new run whose starting weights are missing, before it has a workdir."""
+    start = config.init_from
+    if start and not pathlib.Path(start).exists() and not workdir.exists():
+        raise ValueError(
+            "config.init_from must be an existing file or folder of weights: "
+            f"{pathlib.Path(start).absolute()} does not exist. Run first what leaves "
+            "it there (see the config's docstring), or correct the path."
+        )
+
+
 def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
     """Return random weights, or those of ``config.init_from`` as far as they fit.
 
@@ -167,39 +184,6 @@ def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
     variables, summary = convert.merge(variables, convert.from_path(config.init_from))
     logging.info("Starting from %s: %s", config.init_from, summary)
     return variables
-
-
-def make_schedule(config: ConfigDict) -> Schedule:
-    """Return the learning rate of the encoder as a function of the step."""
-    options = config.optimizer
-    return poly_with_warmup(
-        learning_rate=options.learning_rate,
-        num_steps=config.num_steps,
-        power=options.power,
-        min_learning_rate=options.min_learning_rate,
-        warmup_steps=options.warmup_steps,
-        warmup_ratio=options.warmup_ratio,
-    )
-
-
-def make_rules(config: ConfigDict) -> tuple[optimizer_lib.Rule, ...]:
-    """Return the parameter groups."""
-    return optimizer_lib.official_rules(
-        config.optimizer.head_lr_multiplier, config.optimizer.norm_decay_multiplier
-    )
-
-
-def make_optimizer(config: ConfigDict, schedule: Schedule) -> Any:
-    """Return AdamW with the official groups."""
-    options = config.optimizer
-    return optimizer_lib.adamw(
-        schedule,
-        rules=make_rules(config),
-        beta1=options.beta1,
-        beta2=options.beta2,
-        epsilon=options.epsilon,
-        weight_decay=options.weight_decay,
-    )
 
 
 def _log_start(
@@ -221,7 +205,7 @@ def _log_start(
         jax.default_backend(),
         config.batch_size,
     )
-    for line in optimizer_lib.summarize(state.params, make_rules(config)):
+    for line in optimizer_lib.summarize(state.params, recipe.make_rules(config)):
         logging.info("Optimizer group %s.", line)
     logging.info("Compiling the train step: the first step takes longer.")
 
@@ -229,26 +213,17 @@ def _log_start(
 def _restore(
     checkpoints: checkpoint.Checkpoints,
     loader: TrainLoader,
-    shapes: state_lib.TrainState,
-    placement: jax.sharding.Sharding,
+    expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:
     """Return the newest state and set the loader to its place; None: a new run."""
     step = checkpoints.latest_step()
     if step is None:
         return None
-    expected = checkpoint.abstract(shapes, placement)
-    model, rest, iterator = checkpoints.restore(
-        model=expected.variables(),
-        optimizer={"step": expected.step, "moments": expected.optimizer_state},
-    )
+    model, rest = expected.to_checkpoint()
+    model, rest, iterator = checkpoints.restore(model=model, optimizer=rest)
     loader.restore(iterator)
     logging.info("Going on from the checkpoint of step %d.", step)
-    return state_lib.TrainState(
-        step=rest["step"],
-        params=model["params"],
-        batch_stats=model["batch_stats"],
-        optimizer_state=rest["moments"],
-    )
+    return state_lib.TrainState.from_checkpoint(model, rest)
 
 
 def _save(
@@ -257,17 +232,13 @@ def _save(
     state: state_lib.TrainState,
     loader: TrainLoader,
 ) -> None:
-    checkpoints.save(
-        step,
-        model=state.variables(),
-        optimizer={"step": state.step, "moments": state.optimizer_state},
-        iterator=loader.state(),
-    )
+    model, rest = state.to_checkpoint()
+    checkpoints.save(step, model=model, optimizer=rest, iterator=loader.state())
 
 
 def _evaluate(
     validator: Validator,
-    state: state_lib.TrainState,
+    variables: Any,
     spec: DatasetSpec,
     writer: MetricWriter,
     progress: Progress,
@@ -282,7 +253,7 @@ def _evaluate(
         paths.append(writer.write_overlay(step, name, picture))
 
     start = time.monotonic()
-    metrics = validator.run(state.variables(), draw)
+    metrics = validator.run(variables, draw)
     writer.write(step, metrics.summary())
     means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
     seconds = time.monotonic() - start

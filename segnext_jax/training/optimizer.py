@@ -2,12 +2,16 @@
 
 import collections
 import dataclasses
+import math
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import traverse_util
+from jaxtyping import Array, Float, Int
 
 from segnext_jax.training.schedule import Schedule
 
@@ -21,18 +25,42 @@ class Rule:
       pattern: Regular expression that matches the whole path ``a/b/c``.
       lr_multiplier: Factor on the learning rate.
       decay_multiplier: Factor on the weight decay.
+      is_frozen: Whether its parameters stay as they are, without gradients or moments.
     """
 
     name: str
     pattern: str
     lr_multiplier: float = 1.0
     decay_multiplier: float = 1.0
+    is_frozen: bool = False
 
 
 def official_rules(
-    head_lr_multiplier: float = 10.0, norm_decay_multiplier: float = 0.0
+    head_lr_multiplier: float = 10.0,
+    norm_decay_multiplier: float = 0.0,
+    *,
+    num_frozen_stages: int = 0,
+    layer_decay: float = 1.0,
+    depths: Sequence[int] = (),
 ) -> tuple[Rule, ...]:
     """Return the groups of the official configs; the first rule that matches wins.
+
+    With ``layer_decay`` d below 1, the rate of layer i of the encoder is multiplied by
+
+        d^(N + 1 - i)
+
+    where N is its number of blocks, block k of all (from 1) is layer k, the stem is
+    layer 0, the convolution between two stages belongs to the block after it and the
+    norm at the end of a stage to the block before it. The head would be layer N + 1.
+
+    Args:
+      head_lr_multiplier: Factor on the learning rate of the head.
+      norm_decay_multiplier: Factor on the weight decay of the encoder's norms.
+      num_frozen_stages: First stages of the encoder that are not trained.
+      layer_decay: Factor on the learning rate from one layer to the one before it, in
+        (0, 1]. Source: ``get_num_layer_for_vit`` and ``LayerDecayValueAssigner`` of
+        BEiT and ConvNeXt, which use 0.65 to 0.9.
+      depths: Blocks of each stage; needed when ``layer_decay`` is not 1.
 
     Source: ``paramwise_cfg.custom_keys`` (``head``, ``norm``; ``pos_block`` matches
     nothing) in the official configs of SegNeXt@c87bcae, read by mmcv's
@@ -40,11 +68,37 @@ def official_rules(
     from that: the head's GroupNorms and biases decay, and so do the stem's BatchNorms,
     whose names hold no "norm", the encoder's biases and its layer scales.
     """
-    return (
-        Rule("head", r"decode_head/.*", lr_multiplier=head_lr_multiplier),
-        Rule("norm", r".*norm.*", decay_multiplier=norm_decay_multiplier),
-        Rule("encoder", r"backbone/.*"),
-    )
+    rules = [Rule("head", r"decode_head/.*", lr_multiplier=head_lr_multiplier)]
+    if num_frozen_stages:
+        stages = f"[1-{num_frozen_stages}]"
+        modules = rf"(patch_embed{stages}|block{stages}_\d+|norm{stages})"
+        rules.append(Rule("frozen", rf"backbone/{modules}/.*", is_frozen=True))
+    if layer_decay != 1:
+        for name, modules, distance in _layers(depths):
+            multiplier = layer_decay**distance
+            path = rf"backbone/({modules})/.*"
+            norm = rf"(?=.*norm){path}"
+            rules.append(Rule(f"{name} norm", norm, multiplier, norm_decay_multiplier))
+            rules.append(Rule(name, path, multiplier))
+    else:
+        rules.append(Rule("norm", r".*norm.*", decay_multiplier=norm_decay_multiplier))
+        rules.append(Rule("encoder", r"backbone/.*"))
+    return tuple(rules)
+
+
+def _layers(depths: Sequence[int]) -> Iterator[tuple[str, str, int]]:
+    """Yield (name, pattern of its modules, layers up to the head), from the stem on."""
+    distance = sum(depths) + 1
+    yield "stem", "patch_embed1", distance
+    for stage, depth in enumerate(depths, start=1):
+        for index in range(depth):
+            distance -= 1
+            modules = [f"block{stage}_{index}"]
+            if index == 0 and stage > 1:
+                modules.append(f"patch_embed{stage}")
+            if index == depth - 1:
+                modules.append(f"norm{stage}")
+            yield modules[0], "|".join(modules), distance
 
 
 def assign(params: Any, rules: tuple[Rule, ...]) -> Any:
@@ -78,10 +132,34 @@ def summarize(params: Any, rules: tuple[Rule, ...]) -> list[str]:
         values[rule.name] += leaves[path].size
     return [
         f"{rule.name}: {tensors[rule.name]} tensors, {values[rule.name]:,} values, "
-        f"learning rate x{rule.lr_multiplier:g}, "
-        f"weight decay x{rule.decay_multiplier:g}"
+        + (
+            "not trained"
+            if rule.is_frozen
+            else f"learning rate x{rule.lr_multiplier:g}, "
+            f"weight decay x{rule.decay_multiplier:g}"
+        )
         for rule in rules
+        # A layer without norms, a group that is frozen as a whole.
+        if tensors[rule.name]
     ]
+
+
+def split(params: Any, rules: tuple[Rule, ...]) -> tuple[Any, Any]:
+    """Return (trained, frozen): two trees whose `join` is ``params``."""
+    claimed = traverse_util.flatten_dict(assign(params, rules), sep="/")
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
+        parts[claimed[path].is_frozen][path] = leaf
+    trained, frozen = (traverse_util.unflatten_dict(part, sep="/") for part in parts)
+    return trained, frozen
+
+
+def join(trained: Any, frozen: Any) -> Any:
+    """Return the tree that `split` took apart."""
+    parts = (traverse_util.flatten_dict(part) for part in (trained, frozen))
+    return traverse_util.unflatten_dict(
+        {k: v for part in parts for k, v in part.items()}
+    )
 
 
 def adamw(
@@ -92,14 +170,29 @@ def adamw(
     beta2: float,
     epsilon: float,
     weight_decay: float,
+    max_gradient_norm: float = 0.0,
+    momentum_dtype: str | None = None,
 ) -> optax.GradientTransformation:
     """Return AdamW whose learning rate and decay follow ``rules``.
+
+    It is given the parameters that are trained: see `split`.
 
     For a parameter p of rule r, with Adam's direction u:
 
         rate = schedule(step) * r.lr_multiplier
         decay = weight_decay * r.decay_multiplier
         p <- p - rate * (u + decay * p)
+
+    Args:
+      schedule: Learning rate of a group with factor 1.
+      rules: Of each parameter the first that matches.
+      beta1: Decay of the mean of gradients.
+      beta2: Decay of the mean of their squares.
+      epsilon: Added to the root of the latter.
+      weight_decay: See above.
+      max_gradient_norm: The gradients of all parameters together are scaled down to
+        this Euclidean norm before anything else; 0: they are not.
+      momentum_dtype: Type in which the mean of gradients is kept. None: theirs.
 
     Source: ``torch.optim.AdamW`` with one group per parameter. The decay is scaled by
     the group's learning rate, so the head decays ten times faster.
@@ -117,9 +210,57 @@ def adamw(
         claimed = assign(params, rules)
         return jax.tree.map(lambda u, rule: u * rule.lr_multiplier, updates, claimed)
 
+    clip = optax.clip_by_global_norm(max_gradient_norm)
     return optax.chain(
-        optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon, eps_root=0.0),
+        clip if max_gradient_norm else optax.identity(),
+        _scale_by_adam(beta1, beta2, epsilon, momentum_dtype),
         optax.stateless(decay),
         optax.stateless(multiply),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def _scale_by_adam(
+    beta1: float, beta2: float, epsilon: float, momentum_dtype: str | None
+) -> optax.GradientTransformation:
+    """Return Adam's direction, with PyTorch's accuracy in float32.
+
+    Differs: from `optax.scale_by_adam`, which computes 1 - beta2^t in float32: at the
+    first step that is 1 - 0.999 with a relative error of 1.3e-5, half of which every
+    parameter's step inherits. PyTorch has float64 there.
+    """
+
+    def init(params: Any) -> optax.ScaleByAdamState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.ScaleByAdamState(
+            count=jnp.zeros((), jnp.int32),
+            mu=jax.tree.map(lambda p: jnp.zeros_like(p, momentum_dtype), params),
+            nu=zeros,
+        )
+
+    def update(
+        gradients: Any, state: optax.ScaleByAdamState, params: Any = None
+    ) -> tuple[Any, optax.ScaleByAdamState]:
+        del params
+        count = optax.safe_increment(state.count)
+        mean = jax.tree.map(
+            lambda m, g: beta1 * m.astype(g.dtype) + (1 - beta1) * g,
+            state.mu,
+            gradients,
+        )
+        square = jax.tree.map(
+            lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, gradients
+        )
+        first, second = _one_minus_power(beta1, count), _one_minus_power(beta2, count)
+        directions = jax.tree.map(
+            lambda m, v: (m / first) / (jnp.sqrt(v / second) + epsilon), mean, square
+        )
+        kept = jax.tree.map(lambda new, old: new.astype(old.dtype), mean, state.mu)
+        return directions, optax.ScaleByAdamState(count=count, mu=kept, nu=square)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _one_minus_power(beta: float, count: Int[Array, ""]) -> Float[Array, ""] | float:
+    """Return 1 - beta^count without the cancellation where beta is near 1."""
+    return -jnp.expm1(count * math.log(beta)) if beta else 1.0

@@ -7,10 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, Num, UInt8
 
-from segnext_jax.ops import losses, photometric
+from segnext_jax.models.normalization import MOMENTS, update_statistics
+from segnext_jax.ops import photometric
 from segnext_jax.ops.resize import resize_bilinear
+from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training.objective import Objective
 from segnext_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
@@ -30,36 +33,53 @@ def make_train_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     *,
+    rules: tuple[optimizer_lib.Rule, ...],
+    objective: Objective,
     seed: int,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     use_photometric: bool,
-    grey_probability: float,
-    ignore_label: int,
-    loss_average: str,
+    grey_probability: float = 0.0,
+    accumulate_steps: int = 1,
+    average_decay: float = 0.0,
+    params_in_use: jax.sharding.Sharding | None = None,
 ) -> StepFn:
     """Return ``(state, batch) -> (state, metrics)``, to be jitted by the caller.
 
     Args:
       model: `segnext_jax.models.segnext.SegNeXt`.
       optimizer: See `segnext_jax.training.optimizer.adamw`.
+      rules: Tell which parameters are trained.
+      objective: The loss.
       seed: Of all random draws of the step.
       mean: RGB mean of images, in grey levels.
       std: RGB standard deviation of images, in grey levels.
       use_photometric: Whether to distort colours.
       grey_probability: Of turning an image to grey, after that.
-      ignore_label: Label of pixels that take no part in the loss.
-      loss_average: See `segnext_jax.ops.losses.cross_entropy`.
+      accumulate_steps: Parts of the batch that pass the network one after another.
+      average_decay: Decay of the moving average of the weights, if the state has one.
+      params_in_use: How parameters lie while images pass, where the state spreads them
+        over devices. Without it the compiler spreads activations like the kernels that
+        they meet, and moves them back and forth.
 
     The batch holds ``image`` (uint8 RGB), ``label`` (uint8 train ids) of one size, and
     ``size`` (int32 height, width of what is not padding).
-    Metrics are float32 scalars: ``loss``, ``accuracy`` (share of labelled pixels) and
-    ``gradient_norm``.
+    Metrics are float32 scalars: ``loss``, its terms where there are several,
+    ``accuracy`` (share of labelled pixels) and ``gradient_norm`` (before clipping, of
+    what is trained).
+
+    With ``accumulate_steps`` above 1 the memory is that of a part, and loss and
+    gradient equal those of the whole batch where every image is on its own: means
+    divide by the pixels of the whole batch, colours are distorted before it is cut.
+    Differs: from one pass over the whole batch, in training mode each BatchNorm
+    normalises by the part's statistics; drop path, dropout and NMF bases are drawn for
+    each part; Lovasz-softmax and the choice of hard pixels look at a part at a time.
+    The running statistics move once, to the moments of the whole batch.
     """
 
     def train_step(state: TrainState, batch: dict[str, Any]):
         keys = step_keys(seed, state.step)
-        images = batch["image"]
+        images, labels = batch["image"], batch["label"]
         if use_photometric:
             images = photometric.distort(images, keys["photometric"])
         if grey_probability:
@@ -67,40 +87,95 @@ def make_train_step(
             images = photometric.drop_colour(images, keys["grey"], grey_probability)
         images = photometric.normalize(images, mean, std)
         images = photometric.clear_padding(images, batch["size"])
+        in_use = state.params
+        if params_in_use is not None:
+            in_use = jax.lax.with_sharding_constraint(in_use, params_in_use)
+        trained, frozen = optimizer_lib.split(in_use, rules)
+        divisor = objective.divisor(labels)
 
-        def loss_fn(params):
+        def loss_fn(trained, images, labels, keys, collection):
+            params = optimizer_lib.join(trained, frozen)
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 images,
                 train=True,
-                mutable=["batch_stats"],
+                mutable=[collection],
                 rngs=keys,
             )
-            loss, accuracy = _loss_and_accuracy(
-                logits, batch["label"], ignore_label, loss_average
-            )
-            return loss, (accuracy, updates["batch_stats"])
+            logits = _at_size_of(labels, logits)
+            terms = objective.terms(logits, labels, divisor, 1 / accumulate_steps)
+            sums = {**terms, "hits": _num_hits(logits, labels, objective.ignore_label)}
+            return sum(terms.values()), (sums, updates.get(collection, {}))
 
-        (loss, (accuracy, batch_stats)), gradients = jax.value_and_grad(
-            loss_fn, has_aux=True
-        )(state.params)
+        loss_and_gradients = jax.value_and_grad(loss_fn, has_aux=True)
+        if accumulate_steps == 1:
+            (_, (sums, batch_stats)), gradients = loss_and_gradients(
+                trained, images, labels, keys, "batch_stats"
+            )
+        else:
+
+            def add_part(gradients, part):
+                index, images, labels = part
+                part_keys = {k: jax.random.fold_in(v, index) for k, v in keys.items()}
+                (_, aux), more = loss_and_gradients(
+                    trained, images, labels, part_keys, MOMENTS
+                )
+                return jax.tree.map(jnp.add, gradients, more), aux
+
+            gradients, (sums, moments) = jax.lax.scan(
+                add_part,
+                jax.tree.map(jnp.zeros_like, trained),
+                (
+                    jnp.arange(accumulate_steps),
+                    _cut(images, accumulate_steps),
+                    _cut(labels, accumulate_steps),
+                ),
+            )
+            sums = jax.tree.map(lambda part: jnp.sum(part, axis=0), sums)
+            batch_stats = update_statistics(state.batch_stats, moments)
+
+        trained, frozen = optimizer_lib.split(state.params, rules)
         updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.params
+            gradients, state.optimizer_state, trained
         )
-        state = TrainState(
+        trained = optax.apply_updates(trained, updates)
+        state = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            params=optimizer_lib.join(trained, frozen),
+            # A network whose BatchNorms are all frozen returns none.
+            batch_stats=batch_stats or state.batch_stats,
             optimizer_state=optimizer_state,
         )
+        if state.average is not None:
+            average = jax.tree.map(
+                lambda old, new: average_decay * old + (1 - average_decay) * new,
+                state.average,
+                state.variables(),
+            )
+            state = state.replace(average=average)
+
+        num_valid = jnp.sum(labels != objective.ignore_label)
         metrics = {
-            "loss": loss,
-            "accuracy": accuracy,
+            "accuracy": sums.pop("hits") / jnp.maximum(num_valid, 1),
             "gradient_norm": _norm(gradients),
+            "loss": sum(sums.values()),
         }
+        if len(sums) > 1:
+            metrics |= {f"loss_{name}": value for name, value in sums.items()}
         return state, metrics
 
     return train_step
+
+
+def _cut(
+    array: Num[Array, "batch ..."], num_parts: int
+) -> Num[Array, "num_parts part ..."]:
+    """Cut a batch into parts; part i holds the images i, i + num_parts, ...
+
+    So the images of a part come from every device, and none changes its place.
+    """
+    size = array.shape[0] // num_parts
+    return jnp.swapaxes(array.reshape(size, num_parts, *array.shape[1:]), 0, 1)
 
 
 def _norm(tree: Any) -> Float[Array, ""]:
@@ -108,19 +183,19 @@ def _norm(tree: Any) -> Float[Array, ""]:
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
 
 
-def _loss_and_accuracy(
+def _at_size_of(
+    labels: UInt8[Array, "batch height width"],
     logits: Float[Array, "batch small_height small_width classes"],
+) -> Float[Array, "batch height width classes"]:
+    """Return logits at the size of the labels, in float32 at least."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    return resize_bilinear(logits, labels.shape[1:])
+
+
+def _num_hits(
+    logits: Float[Array, "batch height width classes"],
     labels: UInt8[Array, "batch height width"],
     ignore_label: int,
-    average: str,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compare logits with labels at the size of the labels, in float32."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    logits = resize_bilinear(logits, labels.shape[1:])
-    loss = losses.cross_entropy(
-        logits, labels, ignore_label=ignore_label, average=average
-    )
-    is_valid = labels != ignore_label
-    is_hit = (jnp.argmax(logits, axis=-1) == labels) & is_valid
-    accuracy = jnp.sum(is_hit) / jnp.maximum(jnp.sum(is_valid), 1)
-    return loss, accuracy
+) -> Int[Array, ""]:
+    is_hit = (jnp.argmax(logits, axis=-1) == labels) & (labels != ignore_label)
+    return jnp.sum(is_hit)

@@ -3,22 +3,31 @@
 import functools
 import itertools
 import pathlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, sharding
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
-from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.evaluation.inference import Inference
+from segnext_jax.evaluation.metrics import Metrics, spread
+from segnext_jax.evaluation.report import format_summary
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.ops.photometric import normalize
-from segnext_jax.pipeline.evaluation_batches import eval_batches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
+from segnext_jax.progress import Progress
 from segnext_jax.training import workdir as workdir_lib
+
+_SECONDS_BETWEEN_REPORTS = 10
 
 
 class Validator:
@@ -31,54 +40,115 @@ class Validator:
           ValueError: If the devices cannot share the evaluation's batch evenly.
           FileNotFoundError: If the data set is not prepared.
         """
-        sharding.check_batch_size(
-            config.evaluation.batch_size, mesh, "evaluation.batch_size"
-        )
+        options = config.evaluation
+        sharding.check_batch_size(options.batch_size, mesh, "evaluation.batch_size")
         self._config = config
+        self._model = model
         self._mesh = mesh
         self._spec = resolve_spec(config.data)
-        self._source = open_split(config.data, self._spec, self._spec.val_split)
-        mean, std = config.data.mean, config.data.std
-        self._apply = jax.jit(
-            lambda variables, key, images: model.apply(
-                variables, normalize(images, mean, std), rngs={"nmf": key}
-            )
-        )
-
-    def run(self, variables: Any, example_fn: ExampleFn | None = None) -> Metrics:
-        """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
-
-        ``example_fn`` gets ``config.evaluation.num_overlays`` images.
-        """
-        options = self._config.evaluation
-        # Only nmf_eval_bases="random" draws from it: one key for each batch.
-        keys = map(
-            functools.partial(jax.random.fold_in, jax.random.key(self._config.seed)),
-            itertools.count(),
-        )
-
-        def logits_fn(images: jax.Array) -> jax.Array:
-            return self._apply(variables, next(keys), images)
-
-        batches = eval_batches(
-            self._source,
+        self._batches = EvaluationBatches(
+            open_split(config.data, self._spec, self._spec.val_split),
+            Fitting.from_config(options),
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             batch_size=options.batch_size,
-            scale=None if options.scale == (0, 0) else options.scale,
-            multiple=options.size_multiple,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        self._has_logged_plan = False
+
+        def apply(variables: Any, bases: Any, call: Any, images: jax.Array) -> Any:
+            if bases is not None:
+                bases = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
+            # Only nmf_eval_bases="random" draws from it: one key for each call.
+            key = jax.random.fold_in(jax.random.key(config.seed), call)
+            return model.apply(variables, images, bases, rngs={"nmf": key})
+
+        self._apply = jax.jit(apply)
+
+    def run(
+        self,
+        variables: Any,
+        example_fn: ExampleFn | None = None,
+        bases_seed: int | None = None,
+    ) -> Metrics:
+        """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
+
+        Args:
+          variables: The weights.
+          example_fn: Gets ``config.evaluation.num_overlays`` images.
+          bases_seed: Seed of fixed NMF bases; None: ``config.model.nmf_eval_seed``.
+        """
+        options = self._config.evaluation
+        bases = self._bases(bases_seed)
+        calls = itertools.count()
+
+        def logits_fn(images: jax.Array) -> jax.Array:
+            return self._apply(variables, bases, np.uint32(next(calls)), images)
+
+        self._log_plan()
         return evaluate(
-            logits_fn,
-            batches,
+            Inference.from_config(
+                self._config,
+                logits_fn,
+                functools.partial(sharding.shard_batch, mesh=self._mesh),
+            ),
+            self._with_progress(),
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
-            shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),
+            boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
             num_examples=options.num_overlays,
             example_fn=example_fn,
         )
+
+    def _bases(self, seed: int | None) -> jax.Array | None:
+        """Return bases as an argument: another draw is not another program."""
+        options = self._config.model
+        if options.nmf_eval_bases == "random":
+            return None
+        bases = self._model.fixed_bases(options.nmf_eval_seed if seed is None else seed)
+        return sharding.replicate(np.asarray(bases), self._mesh)
+
+    def _log_plan(self) -> None:
+        """Say how many programs there will be, once: each takes time to compile.
+
+        The network is compiled once for each size that it sees, and for each
+        combination of sizes (one for each ratio) the resampling of its logits once for
+        each power of two of `segnext_jax.evaluation.resampling.cut`, mostly one.
+        """
+        if self._has_logged_plan:
+            return
+        self._has_logged_plan = True
+        options = self._config.evaluation
+        sizes = self._batches.input_sizes
+        if options.mode == "slide":
+            height, width = options.window
+            sizes = sorted({(min(h, height), min(w, width)) for h, w in sizes})
+        logging.info(
+            "Evaluation: %d images in %d batches. The network is compiled once for "
+            "each of %d input sizes: %s.",
+            self._batches.num_examples,
+            len(self._batches),
+            len(sizes),
+            ", ".join(f"{height}x{width}" for height, width in sizes),
+        )
+
+    def _with_progress(self) -> Iterator[EvaluationBatch]:
+        progress = Progress(len(self._batches), description="evaluate")
+        last = start = time.monotonic()
+        try:
+            for number, batch in enumerate(self._batches):
+                yield batch  # The next one is asked for when this one is done.
+                progress.advance()
+                now = time.monotonic()
+                if now - last > _SECONDS_BETWEEN_REPORTS:
+                    last = now
+                    done = (number + 1) * self._config.evaluation.batch_size
+                    images = min(done, self._batches.num_examples)
+                    pace = {"images/s": f"{images / (now - start):.2f}"}
+                    progress.report(number + 1, pace)
+        finally:
+            progress.close()
 
 
 def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
@@ -87,7 +157,8 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     Args:
       config: Of the run; fields that do not shape the network may differ.
       workdir: A run's folder, whose newest checkpoint is taken, or a model's folder, as
-        python -m segnext_jax.convert writes it. ``evaluation.json`` is written there.
+        python -m segnext_jax.convert writes it. The results are written there; with
+        several draws of bases the table is that of the first.
 
     Raises:
       ValueError: If it holds no weights, or those of another network.
@@ -109,6 +180,20 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
         checkpoints.close()
     what = "the model" if step is None else f"step {step}"
     logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
-    metrics = validator.run(variables)
-    workdir_lib.write_results(metrics, step, spec.classes, workdir)
-    return metrics
+    first = config.model.nmf_eval_seed
+    seeds = range(first, first + config.evaluation.num_bases)
+    runs = []
+    for seed in seeds:
+        runs.append(validator.run(variables, bases_seed=seed))
+        if len(seeds) > 1:
+            logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
+    more = {}
+    if len(seeds) > 1:
+        more["over_bases"] = {"seeds": list(seeds), **spread(runs)}
+    if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
+        workdir_lib.write_results(runs[0], step, spec.classes, workdir, **more)
+    for name, values in more.get("over_bases", {}).items():
+        if name != "seeds":
+            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
+            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
+    return runs[0]

@@ -1,6 +1,7 @@
 """A run's folder: which configuration it belongs to, and the results in it."""
 
 import dataclasses
+import io
 import json
 import pathlib
 from collections.abc import Sequence
@@ -8,15 +9,19 @@ from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
+from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoint import CONFIG_FILE
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.resolve import class_table, resolve_spec
-from segnext_jax.evaluation.metrics import Metrics, format_table
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
+CONFUSION_FILE = "confusion.png"
 
 
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -119,13 +124,36 @@ def _refuse(lines: Sequence[str], workdir: pathlib.Path, remedy: str) -> None:
 
 
 def write_results(
-    metrics: Metrics, step: int | None, classes: Sequence[str], workdir: pathlib.Path
+    metrics: Metrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+    **more: Any,
 ) -> None:
-    """Log the table of metrics and write it as JSON into the run's folder."""
-    logging.info("%s", format_table(metrics, classes))
-    results = {"step": step, **metrics.to_dict(classes)}
-    path = workdir / RESULTS_FILE
+    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
+    """
+    logging.info("\n%s", report.format_table(metrics, classes))
+    results = {"step": step, **metrics.to_dict(classes), **more}
+    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    _write(workdir / TABLE_FILE, report.to_csv(metrics, classes).encode())
+    picture = io.BytesIO()
+    Image.fromarray(report.draw_confusion(metrics.confusion, classes)).save(
+        picture, format="png"
+    )
+    _write(workdir / CONFUSION_FILE, picture.getvalue())
+    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
+    logging.info("Results are in %s: %s.", workdir, names)
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Write a file as a whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(results, indent=2))
+    partial.write_bytes(content)
     partial.replace(path)
-    logging.info("Results are in %s.", path)

@@ -12,12 +12,14 @@ from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt, Variant
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
+from segnext_jax.training.objective import Objective
 from segnext_jax.training.schedule import poly_with_warmup
 from segnext_jax.training.step import STREAMS, make_train_step, step_keys
 
 VARIANT = Variant((8, 16, 16, 24), (1, 2, 1, 1), (2, 2, 2, 2), 0.2, 32, 4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NUM_STEPS = 10
+RULES = optimizer_lib.official_rules()
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +27,28 @@ def parts():
     model = SegNeXt(VARIANT, num_classes=5)
     optimizer = optimizer_lib.adamw(
         poly_with_warmup(learning_rate=1e-3, num_steps=NUM_STEPS, warmup_steps=3),
-        rules=optimizer_lib.official_rules(),
+        rules=RULES,
         beta1=0.9,
         beta2=0.999,
         epsilon=1e-8,
         weight_decay=0.01,
     )
-    step = make_train_step(
-        model,
-        optimizer,
-        seed=0,
-        mean=MEAN,
-        std=STD,
-        use_photometric=True,
-        grey_probability=0.5,
-        ignore_label=255,
-        loss_average="all",
-    )
-    return model, optimizer, step
+
+    def step_on(mesh):
+        return make_train_step(
+            model,
+            optimizer,
+            rules=RULES,
+            objective=Objective(),
+            seed=0,
+            mean=MEAN,
+            std=STD,
+            use_photometric=True,
+            grey_probability=0.5,
+            params_in_use=sharding.replicated(mesh),
+        )
+
+    return model, optimizer, step_on
 
 
 def batches():
@@ -56,15 +62,15 @@ def batches():
 
 
 def run(parts, mesh):
-    model, optimizer, step = parts
-    state = jax.device_put(
-        state_lib.create(initialize(model, seed=0), optimizer),
-        sharding.replicated(mesh),
-    )
+    model, optimizer, step_on = parts
+    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    placement = sharding.state_shardings(state, mesh, min_size=64)
+    state = jax.device_put(state, placement)
     step = jax.jit(
-        step,
-        in_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
-        out_shardings=sharding.replicated(mesh),
+        step_on(mesh),
+        in_shardings=(placement, sharding.batch_sharding(mesh)),
+        out_shardings=(placement, sharding.replicated(mesh)),
+        donate_argnums=0,
     )
     losses = []
     for batch in batches():
@@ -75,18 +81,22 @@ def run(parts, mesh):
 
 @pytest.fixture(scope="module")
 def one_device(parts):
-    mesh = jax.make_mesh(
-        (1,),
-        (sharding.DATA_AXIS,),
-        (jax.sharding.AxisType.Auto,),
-        devices=jax.devices()[:1],
-    )
-    return run(parts, mesh)
+    return run(parts, sharding.make_mesh(devices=jax.devices()[:1]))
 
 
-def test_eight_devices_equal_one(parts, one_device):
-    state, losses = run(parts, sharding.make_mesh())
+@pytest.mark.parametrize("fsdp", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_eight_devices_equal_one(parts, one_device, fsdp, capfd):
+    """Also where parameters and moments are spread over two of them."""
+    mesh = sharding.make_mesh(fsdp)
+    state, losses = run(parts, mesh)
+    # XLA's warning that activations are gathered whole, and spread again.
+    assert "full rematerialization" not in capfd.readouterr().err
     expected_state, expected = one_device
+    num_spread = sum(
+        not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state)
+    )
+    # Kernels of 64 values and more, with both moments.
+    assert num_spread > 100 if fsdp > 1 else num_spread == 0
     np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=0)
     assert int(state.step) == NUM_STEPS
     # The same sums in another order; Adam turns rounding of tiny gradients into steps
@@ -99,9 +109,50 @@ def test_eight_devices_equal_one(parts, one_device):
         np.testing.assert_allclose(ours, theirs, rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.parametrize("fsdp", [2, 8])
+def test_spread_parameters_make_the_same_steps(make_network, fsdp):
+    """The network of one convolution, so that the default tier has it, too."""
+    model = make_network()
+    optimizer = optimizer_lib.adamw(
+        lambda step: 1e-3,
+        rules=RULES,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        weight_decay=0.01,
+    )
+
+    def step_on(mesh):
+        return make_train_step(
+            model,
+            optimizer,
+            rules=RULES,
+            objective=Objective(average="valid"),
+            seed=0,
+            mean=MEAN,
+            std=STD,
+            use_photometric=True,
+            params_in_use=sharding.replicated(mesh),
+        )
+
+    parts = (model, optimizer, step_on)
+    expected_state, expected = run(parts, sharding.make_mesh(devices=jax.devices()[:1]))
+    state, losses = run(parts, sharding.make_mesh(fsdp))
+    kernel = state.params["backbone"]["patch_embed1"]["kernel"]
+    moments = next(s for s in state.optimizer_state if hasattr(s, "nu"))
+    for leaf in (kernel, moments.nu["backbone"]["patch_embed1"]["kernel"]):
+        assert leaf.addressable_shards[0].data.size == leaf.size / fsdp
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+        state.batch_stats,
+        expected_state.batch_stats,
+    )
+
+
 def test_training_changes_every_parameter_and_statistic(parts, one_device):
     model, optimizer, _ = parts
-    start = state_lib.create(initialize(model, seed=0), optimizer)
+    start = state_lib.create(initialize(model, seed=0), optimizer, RULES)
     end, _ = one_device
     for before, after in (
         (start.params, end.params),
@@ -127,8 +178,8 @@ def test_draws_are_a_function_of_seed_step_and_stream():
 
 def test_optimizer_groups_are_counted(parts):
     model, optimizer, _ = parts
-    state = state_lib.create(initialize(model, seed=0), optimizer)
-    lines = optimizer_lib.summarize(state.params, optimizer_lib.official_rules())
+    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    lines = optimizer_lib.summarize(state.params, RULES)
     text = json.dumps(lines)
     assert "head: 13 tensors" in text
     assert "learning rate x10, weight decay x1" in text

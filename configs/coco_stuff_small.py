@@ -1,0 +1,16 @@
+"""SegNeXt-S on COCO-Stuff: mIoU 42.2, multi-scale with flip 42.8 (paper).
+
+    python data/coco_stuff/prepare.py
+    python -m segnext_jax.main --config=configs/coco_stuff_small.py
+
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
+"""
+
+from segnext_jax.config import start_from
+
+
+def get_config():
+    """Return the configuration."""
+    config = start_from(__file__, "coco_stuff_base.py")
+    config.model.variant = "small"
+    return config

@@ -1,0 +1,16 @@
+"""SegNeXt-T on iSAID: mIoU 68.3 (paper).
+
+    python data/isaid/prepare.py
+    python -m segnext_jax.main --config=configs/isaid_tiny.py
+
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
+"""
+
+from segnext_jax.config import start_from
+
+
+def get_config():
+    """Return the configuration."""
+    config = start_from(__file__, "isaid_base.py")
+    config.model.variant = "tiny"
+    return config

@@ -1,0 +1,17 @@
+"""SegNeXt-S on Pascal Context: mIoU 54.2, multi-scale with flip 56.1 (paper).
+
+    python data/pascal_context_59/prepare.py
+    python -m segnext_jax.main --config=configs/pascal_context_small.py
+
+8 GPUs, batch 16. 59 classes; with background: ``--config.data.name=pascal_context_60``.
+From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
+"""
+
+from segnext_jax.config import start_from
+
+
+def get_config():
+    """Return the configuration."""
+    config = start_from(__file__, "pascal_context_base.py")
+    config.model.variant = "small"
+    return config

@@ -1,0 +1,20 @@
+"""SegNeXt-T on Pascal VOC 2012: mIoU 82.7 on the test server (paper).
+
+    python data/voc2012/prepare.py
+    python -m segnext_jax.main --config=configs/voc2012_tiny.py
+    python -m segnext_jax.main --config=configs/voc2012_finetune_tiny.py
+
+8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_tiny`` with trainval, which
+holds val: the mIoU that this run reports is of training images. The paper does not give
+the learning rate of the fine-tuning; it is the recipe's here.
+"""
+
+from segnext_jax.config import start_from
+
+
+def get_config():
+    """Return the configuration."""
+    config = start_from(__file__, "voc2012_tiny.py")
+    config.data.train_split = "trainval"
+    config.init_from = "runs/voc2012_tiny"
+    return config

@@ -1,0 +1,18 @@
+"""SegNeXt-S on Pascal VOC 2012, trainaug: the first half of the run.
+
+    python data/voc2012/prepare.py
+    python -m segnext_jax.main --config=configs/voc2012_small.py
+
+8 GPUs, batch 16. Then voc2012_finetune_small.py; mIoU 85.3 on the test server after
+both (paper). The paper gives no number on val. From an ImageNet encoder: add
+``--config.init_from=mscan_s.pth``.
+"""
+
+from segnext_jax.config import start_from
+
+
+def get_config():
+    """Return the configuration."""
+    config = start_from(__file__, "voc2012_base.py")
+    config.model.variant = "small"
+    return config

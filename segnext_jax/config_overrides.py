@@ -1,0 +1,66 @@
+"""Set fields of a configuration by text: ``data.crop_size=176,240``."""
+
+import ast
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def apply(config: ConfigDict, override: str) -> str | None:
+    """Set one ``field=value`` in place; return the fault, if there is one."""
+    name, separator, text = override.partition("=")
+    fields = dict(flatten(config))
+    if name not in fields:
+        if any(field.startswith(name + ".") for field in fields):
+            return f"config.{name} is a section: set one of its fields."
+        return f"config.{name} is not a field.{_suggestion(name, fields)}"
+    if not separator:
+        return f"config.{name} needs a value: write --config.{name}=<value>."
+    section, leaf = config, name
+    if "." in name:
+        parent, leaf = name.rsplit(".", 1)
+        for part in parent.split("."):
+            section = section[part]
+    try:
+        section[leaf] = _parse(text, section.get_type(leaf))
+    except (TypeError, ValueError, SyntaxError):
+        wanted = section.get_type(leaf).__name__
+        return f"config.{name} must be of type {wanted}: got {text!r}."
+    return None
+
+
+def _parse(text: str, wanted: type) -> Any:
+    if wanted is str:
+        return text
+    if wanted is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    value = ast.literal_eval(text)
+    if wanted is tuple and not isinstance(value, tuple):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    if isinstance(value, bool):
+        raise TypeError(text)
+    return value
+
+
+def _suggestion(name: str, fields: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
+    leaf = name.rsplit(".", 1)[-1]
+    same_leaf = [field for field in fields if field.rsplit(".", 1)[-1] == leaf]
+    suggestions = [f"config.{field}" for field in (same_leaf or close)]
+    if suggestions:
+        return f" Did you mean {' or '.join(suggestions)}?"
+    return " All fields stand in segnext_jax/config.py."
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield ("section.field", value) for every field."""
+    for key in config:
+        value = config[key]
+        if isinstance(value, ConfigDict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

@@ -1,0 +1,121 @@
+"""What a training minimises: a weighted sum of losses."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, UInt8
+
+from segnext_jax.ops import losses
+
+Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The sum of `segnext_jax.ops.losses` that ``config.loss`` describes.
+
+    Attributes:
+      weights: Factor of each term by its name: ``cross_entropy``, ``focal``, ``dice``,
+        ``lovasz``; a term that is 0 or missing is not computed.
+      ignore_label: Label of pixels that take no part.
+      average: Of cross-entropy and focal: over ``"all"`` or ``"valid"`` pixels.
+      class_weights: Of cross-entropy and focal: one factor per class. None: 1.
+      label_smoothing: Of cross-entropy.
+      ohem_min_kept: Hard pixels per image that cross-entropy keeps; 0: all.
+      ohem_threshold: See `segnext_jax.ops.losses.hard_pixels`.
+      focal_gamma: See `segnext_jax.ops.losses.focal`.
+      dice_smooth: See `segnext_jax.ops.losses.dice`.
+    """
+
+    weights: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"cross_entropy": 1.0}
+    )
+    ignore_label: int = 255
+    average: str = "all"
+    class_weights: tuple[float, ...] | None = None
+    label_smoothing: float = 0.0
+    ohem_min_kept: int = 0
+    ohem_threshold: float = 0.7
+    focal_gamma: float = 2.0
+    dice_smooth: float = 1.0
+
+    @classmethod
+    def from_config(cls, config: Any, ignore_label: int) -> "Objective":
+        """Return the objective of ``segnext_jax.config.base_config().loss``."""
+        options = config.to_dict()
+        return cls(ignore_label=ignore_label, **options)
+
+    def divisor(self, labels: Labels) -> Float[Array, ""]:
+        """Return what sums over pixels are divided by, for a whole batch."""
+        return losses.count(
+            labels, ignore_label=self.ignore_label, average=self.average
+        )
+
+    def terms(
+        self,
+        logits: Float[Array, "batch height width classes"],
+        labels: Labels,
+        divisor: Float[Array, ""],
+        share: float = 1.0,
+    ) -> dict[str, Float[Array, ""]]:
+        """Return the weighted terms, whose sum is the loss.
+
+        Over the parts of a batch they add up: cross-entropy and focal to those of the
+        batch, and so does Dice, a mean over images. Lovasz-softmax and the choice of
+        hard pixels look at all pixels together: of parts, each looks at its own.
+
+        Args:
+          logits: Scores at the size of the labels.
+          labels: Train ids, or ``ignore_label``.
+          divisor: `divisor` of the whole batch.
+          share: Images of this part over those of the batch.
+        """
+        pixels = {
+            "ignore_label": self.ignore_label,
+            "class_weights": self.class_weights,
+            "divisor": divisor,
+        }
+        terms = {}
+        for name, weight in self.weights.items():
+            if not weight:
+                continue
+            if name == "cross_entropy":
+                term = losses.cross_entropy(
+                    logits,
+                    labels,
+                    label_smoothing=self.label_smoothing,
+                    is_kept=self._hard_pixels(logits, labels),
+                    **pixels,
+                )
+            elif name == "focal":
+                term = losses.focal(logits, labels, gamma=self.focal_gamma, **pixels)
+            elif name == "dice":
+                term = share * losses.dice(
+                    logits,
+                    labels,
+                    ignore_label=self.ignore_label,
+                    smooth=self.dice_smooth,
+                )
+            elif name == "lovasz":
+                term = share * losses.lovasz_softmax(
+                    logits, labels, ignore_label=self.ignore_label
+                )
+            else:
+                raise ValueError(
+                    "a term of the loss must be cross_entropy, focal, dice or lovasz: "
+                    f"got {name!r}."
+                )
+            terms[name] = weight * jnp.asarray(term)
+        return terms
+
+    def _hard_pixels(self, logits: Array, labels: Array) -> Array | None:
+        if not self.ohem_min_kept:
+            return None
+        return losses.hard_pixels(
+            logits,
+            labels,
+            ignore_label=self.ignore_label,
+            threshold=self.ohem_threshold,
+            min_kept=self.ohem_min_kept,
+        )

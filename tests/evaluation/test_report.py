@@ -1,0 +1,67 @@
+"""What people and programs read: table, CSV, picture."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from segnext_jax.evaluation.counting import Counts
+from segnext_jax.evaluation.metrics import compute_metrics
+from segnext_jax.evaluation.report import draw_confusion, format_table, to_csv
+
+CLASSES = ["road", "sky", "tree"]
+METRICS = compute_metrics(Counts(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 6]])))
+
+
+def test_table_names_each_class_and_the_means():
+    lines = format_table(METRICS, CLASSES).splitlines()
+    assert lines[0].split() == "class IoU Acc Dice Fscore Precision pixels".split()
+    assert lines[1].split() == "road 75.00 75.00 85.71 85.71 100.00 40.0%".split()
+    assert lines[2].split() == "sky 0.00 - 0.00 - 0.00 0.0%".split()
+    assert len({len(line) for line in lines[:4]}) == 1
+    means = dict(zip(lines[4].split()[::2], lines[4].split()[1::2], strict=True))
+    assert means == {
+        "mIoU": "58.33",
+        "mAcc": "87.50",
+        "aAcc": "90.00",
+        "fwIoU": "90.00",
+        "mDice": "61.90",
+        "mFscore": "92.86",
+        "mPrecision": "66.67",
+    }
+
+
+def test_table_has_boundaries_where_they_were_counted():
+    counts = Counts(np.diag([1, 2, 3]), np.array([[2, 2, 2], [2, 2, 2], [1, 2, 0]]))
+    lines = format_table(compute_metrics(counts), CLASSES).splitlines()
+    assert "BoundaryIoU" in lines[0]
+    assert lines[1].split()[6] == "33.33"
+    assert lines[-1].endswith("mBoundaryIoU 44.44")
+
+
+def test_csv_holds_the_exact_shares_and_counts():
+    rows = list(csv.DictReader(io.StringIO(to_csv(METRICS, CLASSES))))
+    assert [row["class"] for row in rows] == [*CLASSES, "mean"]
+    assert float(rows[0]["Dice"]) == METRICS.dice[0]
+    assert rows[1]["Acc"] == "" and rows[1]["IoU"] == "0.0"
+    assert float(rows[3]["IoU"]) == METRICS.mean_iou
+    labelled = [int(row["labelled_pixels"]) for row in rows]
+    predicted = [int(row["predicted_pixels"]) for row in rows]
+    assert labelled == [4, 0, 6, 10] and predicted == [3, 1, 6, 10]
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_picture_is_dark_where_all_pixels_are_and_white_where_none_is(count):
+    confusion = np.diag(np.full(count, 7))
+    confusion[1] = 0
+    names = [f"class number {i}" for i in range(count)]
+    picture = draw_confusion(confusion, names)
+    cell = 38 if count == 3 else 15
+    bottom, right = picture.shape[0] - 12, picture.shape[1] - 12
+    corner = picture[bottom - cell + 3, right - cell + 3]
+    assert corner.tolist() == [8, 48, 107]
+    assert picture[bottom - cell + 3, right - 2 * cell + 3].tolist() == [255] * 3
+    # The row of the class without labels is crossed out.
+    middle = bottom - count * cell + cell + cell // 2
+    assert picture[middle, right - cell + 3].tolist() == [150] * 3

@@ -1,0 +1,184 @@
+"""Every shipped configuration against the paper's tables, by tracing alone."""
+
+import functools
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import traverse_util
+
+from segnext_jax import config as config_lib
+from segnext_jax.datasets import SPECS
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import recipe
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+SIZES = ("tiny", "small", "base", "large")
+# Paper, appendix, table 1: (data set, crop, batch, steps).
+PAPER = {
+    "ade20k": ("ade20k", 512, 16, 160_000),
+    "cityscapes": ("cityscapes", 1024, 8, 160_000),
+    "coco_stuff": ("coco_stuff", 512, 16, 80_000),
+    "voc2012": ("voc2012", 512, 16, 80_000),
+    "voc2012_finetune": ("voc2012", 512, 16, 80_000),
+    "voc2012_coco_pretrain": ("coco_stuff", 512, 16, 600_000),
+    "voc2012_coco_finetune": ("voc2012", 512, 16, 40_000),
+    "pascal_context": ("pascal_context_59", 480, 16, 80_000),
+    "isaid": ("isaid", 896, 16, 160_000),
+}
+ROWS = {f"{run}_{size}" for run in PAPER if "coco_" not in run for size in SIZES} | {
+    f"{run}_large" for run in PAPER
+}
+# Parameters of the official code's networks: RECIPE.md 2.1.
+NUM_PARAMETERS = {
+    150: (4_263_414, 13_932_886, 27_636_310, 48_926_550),
+    19: (4_229_747, 13_899_219, 27_569_107, 48_792_275),
+    171: (4_268_811, 13_938_283, 27_647_083, 48_948_075),
+    16: (4_228_976, 13_898_448, 27_567_568, 48_789_200),
+    21: (4_230_261, 13_899_733, 27_570_133, 48_794_325),
+    59: (4_240_027, 13_909_499, 27_589_627, 48_833_275),
+    60: (4_240_284, 13_909_756, 27_590_140, 48_834_300),
+}
+# (drop path, rank) of the official configs.
+OFFICIAL = {
+    "tiny": (0.1, 16),
+    "small": (0.1, 16),
+    "base": (0.1, 64),
+    "large": (0.3, 64),
+}
+
+
+def split_name(path: pathlib.Path) -> tuple[str, str]:
+    run, _, size = path.stem.rpartition("_")
+    return run, size
+
+
+def traced(config) -> tuple[jax.ShapeDtypeStruct, dict]:
+    """Logits of one crop, and parameters by path; nothing is compiled."""
+    model = SegNeXt.from_config(config.model, SPECS[config.data.name].num_classes)
+    # The shifted form has the same parameters and takes longer to trace.
+    model = model.clone(depthwise_implementation="grouped")
+    return trace(model, config.data.crop_size)
+
+
+@functools.cache
+def trace(model: SegNeXt, crop_size: tuple[int, int]):
+    image = jax.ShapeDtypeStruct((1, *crop_size, 3), jnp.float32)
+    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
+    return logits, variables["params"]
+
+
+def mmcv_rate(config, step: int) -> float:
+    """PolyLrUpdaterHook with linear warm-up, as plain Python."""
+    rate = 6e-5 * (1 - step / config.num_steps)
+    return rate * (1 - (1 - step / 1500) * (1 - 1e-6)) if step < 1500 else rate
+
+
+def test_each_row_of_the_paper_has_a_file():
+    assert ROWS <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_is_valid_and_says_how_to_run_it(path):
+    config = config_lib.load(str(path))
+    assert config.is_locked
+    text = path.read_text()
+    assert f"--config=configs/{path.name}" in text
+    assert f"data/{config.data.name}/prepare.py" in text
+    assert config_lib.from_json(config_lib.to_json(config)) == config
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_data_set_of_the_config_can_be_prepared(path):
+    name = config_lib.load(str(path)).data.name
+    prepare = path.parents[1] / "data" / name / "prepare.py"
+    if not prepare.parent.is_dir():
+        pytest.skip(f"data/{name} is not written yet")
+    assert prepare.is_file()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_config_starts_from_what_another_leaves(path):
+    """A run that goes on from another's workdir names it, and its command before."""
+    start = config_lib.load(str(path)).init_from
+    if start:
+        before = path.with_name(f"{pathlib.Path(start).name}.py")
+        config_lib.load(str(before))
+        assert re.search(
+            rf"configs/{before.name}\n.*configs/{path.name}\n", path.read_text()
+        )
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_config_is_the_row_of_the_paper(name):
+    path = CONFIGS[0].with_name(f"{name}.py")
+    run, size = split_name(path)
+    config = config_lib.load(str(path))
+    data, crop, batch_size, num_steps = PAPER[run]
+    assert config.data.name == data
+    assert config.data.crop_size == (crop, crop)
+    assert (config.batch_size, config.num_steps) == (batch_size, num_steps)
+    assert config.model.variant == size
+    variant = SegNeXt.from_config(config.model, 2).variant
+    assert (variant.drop_path_rate, variant.rank) == OFFICIAL[size]
+    assert (config.data.train_split == "trainval") == ("finetune" in run)
+    assert bool(config.init_from) == ("finetune" in run)
+
+    schedule = recipe.make_schedule(config)
+    # Start, warm-up end, middle, last step.
+    for step in (0, 750, 1499, 1500, num_steps // 2, num_steps - 1):
+        expected = mmcv_rate(config, step)
+        # 1 - t in float32 loses 2^-24 of 1, which is much of the last step's rate.
+        error = 6e-5 * 2**-23
+        assert float(schedule(step)) == pytest.approx(expected, rel=1e-6, abs=error)
+    assert float(schedule(num_steps)) == 0
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_network_and_groups_are_the_official(name):
+    path = CONFIGS[0].with_name(f"{name}.py")
+    config = config_lib.load(str(path))
+    num_classes = SPECS[config.data.name].num_classes
+    logits, params = traced(config)
+    side = config.data.crop_size[0] // 8
+    assert logits.shape == (1, side, side, num_classes)
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    size = SIZES.index(config.model.variant)
+    assert num_parameters == NUM_PARAMETERS[num_classes][size]
+
+    rules = optimizer_lib.assign(params, recipe.make_rules(config))
+    for parameter, rule in traverse_util.flatten_dict(rules, sep="/").items():
+        # mmcv: the longest key that the name holds decides.
+        expected = (1.0, 0.0) if "norm" in parameter else (1.0, 1.0)
+        if "head" in parameter:
+            expected = (10.0, 1.0)
+        assert (rule.lr_multiplier, rule.decay_multiplier) == expected, parameter
+
+
+def test_context_with_background_has_60_classes():
+    path = CONFIGS[0].with_name("pascal_context_base.py")
+    config = config_lib.load(str(path), ["data.name=pascal_context_60"])
+    logits, params = traced(config)
+    assert logits.shape[-1] == 60
+    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert num_parameters == NUM_PARAMETERS[60][2]
+
+
+def test_neighbour_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_lib.load(str(CONFIGS[0].with_name("cityscapes_tiny.py")))
+    assert (config.data.name, config.model.variant) == ("cityscapes", "tiny")
+
+
+def test_missing_neighbour_is_named(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from segnext_jax.config import start_from\n"
+        "def get_config():\n"
+        "    return start_from(__file__, 'yours.py')\n"
+    )
+    with pytest.raises(ValueError, match=r"yours\.py does not exist"):
+        config_lib.load(str(path))
