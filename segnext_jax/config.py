@@ -12,6 +12,7 @@ import importlib.util
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
