@@ -101,7 +101,7 @@ def legend(
         x = column * cell + padding
         y = row * line + padding
         inside = picture[y + line // 8 : y + line - line // 8, x : x + swatch]
-        inside[:] = _hatch(np.full_like(inside, 90)) if colour is None else colour
+        inside[:] = _hatch(np.full_like(inside, 128)) if colour is None else colour
         corners = (x, y + line // 8), (x + swatch - 1, y + line - line // 8 - 1)
         cv2.rectangle(picture, *corners, _INK, 1)
         _write(picture, name, x + swatch + padding, y, line)
@@ -239,10 +239,14 @@ def _enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _hatch(image: Picture) -> Picture:
-    """Draw light lines over an image, from the upper right to the lower left."""
+    """Draw lines from the upper right to the lower left: light, with a dark border.
+
+    So they are seen on snow and at night.
+    """
     y, x = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])
-    is_line = (x + y) % _HATCH_PERIOD_PX < 2
-    return np.where(is_line[..., None], image // 2 + np.uint8(128), image)
+    phase = ((x + y) % _HATCH_PERIOD_PX)[..., None]
+    dark = image // 2
+    return np.where(phase == 0, dark + np.uint8(128), np.where(phase == 1, dark, image))
 
 
 @functools.cache
