@@ -4,7 +4,6 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -23,7 +22,7 @@ class LabelPngWriter:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: io.BufferedIOBase,
         size: tuple[int, int],
         colours: Sequence[tuple[int, int, int]] | None = None,
     ):

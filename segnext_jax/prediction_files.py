@@ -7,10 +7,11 @@ the image is large. All appear under their name when they are complete.
 
 import contextlib
 import dataclasses
+import io
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -83,7 +84,7 @@ class LabelFile:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: io.BufferedIOBase,
         size: tuple[int, int],
         colours: tuple[tuple[int, int, int], ...] | None,
         id_of: UInt8[np.ndarray, "256"] | None = None,
@@ -113,7 +114,7 @@ class PictureFile:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: io.BufferedIOBase,
         image: UInt8[np.ndarray, "height width 3"],
         draw_fn: Callable[[np.ndarray, np.ndarray], np.ndarray],
         max_side: int,
@@ -154,7 +155,7 @@ class ProbabilitiesFile:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: io.BufferedIOBase,
         size: tuple[int, int],
         classes: tuple[str, ...],
         dtype: str,
@@ -196,7 +197,7 @@ SUFFIXES = {
 
 def begin(
     kind: str,
-    file: BinaryIO,
+    file: io.BufferedIOBase,
     image: UInt8[np.ndarray, "height width 3"],
     spec: DatasetSpec,
     options: FileOptions,
@@ -263,7 +264,7 @@ def partial_path(path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+def atomic_file(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
     """Open a file that appears under its name when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_path(path)

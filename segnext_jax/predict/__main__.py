@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
             probability_type=given.probability_type,
         ),
     )
-    found = inputs.find_inputs(given.inputs, options.output)
+    found = inputs.find_inputs(given.inputs, options.folders)
     from segnext_jax.predict.run import run
     from segnext_jax.predictor import load
 

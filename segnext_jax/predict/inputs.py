@@ -31,16 +31,18 @@ class Input:
         return self.path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find_inputs(words: Sequence[str], output: pathlib.Path) -> list[Input]:
+def find_inputs(
+    words: Sequence[str], output_folders: Sequence[pathlib.Path] = ()
+) -> list[Input]:
     """Return all files in the order of the words, those of a folder by name.
 
     A file is taken whatever its suffix; folders, with all that lies below, and patterns
-    give images and videos by their suffixes, without hidden ones and without what lies
-    in the output folder.
+    give images and videos by their suffixes, without hidden ones and without the
+    outputs of an earlier run.
 
     Args:
         words: Files, folders, or patterns (``photos/**/*.jpg``).
-        output: Folder of the outputs.
+        output_folders: Folders of outputs: left out of a folder that holds them.
 
     Raises:
         ValueError: A word means no file.
@@ -51,7 +53,7 @@ def find_inputs(words: Sequence[str], output: pathlib.Path) -> list[Input]:
         if path.is_file():
             inputs = [_input(path, path.parent)]
         elif path.is_dir():
-            inputs = list(_below(sorted(path.rglob("*")), path, output))
+            inputs = list(_below(sorted(path.rglob("*")), path, output_folders))
             if not inputs:
                 raise ValueError(
                     f"an input folder must hold images or videos: {path} and the "
@@ -60,7 +62,7 @@ def find_inputs(words: Sequence[str], output: pathlib.Path) -> list[Input]:
                 )
         elif glob.has_magic(word):
             matches = map(pathlib.Path, sorted(glob.glob(word, recursive=True)))
-            inputs = list(_below(matches, _fixed_part(path), output))
+            inputs = list(_below(matches, _fixed_part(path), output_folders))
             if not inputs:
                 raise ValueError(
                     f"an input pattern must match images or videos: {word} matches "
@@ -79,15 +81,16 @@ def find_inputs(words: Sequence[str], output: pathlib.Path) -> list[Input]:
 def _below(
     paths: Iterator[pathlib.Path] | Sequence[pathlib.Path],
     root: pathlib.Path,
-    output: pathlib.Path,
+    output_folders: Sequence[pathlib.Path],
 ) -> Iterator[Input]:
-    resolved_output = output.resolve()
+    outputs = {folder.resolve() for folder in output_folders}
+    outputs = {folder for folder in outputs if root.resolve() in folder.parents}
     for path in paths:
         is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
         is_known = path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
         if is_hidden or not is_known or not path.is_file():
             continue
-        if resolved_output not in path.resolve().parents:
+        if outputs.isdisjoint(path.resolve().parents):
             yield _input(path, root)
 
 

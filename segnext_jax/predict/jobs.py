@@ -58,6 +58,11 @@ class Options:
             raise ValueError(f"--batch_size must be at least 1: got {self.batch_size}.")
 
     @property
+    def folders(self) -> list[pathlib.Path]:
+        """Folders of all formats, those of other runs included."""
+        return [self.output / name for name in FORMATS]
+
+    @property
     def has_probabilities(self) -> bool:
         """Whether a format needs them."""
         return "probabilities" in self.formats
