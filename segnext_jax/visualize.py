@@ -20,6 +20,7 @@ _TEXT_HEIGHT_PX = 22
 _SMALL_TEXT_WIDTH_PX = 1800
 _PADDING_PX = 8
 _HATCH_PERIOD_PX = 8
+_HATCH_FINE_PX = 800
 _MIN_PANEL_HEIGHT_PX = 240
 
 
@@ -241,10 +242,12 @@ def _enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
 def _hatch(image: Picture) -> Picture:
     """Draw lines from the upper right to the lower left: light, with a dark border.
 
-    So they are seen on snow and at night.
+    So they are seen on snow and at night. They are wider where the image is larger,
+    which is looked at from further away.
     """
+    width = max(1, round(max(image.shape[:2]) / _HATCH_FINE_PX))
     y, x = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])
-    phase = ((x + y) % _HATCH_PERIOD_PX)[..., None]
+    phase = ((x + y) % (width * _HATCH_PERIOD_PX) // width)[..., None]
     dark = image // 2
     return np.where(phase == 0, dark + np.uint8(128), np.where(phase == 1, dark, image))
 
