@@ -37,6 +37,8 @@ ALLOWED = {
         *("config", "config_overrides", "convert", "datasets", "evaluation"),
         *("models", "pipeline", "prediction"),
     },
+    "demo": {"command", "datasets", "label_png", "prediction", "prediction_files"}
+    | {"predictor"},
     "predict": {"command", "datasets", "prediction_files", "predictor", "progress"},
     "check_dataset": {
         *("command", "config", "datasets", "pipeline", "progress", "visualize"),
