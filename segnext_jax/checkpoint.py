@@ -17,12 +17,9 @@ than they need, on any number of devices.
 """
 
 import concurrent.futures
-import dataclasses
-import json
 import pathlib
 import shutil
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,11 +28,13 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
+from segnext_jax import checksums
+from segnext_jax.scores import BestScores, Scores
+
 CONFIG_FILE = "config.json"
 _CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged"
 _MODEL = "model"
-_CHECKSUMS = "checksums.json"
 _SCORES = "scores.json"
 
 
@@ -58,11 +57,13 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / _CHECKPOINTS
-        self._scores = _Scores(self._workdir / _SCORES)
+        self._scores = Scores(
+            self._workdir / _SCORES, is_writing=jax.process_index() == 0
+        )
         self._saving: int | None = None
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         latest = ocp.checkpoint_managers.LatestN(num_kept)
-        best = _BestScores(self._scores, num_best)
+        best = BestScores(self._scores, num_best)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -82,6 +83,10 @@ class Checkpoints:
         """Return the step with the best score among the checkpoints, or None."""
         best = self._scores.best(self._manager.all_steps(), 1)
         return best[0] if best else None
+
+    def has_score(self, step: int) -> bool:
+        """Return whether the score of a checkpoint was recorded."""
+        return self._scores.has(step)
 
     def record_score(self, step: int, score: float) -> None:
         """Note how good a checkpoint is; higher is better.
@@ -152,7 +157,7 @@ class Checkpoints:
             optimizer=ocp.args.StandardRestore(optimizer),
             iterator=ocp.args.JsonRestore(),
         )
-        restored, passed_over = self._restore(args)
+        restored, passed_over, _ = self._restore(args)
         if passed_over and jax.process_index() == 0:
             for step in passed_over:
                 _move_away(self._folder / str(step), self._workdir / _DAMAGED)
@@ -161,20 +166,33 @@ class Checkpoints:
             self._manager.reload()
         return restored["model"], restored["optimizer"], restored["iterator"]
 
-    def restore_model(self, model: Any, step: int | None = None) -> Any:
-        """Return the model alone, of the newest whole checkpoint; see `restore`.
+    def restore_model(self, model: Any, *, is_best: bool = False) -> tuple[Any, int]:
+        """Return the model alone, and its step; see `restore`.
 
         Args:
           model: What is expected, and where it shall lie.
-          step: Of the checkpoint, if not the newest.
+          is_best: Whether to take the checkpoint with the best score; else the newest
+            whole one.
+
+        Raises:
+          ValueError: Also if no checkpoint has a score.
         """
         args = ocp.args.Composite(model=ocp.args.StandardRestore(model))
-        return self._restore(args, step)[0]["model"]
+        wanted = None
+        if is_best and self._manager.all_steps():
+            wanted = self.best_step()
+            if wanted is None:
+                raise ValueError(
+                    f"no checkpoint in {self._workdir} has been evaluated, so none is "
+                    "the best. Take the latest one."
+                )
+        restored, _, step = self._restore(args, wanted)
+        return restored["model"], step
 
     def _restore(
         self, args: ocp.args.Composite, wanted: int | None = None
-    ) -> tuple[Any, list[int]]:
-        """Return what was restored, and the newer steps that are damaged."""
+    ) -> tuple[Any, list[int], int]:
+        """Return what was restored, the newer steps that are damaged, and its step."""
         steps = sorted(self._manager.all_steps(), reverse=True)
         if wanted is not None:
             steps = [step for step in steps if step == wanted]
@@ -203,19 +221,19 @@ class Checkpoints:
                             reason,
                             step,
                         )
-                    return restored, steps[:number]
+                    return restored, steps[:number], step
             faults.append(fault)
         raise self._unreadable(steps[0], faults[0])
 
     def _check(self, step: int) -> tuple[bool, str]:
         """Return whether a checkpoint has checksums, and what does not match them."""
         folder = self._folder / str(step)
-        has_checksums = (folder / _CHECKSUMS).is_file()
+        has_checksums = checksums.is_sealed(folder)
         # One process reads for all: the files may be large, and the answer must be one.
         is_whole = True
         fault = ""
         if has_checksums and jax.process_index() == 0:
-            fault = _differing_file(folder)
+            fault = checksums.differing_file(folder)
             is_whole = not fault
         if jax.process_count() > 1:
             is_whole = bool(multihost_utils.broadcast_one_to_all(np.int32(is_whole)))
@@ -273,84 +291,13 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         for folder in self._folder.iterdir():
-            if not folder.name.isdecimal() or (folder / _CHECKSUMS).exists():
+            if not folder.name.isdecimal() or checksums.is_sealed(folder):
                 continue
             try:
-                checksums = {name: _checksum(folder / name) for name in _files(folder)}
-                _write_json(folder / _CHECKSUMS, checksums)
+                checksums.seal(folder)
             except FileNotFoundError:
                 # Newer ones take its place: it is being deleted.
                 continue
-
-
-class _Scores:
-    """Scores by step, in a file."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        stored = json.loads(path.read_text()) if path.is_file() else {}
-        self._by_step = {int(step): score for step, score in stored.items()}
-
-    def record(self, step: int, score: float) -> None:
-        self._by_step[step] = score if np.isfinite(score) else None
-        if jax.process_index() == 0:
-            _write_json(self._path, self._by_step)
-
-    def best(self, steps: Sequence[int], count: int) -> list[int]:
-        """Return up to ``count`` of the steps, the best first, later ones if equal."""
-        scored = [step for step in steps if self._by_step.get(step) is not None]
-        ranked = sorted(scored, key=lambda step: (self._by_step[step], step))
-        return ranked[::-1][:count]
-
-
-@dataclasses.dataclass(frozen=True)
-class _BestScores(ocp.checkpoint_managers.PreservationPolicy):
-    """Keep the checkpoints with the best scores."""
-
-    scores: _Scores
-    count: int
-
-    def should_preserve(
-        self, checkpoints: Sequence[Any], *, context: Any
-    ) -> list[bool]:
-        del context
-        best = self.scores.best([each.step for each in checkpoints], self.count)
-        return [each.step in best for each in checkpoints]
-
-
-def _files(folder: pathlib.Path) -> list[str]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [path.relative_to(folder).as_posix() for path in paths]
-
-
-def _checksum(path: pathlib.Path) -> list[int]:
-    """Return size and CRC-32 of a file."""
-    checksum = size = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            checksum = zlib.crc32(block, checksum)
-            size += len(block)
-    return [size, checksum]
-
-
-def _differing_file(folder: pathlib.Path) -> str:
-    """Return which file of a sealed checkpoint is not what was written; or nothing."""
-    try:
-        checksums = json.loads((folder / _CHECKSUMS).read_text())
-    except ValueError:
-        return f"{_CHECKSUMS} cannot be read"
-    for name, expected in checksums.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
-        if _checksum(folder / name) != expected:
-            return f"{name} is not what was written"
-    return ""
-
-
-def _write_json(path: pathlib.Path, values: Any) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values))
-    partial.rename(path)
 
 
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:

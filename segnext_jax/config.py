@@ -18,8 +18,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from segnext_jax.config_overrides import apply, flatten
-from segnext_jax.config_rules import RULES
-from segnext_jax.datasets.resolve import faults_of, resolve_spec
+from segnext_jax.config_rules import validate
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
 # may be resumed with other values of these.
@@ -28,11 +27,17 @@ RESUMABLE_FIELDS = (
     "eval_every",
     "checkpoint_every",
     "keep_checkpoints",
+    "keep_best",
+    "max_broken_steps",
+    "profile_steps",
+    "debug",
+    "wandb_project",
     "data.data_dir",
     "data.folder",
     "data.num_workers",
     "data.num_threads",
     "data.prefetch_batches",
+    "data.stall_seconds",
     "model.remat",
     "mesh.*",
     "evaluation.*",
@@ -67,8 +72,18 @@ def base_config() -> ConfigDict:
     config.eval_every = 8_000
     # Steps between two checkpoints; also at each evaluation and at the end.
     config.checkpoint_every = 2_000
-    # Number of latest checkpoints kept.
+    # Number of latest checkpoints kept, and of those with the best mIoU beside them.
     config.keep_checkpoints = 2
+    config.keep_best = 1
+    # Steps whose loss or gradient may be nan or infinite; they change no weight, and
+    # broken_steps.jsonl lists their images. One more ends the run.
+    config.max_broken_steps = 0
+    # First and last step of a trace in profile/ (TensorBoard, Perfetto); (0, 0): none.
+    config.profile_steps = (0, 0)
+    # Stop with a traceback where the first nan arises; several times slower.
+    config.debug = False
+    # Project of Weights & Biases that gets the numbers, too; empty: none.
+    config.wandb_project = ""
 
     data = config.data = ConfigDict()
     # Key of segnext_jax.datasets.SPECS; "folder": the folder below, as it is; or the
@@ -122,6 +137,8 @@ def base_config() -> ConfigDict:
     data.num_threads = 4
     # Batches prepared ahead per worker.
     data.prefetch_batches = 4
+    # Seconds without a batch after which a warning is logged.
+    data.stall_seconds = 120.0
 
     model = config.model = ConfigDict()
     # Key of segnext_jax.models.segnext.VARIANTS: tiny, small, base, large.
@@ -216,6 +233,8 @@ def base_config() -> ConfigDict:
     evaluation = config.evaluation = ConfigDict()
     # Images per step over all devices, of equal size; the last is filled up.
     evaluation.batch_size = 8
+    # Checkpoint that --mode=evaluate takes: latest, best (by mIoU).
+    evaluation.checkpoint = "latest"
     # Whether to evaluate the starting weights, too.
     evaluation.at_start = False
     # (long side, short side) that images are fitted into; (0, 0): native size.
@@ -374,52 +393,4 @@ def differences(
         for field, value in given_fields.items()
         if stored_fields.get(field) != value
         and not any(fnmatch.fnmatchcase(field, pattern) for pattern in ignore)
-    ]
-
-
-def validate(config: ConfigDict) -> list[str]:
-    """Return all faults of a configuration, one sentence each; empty if it can run."""
-    faults = []
-    fields = dict(flatten(config))
-    for field, is_valid, requirement in RULES:
-        value = fields[field]
-        if not is_valid(value):
-            faults.append(f"config.{field} must be {requirement}: got {value!r}.")
-    faults_of_data = faults_of(config.data)
-    faults.extend(faults_of_data or _faults_of_class_weights(config))
-    if not any(config.loss.weights.values()):
-        faults.append(
-            "config.loss.weights must have a term above 0, or there is nothing to "
-            "train for: got 0 for all. Set config.loss.weights.cross_entropy to 1."
-        )
-    options = config.evaluation
-    if any(s > w for s, w in zip(options.stride, options.window, strict=False)):
-        faults.append(
-            "config.evaluation.stride must not exceed the window, or pixels are never "
-            f"predicted: got {options.stride} and {options.window} (height, width)."
-        )
-    if options.num_bases > 1 and config.model.nmf_eval_bases != "fixed":
-        faults.append(
-            "config.evaluation.num_bases above 1 needs config.model.nmf_eval_bases "
-            f"'fixed': got {options.num_bases} and {config.model.nmf_eval_bases!r}."
-        )
-    if config.optimizer.warmup_steps >= config.num_steps > 0:
-        faults.append(
-            "config.optimizer.warmup_steps must be less than config.num_steps, or the "
-            "learning rate never reaches its height: got "
-            f"{config.optimizer.warmup_steps} and {config.num_steps}."
-        )
-    return faults
-
-
-def _faults_of_class_weights(config: ConfigDict) -> list[str]:
-    weights = config.loss.class_weights
-    if weights is None:
-        return []
-    num_classes = resolve_spec(config.data).num_classes
-    if len(weights) == num_classes:
-        return []
-    return [
-        "config.loss.class_weights must have one factor for each of the "
-        f"{num_classes} classes of {config.data.name}: got {len(weights)}."
     ]

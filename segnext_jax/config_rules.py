@@ -3,6 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from segnext_jax.config_overrides import flatten
+from segnext_jax.datasets.resolve import faults_of, resolve_spec
+
 
 def _is_positive(value: Any) -> bool:
     return value is not None and value > 0
@@ -71,6 +76,13 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("eval_every", *_POSITIVE),
     ("checkpoint_every", *_POSITIVE),
     ("keep_checkpoints", *_POSITIVE),
+    ("keep_best", *_NOT_NEGATIVE),
+    ("max_broken_steps", *_NOT_NEGATIVE),
+    (
+        "profile_steps",
+        lambda value: value == (0, 0) or (len(value) == 2 and 0 < value[0] <= value[1]),
+        "the first and the last step, from 1, or (0, 0)",
+    ),
     ("data.classes", _all(_is_name), "names, in the order of the ids"),
     ("data.colours", _all(_is_colour), _COLOURS),
     ("data.ignore_colours", _all(_is_colour), _COLOURS),
@@ -102,6 +114,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.num_workers", *_NOT_NEGATIVE),
     ("data.num_threads", *_POSITIVE),
     ("data.prefetch_batches", *_POSITIVE),
+    ("data.stall_seconds", *_POSITIVE),
     ("model.variant", *_one_of("tiny", "small", "base", "large")),
     ("model.embed_dims", *_FOUR),
     ("model.depths", *_FOUR),
@@ -163,6 +176,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("loss.dice_smooth", *_POSITIVE),
     ("evaluation.batch_size", *_POSITIVE),
+    ("evaluation.checkpoint", *_one_of("latest", "best")),
     (
         "evaluation.scale",
         lambda value: value == (0, 0) or _is_pair(_is_positive)(value),
@@ -187,3 +201,51 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("evaluation.num_overlays", *_NOT_NEGATIVE),
 )
+
+
+def validate(config: ConfigDict) -> list[str]:
+    """Return all faults of a configuration, one sentence each; empty if it can run."""
+    faults = []
+    fields = dict(flatten(config))
+    for field, is_valid, requirement in RULES:
+        value = fields[field]
+        if not is_valid(value):
+            faults.append(f"config.{field} must be {requirement}: got {value!r}.")
+    faults_of_data = faults_of(config.data)
+    faults.extend(faults_of_data or _faults_of_class_weights(config))
+    if not any(config.loss.weights.values()):
+        faults.append(
+            "config.loss.weights must have a term above 0, or there is nothing to "
+            "train for: got 0 for all. Set config.loss.weights.cross_entropy to 1."
+        )
+    options = config.evaluation
+    if any(s > w for s, w in zip(options.stride, options.window, strict=False)):
+        faults.append(
+            "config.evaluation.stride must not exceed the window, or pixels are never "
+            f"predicted: got {options.stride} and {options.window} (height, width)."
+        )
+    if options.num_bases > 1 and config.model.nmf_eval_bases != "fixed":
+        faults.append(
+            "config.evaluation.num_bases above 1 needs config.model.nmf_eval_bases "
+            f"'fixed': got {options.num_bases} and {config.model.nmf_eval_bases!r}."
+        )
+    if config.optimizer.warmup_steps >= config.num_steps > 0:
+        faults.append(
+            "config.optimizer.warmup_steps must be less than config.num_steps, or the "
+            "learning rate never reaches its height: got "
+            f"{config.optimizer.warmup_steps} and {config.num_steps}."
+        )
+    return faults
+
+
+def _faults_of_class_weights(config: ConfigDict) -> list[str]:
+    weights = config.loss.class_weights
+    if weights is None:
+        return []
+    num_classes = resolve_spec(config.data).num_classes
+    if len(weights) == num_classes:
+        return []
+    return [
+        "config.loss.class_weights must have one factor for each of the "
+        f"{num_classes} classes of {config.data.name}: got {len(weights)}."
+    ]

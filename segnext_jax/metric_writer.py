@@ -16,15 +16,31 @@ METRICS_FILE = "metrics.jsonl"
 class MetricWriter:
     """Writes ``metrics.jsonl``, ``tensorboard/`` and ``overlays/`` in a workdir."""
 
-    def __init__(self, workdir: str | pathlib.Path, first_step: int = 0):
+    def __init__(
+        self,
+        workdir: str | pathlib.Path,
+        first_step: int = 0,
+        wandb_project: str = "",
+        *,
+        is_writing: bool = True,
+    ):
         """Open the files of a workdir.
 
         Args:
           workdir: The run's folder; made when missing.
           first_step: The step from which the run goes on. What an interrupted run has
             written of later steps is removed, as they will be done again.
+          wandb_project: Project of Weights & Biases that gets the numbers and pictures
+            as well; empty for none.
+          is_writing: False in all but one of several processes.
+
+        Raises:
+          ValueError: If Weights & Biases is asked for and not installed.
         """
+        self._is_writing = is_writing
         self._workdir = pathlib.Path(workdir)
+        if not is_writing:
+            return
         self._workdir.mkdir(parents=True, exist_ok=True)
         path = self._workdir / METRICS_FILE
         if path.exists():
@@ -33,29 +49,59 @@ class MetricWriter:
         self._tensorboard = tensorboardX.SummaryWriter(
             str(self._workdir / "tensorboard"), purge_step=first_step + 1
         )
+        self._wandb = _start_wandb(wandb_project, self._workdir)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one line of named numbers; nested values go to JSON alone."""
+        if not self._is_writing:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            if isinstance(value, int | float):
-                self._tensorboard.add_scalar(name, value, step)
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float)
+        }
+        for name, value in numbers.items():
+            self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=step)
 
     def write_overlay(
         self, step: int, name: str, image: UInt8[np.ndarray, "height width 3"]
     ) -> pathlib.Path:
         """Write an RGB picture as PNG and to TensorBoard; return the file's path."""
         folder = self._workdir / "overlays" / f"step_{step:07d}"
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{name.replace('/', '_')}.png"
+        if not self._is_writing:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
         self._tensorboard.add_image(f"overlays/{name}", image, step, dataformats="HWC")
         return path
 
     def close(self) -> None:
         """Flush and close."""
+        if not self._is_writing:
+            return
         self._file.close()
         self._tensorboard.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
+    if not project:
+        return None
+    try:
+        import wandb
+    except ImportError:
+        raise ValueError(
+            "config.wandb_project asks for Weights & Biases, which is not installed: "
+            "pip install wandb, or leave the field empty."
+        ) from None
+    # One folder is one run there, however often it is started.
+    name = workdir.absolute().name
+    return wandb.init(project=project, id=name, resume="allow", dir=str(workdir))
 
 
 def _drop_after(path: pathlib.Path, step: int) -> None:

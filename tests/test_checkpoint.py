@@ -56,7 +56,8 @@ def test_newest_is_restored_onto_the_mesh_and_old_ones_go(tmp_path):
     np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 30.0))
     assert int(optimizer["step"]) == 30
     assert iterator == {"next_batch": 30}
-    only_model = checkpoints.restore_model(expected()["model"])
+    only_model, step = checkpoints.restore_model(expected()["model"])
+    assert step == 30
     np.testing.assert_array_equal(only_model["params"]["a"], np.full((4, 3), 30.0))
     checkpoints.close()
 
@@ -111,7 +112,8 @@ def test_a_damaged_checkpoint_that_was_never_sealed_is_passed_over(tmp_path):
     (newest / "checksums.json").unlink()
     (newest / "model" / "manifest.ocdbt").write_bytes(b"")
     checkpoints = Checkpoints(tmp_path, num_kept=3)
-    model = checkpoints.restore_model(expected()["model"])
+    model, step = checkpoints.restore_model(expected()["model"])
+    assert step == 20
     np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 20.0))
     # Reading the model alone moves nothing.
     assert newest.is_dir()
@@ -143,7 +145,9 @@ def test_the_best_checkpoints_are_kept_beside_the_latest(tmp_path):
     assert kept == [20, 50, 70]
     checkpoints = Checkpoints(tmp_path, num_kept=1, num_best=1)
     assert checkpoints.best_step() == 50
-    model = checkpoints.restore_model(expected()["model"], step=50)
+    model, step = checkpoints.restore_model(expected()["model"], is_best=True)
+    assert step == 50
+    assert checkpoints.has_score(50) and not checkpoints.has_score(80)
     np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 50.0))
     save(checkpoints, 80)
     checkpoints.close()
@@ -185,6 +189,14 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
     assert issubclass(CheckpointError, OSError)
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() == 10
+    checkpoints.close()
+
+
+def test_without_a_score_none_is_the_best(tmp_path):
+    three_checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="none is the best. Take the latest one"):
+        checkpoints.restore_model(expected()["model"], is_best=True)
     checkpoints.close()
 
 

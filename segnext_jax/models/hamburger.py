@@ -18,6 +18,21 @@ DECOMPOSITIONS = {"nmf": nmf, "vq": vq, "cd": concept}
 EVAL_BASES = ("fixed", "random")
 
 
+def fixed_bases(
+    decomposition: str, seed: int, channels: int, rank: int
+) -> Float[Array, "1 channels rank"]:
+    """Return the starting bases that inference takes for every image.
+
+    Args:
+      decomposition: Key of `DECOMPOSITIONS`.
+      seed: At least 0.
+      channels: Width of the head.
+      rank: Number of bases.
+    """
+    draw_bases = DECOMPOSITIONS[decomposition].draw_bases
+    return draw_bases(jax.random.key(seed), 1, channels, rank)
+
+
 class ConvModule(nn.Module):
     """1x1 convolution, then GroupNorm of 32 groups or a bias, then ReLU or nothing.
 
@@ -138,16 +153,8 @@ class Hamburger(nn.Module):
                     "inference."
                 )
             return draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
-        bases = fixed_bases(self.decomposition, channels, self.rank, self.eval_seed)
+        bases = fixed_bases(self.decomposition, self.eval_seed, channels, self.rank)
         return jnp.broadcast_to(bases, (batch, channels, self.rank))
-
-
-def fixed_bases(
-    decomposition: str, channels: int, rank: int, seed: int
-) -> Float[Array, "1 channels rank"]:
-    """Draw the starting bases that ``eval_bases="fixed"`` has for a seed."""
-    draw_bases = DECOMPOSITIONS[decomposition].draw_bases
-    return draw_bases(jax.random.key(seed), 1, channels, rank)
 
 
 class LightHamHead(nn.Module):

@@ -122,7 +122,7 @@ class SegNeXt(nn.Module):
         """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
         variant = self.variant
         channels, rank = variant.head_channels, variant.rank
-        return fixed_bases(self.decomposition, channels, rank, seed)
+        return fixed_bases(self.decomposition, seed, channels, rank)
 
     def setup(self):
         """Create the two halves."""

@@ -1,5 +1,7 @@
 """Bilinear resize with half-pixel centres and no antialiasing, as PyTorch does it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,13 @@ from jaxtyping import Array, Float, Int
 # Marks the operations, so that the count of multiplications can leave them out.
 SCOPE = "resize_bilinear"
 
+# A whole number, or an expression of unknowns: see `jax.export.symbolic_shape`.
+Dimension = Any
+
 
 def resize_bilinear(
-    images: Float[Array, "batch height width channels"], size: tuple[int, int]
+    images: Float[Array, "batch height width channels"],
+    size: tuple[Dimension, Dimension],
 ) -> Float[Array, "batch new_height new_width channels"]:
     """Resize to ``size`` = (height, width).
 
@@ -21,7 +27,11 @@ def resize_bilinear(
 
     The two axes are two products with matrices of two weights a row, computed in
     float64 when tracing: matrix units do them, and the gradient is the transposed
-    product instead of a scatter.
+    product instead of a scatter. Sizes that are known only when an exported program
+    runs have no such matrices; they may be enlarged by whole factors.
+
+    Raises:
+      ValueError: If a symbolic size is not enlarged by a whole factor.
 
     Source: ``resize`` in ``mmseg/ops/wrappers.py`` of SegNeXt@c87bcae.
     """
@@ -29,19 +39,21 @@ def resize_bilinear(
         return _resize(images, size)
 
 
-def _resize(images: Array, size: tuple[int, int]) -> Array:
-    _, height, width, _ = images.shape
-    new_height, new_width = size
-    if new_height != height:
-        weights = jnp.asarray(_weights(height, new_height), images.dtype)
-        images = jnp.einsum(
-            "oh,bhwc->bowc", weights, images, precision=lax.Precision.HIGHEST
-        )
-    if new_width != width:
-        weights = jnp.asarray(_weights(width, new_width), images.dtype)
-        images = jnp.einsum(
-            "ow,bhwc->bhoc", weights, images, precision=lax.Precision.HIGHEST
-        )
+def _resize(images: Array, size: tuple[Dimension, Dimension]) -> Array:
+    for axis, product, new in (
+        (1, "oh,bhwc->bowc", size[0]),
+        (2, "ow,bhwc->bhoc", size[1]),
+    ):
+        old = images.shape[axis]
+        if new == old:
+            continue
+        if isinstance(old, int) and isinstance(new, int):
+            weights = jnp.asarray(_weights(old, new), images.dtype)
+            images = jnp.einsum(
+                product, weights, images, precision=lax.Precision.HIGHEST
+            )
+        else:
+            images = _enlarge(images, axis, _factor(old, new))
     return images
 
 
@@ -68,3 +80,37 @@ def interpolation_taps(
     position = np.clip(position, 0, old - 1)
     low = np.minimum(position.astype(np.int64), old - 1)
     return low, np.minimum(low + 1, old - 1), position - low
+
+
+def _factor(old: Dimension, new: Dimension) -> int:
+    factor = new // old
+    if not isinstance(factor, int) or factor * old != new:
+        raise ValueError(
+            "a size that is known only when the program runs must be enlarged by a "
+            f"whole factor: got {old} to {new}. Export sizes that are multiples of 32."
+        )
+    return factor
+
+
+def _enlarge(images: Array, axis: int, factor: int) -> Array:
+    """Enlarge one dimension by a whole factor, whatever its size.
+
+    Output pixel ``factor * i + phase`` lies ``(phase + 0.5) / factor - 0.5`` from input
+    pixel i: a mean of two neighbours with the same weights for all i.
+    """
+    size = images.shape[axis]
+
+    def part(start: Dimension, stop: Dimension) -> Array:
+        return lax.slice_in_dim(images, start, stop, axis=axis)
+
+    # lax, not jnp: jax2onnx gives jnp.concatenate a rule that loses symbolic sizes.
+    before = lax.concatenate([part(0, 1), part(0, size - 1)], axis)
+    after = lax.concatenate([part(1, size), part(size - 1, size)], axis)
+    phases = []
+    for phase in range(factor):
+        offset = (phase + 0.5) / factor - 0.5
+        share = abs(offset)
+        mean = images * (1 - share) + (before if offset < 0 else after) * share
+        phases.append(lax.expand_dims(mean, [axis + 1]))
+    shape = (*images.shape[:axis], size * factor, *images.shape[axis + 1 :])
+    return lax.concatenate(phases, axis + 1).reshape(shape)

@@ -225,6 +225,16 @@ class TrainLoader(Iterator[Batch]):
         self.close()
         self.next_batch = int(next_batch)
 
+    def image_ids(self, number: int) -> list[str]:
+        """Return the names of all images of a batch, over all processes.
+
+        Args:
+            number: Of the batch, from 0.
+        """
+        start = number * self._batch_size
+        places = range(start, start + self._batch_size)
+        return [self._source[self._order[place]]["image_id"] for place in places]
+
     def close(self) -> None:
         """Stop threads and worker processes; the next batch would start new ones."""
         _stop(self._running)

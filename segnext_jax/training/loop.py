@@ -1,5 +1,6 @@
 """The training run: data, model, state, steps, evaluations, checkpoints."""
 
+import dataclasses
 import functools
 import pathlib
 import time
@@ -7,8 +8,8 @@ from typing import Any
 
 import cv2
 import jax
-import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, convert, sharding, visualize
@@ -25,11 +26,14 @@ from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import workdir as workdir_lib
-from segnext_jax.training.schedule import Schedule
+from segnext_jax.training.broken_steps import BrokenSteps
+from segnext_jax.training.meter import Meter
+from segnext_jax.training.preemption import Preempted, Preemption
+from segnext_jax.training.profiler import Profiler
 from segnext_jax.training.validator import Validator
 
 
-def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
+def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     """Train as a configuration says; go on where the workdir's checkpoint stands.
 
     Args:
@@ -37,13 +41,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
       workdir: The run's folder, made when missing.
 
     Returns:
-      The metrics of the final evaluation.
+      The metrics of the final evaluation; None if SIGTERM ended the run before it, with
+      a checkpoint of the last step.
 
     Raises:
       ValueError: If the workdir belongs to another configuration, the devices cannot
         share a batch evenly, or the weights to start from do not exist.
       FileNotFoundError: If the data set is not prepared.
-      FloatingPointError: If a loss is not finite.
+      FloatingPointError: If the loss of more steps than allowed is not finite.
+      CheckpointError: If a checkpoint cannot be written.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     config = workdir_lib.with_classes(config, workdir)
@@ -56,19 +62,22 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     loader = make_loader(config, spec)
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
-    workdir_lib.claim(config, workdir)
+    _claim(config, workdir)
 
     schedule = recipe.make_schedule(config)
     optimizer = recipe.make_optimizer(config, schedule)
+    rules = recipe.make_rules(config)
     create = functools.partial(
         state_lib.create,
         optimizer=optimizer,
-        rules=recipe.make_rules(config),
+        rules=rules,
         has_average=config.average_decay > 0,
     )
     shapes = jax.eval_shape(create, abstract_variables(model))
     placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
-    checkpoints = checkpoint.Checkpoints(workdir, config.keep_checkpoints)
+    checkpoints = checkpoint.Checkpoints(
+        workdir, config.keep_checkpoints, config.keep_best
+    )
     state = _restore(checkpoints, loader, checkpoint.abstract(shapes, placement))
     if state is None:
         variables = initial_variables(config, model)
@@ -81,57 +90,177 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
         ),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
-        donate_argnums=0,
+        # Where JAX looks for the first nan, it does a step again.
+        donate_argnums=() if config.debug else 0,
     )
-
-    def in_use(state: state_lib.TrainState) -> Any:
-        return sharding.replicate(state.best_variables(), mesh)
-
-    first_step = loader.next_batch
-    writer = MetricWriter(workdir, first_step)
-    progress = Progress(config.num_steps, first_step)
-    meter = _Meter(config.batch_size, schedule)
-    metrics = None
+    run = _Run(
+        config=config,
+        workdir=workdir,
+        spec=spec,
+        mesh=mesh,
+        loader=loader,
+        validator=validator,
+        checkpoints=checkpoints,
+        writer=MetricWriter(
+            workdir,
+            loader.next_batch,
+            config.wandb_project,
+            is_writing=jax.process_index() == 0,
+        ),
+        progress=Progress(config.num_steps, loader.next_batch),
+        meter=Meter(
+            config.batch_size,
+            schedule,
+            {rule.name: rule.lr_multiplier for rule in rules if not rule.is_frozen},
+            config.data.stall_seconds,
+        ),
+        broken_steps=BrokenSteps(workdir, config.max_broken_steps),
+        profiler=Profiler(workdir, config.profile_steps),
+    )
     try:
-        if first_step == 0 and config.evaluation.at_start:
-            _evaluate(validator, in_use(state), spec, writer, progress, step=0)
-            meter.restart()
-        for step in range(first_step + 1, config.num_steps + 1):
-            with meter.waiting_for_data():
-                batch = next(loader)
-            state, step_metrics = train_step(state, sharding.shard_batch(batch, mesh))
-            meter.add(step, step_metrics)
-            if step == first_step + 1:
-                jax.block_until_ready(step_metrics)
-                progress.note(f"First step after {meter.elapsed():.0f} s.")
-                meter.start_clock()
-            progress.advance()
-
-            is_last = step == config.num_steps
-            is_evaluation = is_last or step % config.eval_every == 0
-            is_checkpoint = is_evaluation or step % config.checkpoint_every == 0
-            if is_checkpoint or step % config.log_every == 0:
-                values = meter.flush()
-                writer.write(step, values)
-                progress.report(step, _shown(values))
-            if is_checkpoint:
-                _save(checkpoints, step, state, loader)
-            if is_evaluation:
-                metrics = _evaluate(
-                    validator, in_use(state), spec, writer, progress, step
-                )
-                meter.restart()
-        checkpoints.wait()
+        with Preemption() as preemption, jax.debug_nans(config.debug):
+            metrics = run.steps(state, train_step, preemption)
     finally:
-        loader.close()
-        checkpoints.close()
-        writer.close()
-        progress.close()
-    if metrics is None:
-        logging.info("%s is finished: step %d of %d.", workdir, first_step, first_step)
-        metrics = validator.run(in_use(state))
-    workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
+        run.close()
+    if metrics is not None and jax.process_index() == 0:
+        workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
     return metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """What the steps of a run need besides the state."""
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    spec: DatasetSpec
+    mesh: jax.sharding.Mesh
+    loader: TrainLoader
+    validator: Validator
+    checkpoints: checkpoint.Checkpoints
+    writer: MetricWriter
+    progress: Progress
+    meter: Meter
+    broken_steps: BrokenSteps
+    profiler: Profiler
+
+    def steps(
+        self, state: state_lib.TrainState, train_step: Any, preemption: Preemption
+    ) -> Metrics | None:
+        """Do the remaining steps; return the metrics of the last evaluation."""
+        config = self.config
+        first_step = self.loader.next_batch
+        metrics = None
+        try:
+            if self._misses_evaluation(first_step):
+                metrics = self._evaluate(state, first_step, preemption)
+            for step in range(first_step + 1, config.num_steps + 1):
+                try:
+                    with self.meter.waiting_for_data(step):
+                        batch = next(self.loader)
+                except RuntimeError:
+                    # SIGTERM may have ended the workers, too.
+                    if not preemption.is_noticed:
+                        raise
+                    self._save(step - 1, state)
+                    raise Preempted from None
+                self.profiler.before(step)
+                state, step_metrics = train_step(
+                    state, sharding.shard_batch(batch, self.mesh)
+                )
+                self.meter.add(step, step_metrics)
+                self.profiler.after(step, step_metrics)
+                if step == first_step + 1:
+                    jax.block_until_ready(step_metrics)
+                    seconds = self.meter.elapsed()
+                    self.progress.note(f"First step after {seconds:.0f} s.")
+                    self.meter.start_clock()
+                self.progress.advance()
+
+                is_preempted = preemption.is_requested(step)
+                is_last = step == config.num_steps
+                is_evaluation = is_last or step % config.eval_every == 0
+                is_checkpoint = step % config.checkpoint_every == 0
+                is_checkpoint = is_checkpoint or is_evaluation or is_preempted
+                if is_checkpoint or step % config.log_every == 0:
+                    self._report(step, state)
+                if is_checkpoint:
+                    self._save(step, state)
+                if is_preempted:
+                    raise Preempted
+                if is_evaluation:
+                    metrics = self._evaluate(state, step, preemption)
+            self.checkpoints.wait()
+        except Preempted:
+            self.checkpoints.wait()
+            step = self.checkpoints.latest_step()
+            self.progress.note(
+                f"SIGTERM: ended with a checkpoint of step {step} of "
+                f"{config.num_steps}. The same command goes on from there."
+            )
+            return None
+        if first_step == config.num_steps:
+            logging.info("%s is finished: step %d.", self.workdir, first_step)
+        return metrics
+
+    def _misses_evaluation(self, step: int) -> bool:
+        """Return whether a run begins with an evaluation: also one that was killed."""
+        config = self.config
+        if step == 0:
+            return config.evaluation.at_start
+        if step == config.num_steps:
+            return True
+        return step % config.eval_every == 0 and not self.checkpoints.has_score(step)
+
+    def _report(self, step: int, state: state_lib.TrainState) -> None:
+        interval = self.meter.flush()
+        self.writer.write(step, interval.values)
+        self.progress.report(step, _shown(interval.values))
+        self.broken_steps.add(interval.broken_steps, step, state, self.loader.image_ids)
+
+    def _save(self, step: int, state: state_lib.TrainState) -> None:
+        model, rest = state.to_checkpoint()
+        self.checkpoints.save(
+            step,
+            model=model,
+            optimizer=rest,
+            iterator=self.loader.state(),
+            about=workdir_lib.about(self.config),
+        )
+
+    def _evaluate(
+        self, state: state_lib.TrainState, step: int, preemption: Preemption
+    ) -> Metrics:
+        paths = []
+
+        def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
+            height, width = label.shape
+            image = cv2.resize(image, (width, height))  # From the network's input size.
+            picture = visualize.side_by_side(image, label, prediction, self.spec)
+            paths.append(self.writer.write_overlay(step, name, picture))
+
+        start = time.monotonic()
+        variables = sharding.replicate(state.best_variables(), self.mesh)
+        with preemption.interruptible():
+            metrics = self.validator.run(variables, draw)
+        if step:
+            self.checkpoints.record_score(step, metrics.summary()["mIoU"])
+        self.writer.write(step, metrics.summary())
+        means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
+        seconds = time.monotonic() - start
+        self.progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+        if paths:
+            self.progress.note(f"Overlays are in {paths[0].parent}.")
+        self.meter.restart()
+        return metrics
+
+    def close(self) -> None:
+        """Stop threads and processes, finish files."""
+        for part in (
+            *(self.loader, self.meter, self.profiler),
+            *(self.checkpoints, self.writer, self.progress),
+        ):
+            part.close()
 
 
 def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
@@ -168,6 +297,16 @@ def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
             f"{pathlib.Path(start).absolute()} does not exist. Run first what leaves "
             "it there (see the config's docstring), or correct the path."
         )
+
+
+def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Claim the workdir in one process; the others check what it wrote."""
+    if jax.process_index() == 0:
+        workdir_lib.claim(config, workdir)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("workdir is claimed")
+    if jax.process_index() != 0:
+        workdir_lib.claim(config, workdir)
 
 
 def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
@@ -226,43 +365,6 @@ def _restore(
     return state_lib.TrainState.from_checkpoint(model, rest)
 
 
-def _save(
-    checkpoints: checkpoint.Checkpoints,
-    step: int,
-    state: state_lib.TrainState,
-    loader: TrainLoader,
-) -> None:
-    model, rest = state.to_checkpoint()
-    checkpoints.save(step, model=model, optimizer=rest, iterator=loader.state())
-
-
-def _evaluate(
-    validator: Validator,
-    variables: Any,
-    spec: DatasetSpec,
-    writer: MetricWriter,
-    progress: Progress,
-    step: int,
-) -> Metrics:
-    paths = []
-
-    def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
-        height, width = label.shape
-        image = cv2.resize(image, (width, height))  # From the network's input size.
-        picture = visualize.side_by_side(image, label, prediction, spec)
-        paths.append(writer.write_overlay(step, name, picture))
-
-    start = time.monotonic()
-    metrics = validator.run(variables, draw)
-    writer.write(step, metrics.summary())
-    means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
-    seconds = time.monotonic() - start
-    progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
-    if paths:
-        progress.note(f"Overlays are in {paths[0].parent}.")
-    return metrics
-
-
 def _shown(values: dict[str, float]) -> dict[str, str]:
     return {
         "loss": f"{values['loss']:.4f}",
@@ -270,76 +372,3 @@ def _shown(values: dict[str, float]) -> dict[str, str]:
         "images/s": f"{values['images_per_second']:.1f}",
         "data wait": f"{values['data_wait_share']:.0%}",
     }
-
-
-class _Meter:
-    """Collects the steps' metrics on the device and fetches them together."""
-
-    def __init__(self, batch_size: int, schedule: Schedule):
-        self._batch_size = batch_size
-        self._schedule = schedule
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin a new interval now."""
-        self._pending: list[tuple[int, dict[str, jax.Array]]] = []
-        self.start_clock()
-
-    def start_clock(self) -> None:
-        """Time from now on; what is pending stays, but is not timed."""
-        self._num_untimed = len(self._pending)
-        self._wait = 0.0
-        self._start = time.monotonic()
-
-    def elapsed(self) -> float:
-        """Return the seconds since the clock was started."""
-        return time.monotonic() - self._start
-
-    def waiting_for_data(self) -> "_Wait":
-        return _Wait(self)
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self._pending.append((step, metrics))
-
-    def flush(self) -> dict[str, float]:
-        """Return the means of the interval and begin a new one.
-
-        Raises:
-          FloatingPointError: If the loss or gradient of a step is not finite.
-        """
-        steps = [step for step, _ in self._pending]
-        fetched = jax.device_get([metrics for _, metrics in self._pending])
-        elapsed = self.elapsed()
-        num_timed = len(steps) - self._num_untimed
-        values = {
-            name: np.array([metrics[name] for metrics in fetched])
-            for name in fetched[0]
-        }
-        is_broken = ~np.isfinite(values["loss"]) | ~np.isfinite(values["gradient_norm"])
-        if is_broken.any():
-            broken = [step for step, bad in zip(steps, is_broken, strict=True) if bad]
-            raise FloatingPointError(
-                f"loss and gradient must be finite: they were not at step {broken[0]} "
-                f"and {len(broken) - 1} later ones. The checkpoints before it are "
-                "whole; lower config.optimizer.learning_rate or look at the data."
-            )
-        result = {name: float(np.mean(array)) for name, array in values.items()}
-        # The schedule counts finished steps.
-        result["learning_rate"] = float(self._schedule(steps[-1] - 1))
-        result["images_per_second"] = self._batch_size * num_timed / elapsed
-        result["data_wait_share"] = self._wait / elapsed
-        self.restart()
-        return result
-
-
-class _Wait:
-    """Adds the time in its block to the meter's wait."""
-
-    def __init__(self, meter: _Meter):
-        self._meter = meter
-
-    def __enter__(self) -> None:
-        self._start = time.monotonic()
-
-    def __exit__(self, *exception: object) -> None:
-        self._meter._wait += time.monotonic() - self._start

@@ -65,8 +65,9 @@ def make_train_step(
     The batch holds ``image`` (uint8 RGB), ``label`` (uint8 train ids) of one size, and
     ``size`` (int32 height, width of what is not padding).
     Metrics are float32 scalars: ``loss``, its terms where there are several,
-    ``accuracy`` (share of labelled pixels) and ``gradient_norm`` (before clipping, of
-    what is trained).
+    ``accuracy`` (share of labelled pixels), ``gradient_norm`` (before clipping, of
+    what is trained) and ``update_norm``. Where loss or gradient norm is not finite, the
+    step is counted, and the rest of the state stays as it was.
 
     With ``accumulate_steps`` above 1 the memory is that of a part, and loss and
     gradient equal those of the whole batch where every image is on its own: means
@@ -139,6 +140,7 @@ def make_train_step(
             gradients, state.optimizer_state, trained
         )
         trained = optax.apply_updates(trained, updates)
+        before = state
         state = state.replace(
             step=state.step + 1,
             params=optimizer_lib.join(trained, frozen),
@@ -158,11 +160,17 @@ def make_train_step(
         metrics = {
             "accuracy": sums.pop("hits") / jnp.maximum(num_valid, 1),
             "gradient_norm": _norm(gradients),
+            "update_norm": _norm(updates),
             "loss": sum(sums.values()),
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        return state, metrics
+        # Nothing of a broken step may reach the state: moments never lose a nan.
+        is_finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(is_finite, new, old), state, before
+        )
+        return kept.replace(step=state.step), metrics
 
     return train_step
 

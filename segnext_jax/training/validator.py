@@ -175,8 +175,9 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
         variables, _ = checkpoint.load_model(workdir, expected)
     else:
         checkpoints = checkpoint.Checkpoints(workdir)
-        step = checkpoints.latest_step()
-        variables = checkpoints.restore_model(expected)
+        variables, step = checkpoints.restore_model(
+            expected, is_best=config.evaluation.checkpoint == "best"
+        )
         checkpoints.close()
     what = "the model" if step is None else f"step {step}"
     logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)

@@ -1,9 +1,12 @@
 """A run's folder: which configuration it belongs to, and the results in it."""
 
 import dataclasses
+import functools
+import importlib.metadata
 import io
 import json
 import pathlib
+import subprocess
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +79,37 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(config_lib.to_json(config))
     partial.replace(path)
+
+
+def about(config: ConfigDict) -> dict[str, Any]:
+    """Return where a checkpoint comes from: version of the code, configuration."""
+    return {
+        "version": importlib.metadata.version("segnext_jax"),
+        "commit": _commit(),
+        "config": json.loads(config_lib.to_json(config)),
+    }
+
+
+@functools.cache
+def _commit() -> str:
+    """Return the commit of a checkout, "-dirty" if files differ; empty elsewhere."""
+    folder = pathlib.Path(__file__).parents[2]
+    if not (folder / ".git").exists():
+        return ""
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return found.stdout.strip()
 
 
 def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:

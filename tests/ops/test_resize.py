@@ -1,4 +1,5 @@
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,3 +71,26 @@ def test_type_is_kept():
     output = resize_bilinear(images, (7, 9))
     assert output.dtype == jnp.bfloat16
     np.testing.assert_allclose(np.asarray(output, np.float32), 1, rtol=2**-7)
+
+
+def test_sizes_known_when_it_runs_give_the_same():
+    def enlarge(images):
+        _, height, width, _ = images.shape
+        return resize_bilinear(images, (4 * height, 3 * width))
+
+    shape = jax.export.symbolic_shape("2, h, w, 3")
+    spec = jax.ShapeDtypeStruct(shape, jnp.float32)
+    exported = jax.export.export(jax.jit(enlarge))(spec)
+    for height, width in ((5, 7), (1, 2)):
+        images = np.random.default_rng(0).normal(size=(2, height, width, 3))
+        output = exported.call(images.astype(np.float32))
+        wanted = statement(images, (4 * height, 3 * width))
+        np.testing.assert_allclose(output, wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("new", ["w", "2*h + 1"])
+def test_sizes_known_when_it_runs_grow_by_whole_factors(new):
+    height, other = jax.export.symbolic_shape(f"h, {new}")
+    spec = jax.ShapeDtypeStruct((1, height, 4, 3), jnp.float32)
+    with pytest.raises(ValueError, match="by a whole factor: got h to"):
+        jax.eval_shape(lambda images: resize_bilinear(images, (other, 4)), spec)

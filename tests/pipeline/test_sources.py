@@ -14,8 +14,9 @@ from segnext_jax.datasets.decode import encode_label
 from segnext_jax.datasets.preparation import prepare
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.pipeline import (
+    EvaluationBatches,
+    Fitting,
     TrainLoader,
-    eval_batches,
     open_source,
     open_split,
 )
@@ -132,13 +133,13 @@ def test_a_folder_is_read_as_it_is(folder, data):
 
 def test_batches_of_a_folder_hold_its_labels(data):
     spec = resolve_spec(data)
-    batches = eval_batches(
-        open_split(data, spec, "train"), num_classes=2, batch_size=1, scale=None
+    batches = EvaluationBatches(
+        open_split(data, spec, "train"), Fitting(), num_classes=2, batch_size=1
     )
-    labels = {batch["image_id"][0]: batch["label"] for batch in batches}
+    labels = {batch.image_ids[0]: batch.labels[0] for batch in batches}
     assert {name: label.shape for name, label in labels.items()} == {
-        "a": (1, 4, 7),
-        "b/1": (1, 4, 6),
+        "a": (4, 7),
+        "b/1": (4, 6),
     }
     assert (labels["a"] == 1).all() and (labels["b/1"] == 0).all()
 

@@ -61,17 +61,23 @@ def batches():
         yield {"image": images, "label": labels, "size": sizes}
 
 
-def run(parts, mesh):
+def begin(parts, mesh):
+    """Return the state before the first step, its placement, and the jitted step."""
     model, optimizer, step_on = parts
     state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
     placement = sharding.state_shardings(state, mesh, min_size=64)
-    state = jax.device_put(state, placement)
     step = jax.jit(
         step_on(mesh),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
         donate_argnums=0,
     )
+    return state, placement, step
+
+
+def run(parts, mesh):
+    state, placement, step = begin(parts, mesh)
+    state = jax.device_put(state, placement)
     losses = []
     for batch in batches():
         state, metrics = step(state, sharding.shard_batch(batch, mesh))
@@ -162,6 +168,24 @@ def test_training_changes_every_parameter_and_statistic(parts, one_device):
             lambda a, b: bool((np.asarray(a) == b).all()), before, after
         )
         assert not any(jax.tree.leaves(same))
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_broken_step_changes_nothing_but_its_number(parts, one_device, poison):
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    state, placement, step = begin(parts, mesh)
+    state = jax.tree.map(np.array, state)
+    state.params["decode_head"]["conv_seg"]["bias"][2] = poison
+    before = jax.tree.map(np.copy, state)
+    batch = sharding.shard_batch(next(batches()), mesh)
+    after, metrics = step(jax.device_put(state, placement), batch)
+    assert not np.isfinite(metrics["loss"] + metrics["gradient_norm"])
+    assert int(after.step) == 1
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(np.asarray, after.replace(step=0)),
+        before.replace(step=0),
+    )
 
 
 def test_draws_are_a_function_of_seed_step_and_stream():

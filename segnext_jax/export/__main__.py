@@ -1,0 +1,160 @@
+"""Export a network: `python -m segnext_jax.export --checkpoint=PATH --to=DIR`.
+
+    python -m segnext_jax.export --checkpoint=runs/ade --to=exported --format=onnx
+    python -m segnext_jax.export --checkpoint=runs/ade --to=exported --dynamic \
+        --batch=dynamic --format=stablehlo,onnx
+
+Each file is run on this machine, where it can be, and compared with the network itself.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+from segnext_jax import command, predictor
+from segnext_jax.export import folder, onnx_graph, stablehlo
+from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, Signature
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Export one network; see `--help`.
+
+    Raises:
+      ValueError: If it cannot be.
+    """
+    options = _parse(arguments)
+    command.set_up_logging()
+    formats = _among("--format", options.format, folder.FORMATS)
+    platforms = _among("--platforms", options.platforms, stablehlo.PLATFORMS)
+    target = pathlib.Path(options.target)
+    folder.check_target(target, options.overwrite)
+    if "onnx" in formats:
+        onnx_graph.check_installed()
+    batch = None if options.batch == "dynamic" else _count(options.batch)
+    size = None if options.size is None else _size(options.size)
+    # Refused before the weights are read.
+    Signature(size, batch)
+
+    network = predictor.load(options.checkpoint, options.dataset)
+    config = network.config
+    if size is None and not options.dynamic:
+        size = config.data.crop_size
+    signature = Signature(size, batch, options.input, options.output)
+    dtype = options.dtype or config.model.dtype
+    if "onnx" in formats and dtype != "float32":
+        raise ValueError(
+            "ONNX is written in float32, as onnxruntime has no bfloat16 convolutions "
+            f"on CPUs: the activations are {dtype}. Pass --dtype=float32."
+        )
+    if config.model.nmf_eval_bases != "fixed":
+        _tell(
+            "bases: fixed in what is exported, by config.model.nmf_eval_seed; the "
+            "network's configuration draws them anew for each image"
+        )
+    folder.write(
+        target,
+        network,
+        signature,
+        formats=formats,
+        platforms=platforms,
+        dtype=dtype,
+        checkpoint=options.checkpoint,
+        tell=_tell,
+        overwrite=options.overwrite,
+    )
+    _tell(f"wrote {target}")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m segnext_jax.export",
+        description="Write a network as StableHLO and ONNX, with its metadata.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a run's workdir, a model folder, or a PyTorch checkpoint",
+    )
+    parser.add_argument(
+        "--to", dest="target", required=True, help="the folder to write"
+    )
+    parser.add_argument(
+        "--format",
+        default="stablehlo",
+        help="stablehlo, onnx, or both: stablehlo,onnx (default: %(default)s)",
+    )
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--size",
+        help="HEIGHTxWIDTH of the images in pixels, multiples of 32 (default: the "
+        "training's crop)",
+    )
+    sizes.add_argument(
+        "--dynamic", action="store_true", help="any height and width, multiples of 32"
+    )
+    parser.add_argument(
+        "--batch", default="1", help="number of images, or dynamic (default: 1)"
+    )
+    parser.add_argument(
+        "--input",
+        choices=INPUTS,
+        default="uint8",
+        help="RGB bytes, normalised inside, or normalised float (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output",
+        choices=OUTPUTS,
+        default="labels",
+        help="of each pixel; logits: at 1/8 of the size (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--platforms",
+        default=",".join(stablehlo.PLATFORMS),
+        help="of StableHLO (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="type of activations (default: the configuration's)",
+    )
+    parser.add_argument("--dataset", help="data set whose classes a file knows")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an exported folder"
+    )
+    return parser.parse_args(arguments)
+
+
+def _among(name: str, text: str, known: Sequence[str]) -> list[str]:
+    values = text.split(",")
+    if any(value not in known for value in values):
+        raise ValueError(
+            f"{name} must be among {', '.join(known)}, joined by commas: got {text!r}."
+        )
+    return values
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"--batch must be a number of images, or dynamic: got {text}.")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise ValueError(
+            f"--size must be HEIGHTxWIDTH in pixels, as 512x1024: got {text}."
+        )
+    return int(match[1]), int(match[2])
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main, sys.argv[1:]))

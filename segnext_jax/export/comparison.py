@@ -1,0 +1,109 @@
+"""What an exported file computes, beside the network that it was made from."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from segnext_jax.export.program import SIZE_MULTIPLE, Signature
+
+NUM_TIMED = 5
+# Beside the training's crop size and one image, where these are dynamic.
+OTHER_SIZE = (96, 160)
+OTHER_BATCH = 2
+# Of labels that may differ, or of the largest value: far above rounding in float32
+# (1e-6), far below a wrong operation.
+TOLERANCE = 1e-2
+
+
+class Comparison:
+    """Random images that fit a signature, and the network's own output for them.
+
+    Attributes:
+      images: One array, or two of different shapes where a dimension is dynamic.
+      reference: The network's own function of images.
+    """
+
+    def __init__(
+        self,
+        reference: Callable[[Any], Any],
+        signature: Signature,
+        crop_size: tuple[int, int],
+    ):
+        """Draw the images.
+
+        Args:
+          reference: The network's own function of images.
+          signature: What goes in and comes out.
+          crop_size: (height, width) to begin with where any is allowed, in pixels.
+        """
+        self.reference = reference
+        self._is_label = signature.output == "labels"
+        shapes = _shapes(signature, crop_size)
+        self.images = [signature.make_images(*shape) for shape in shapes]
+        self._wanted: list[np.ndarray] | None = None
+
+    def difference(self, function: Callable[[np.ndarray], Any]) -> float:
+        """Return the share of labels that differ, or the largest difference of scores.
+
+        Raises:
+          ValueError: If a file does not compute what the network does.
+        """
+        if self._wanted is None:
+            self._wanted = [np.asarray(self.reference(x)) for x in self.images]
+        largest = 0.0
+        for images, wanted in zip(self.images, self._wanted, strict=True):
+            given = np.asarray(function(images))
+            assert given.shape == wanted.shape and given.dtype == wanted.dtype
+            if self._is_label:
+                difference, scale = np.mean(given != wanted), 1.0
+            else:
+                difference, scale = np.abs(given - wanted).max(), np.abs(wanted).max()
+            # Not "greater than": a NaN must not pass.
+            if not difference <= TOLERANCE * scale:
+                raise ValueError(
+                    "an exported program must compute what the network does: for "
+                    f"images {images.shape} it differs by {difference:.3g} where "
+                    f"{TOLERANCE * scale:.3g} is allowed. Nothing was written; report "
+                    "it with the versions of jax and jax2onnx."
+                )
+            largest = max(largest, float(difference))
+        return largest
+
+    def tell(self, difference: float) -> str:
+        """Say a difference in words."""
+        shapes = " and ".join(
+            "x".join(map(str, images.shape[:3])) for images in self.images
+        )
+        if self._is_label:
+            return f"share of labels unlike the network's {difference:.2g} ({shapes})"
+        return f"largest difference from the network {difference:.2g} ({shapes})"
+
+    def describe(self, difference: float) -> dict[str, Any]:
+        """Return a difference for the metadata."""
+        name = "share_of_other_labels" if self._is_label else "largest_difference"
+        return {name: difference, "compared_on": [list(x.shape) for x in self.images]}
+
+
+def median_ms(function: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
+    """Return the median time of calls in milliseconds, after one that is not timed."""
+    jax.block_until_ready(function(images))
+    times = []
+    for _ in range(NUM_TIMED):
+        start = time.perf_counter()
+        jax.block_until_ready(function(images))
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times)
+
+
+def _shapes(
+    signature: Signature, crop_size: tuple[int, int]
+) -> list[tuple[int, tuple[int, int]]]:
+    height, width = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in crop_size)
+    shapes = [(signature.batch or 1, signature.size or (height, width))]
+    if signature.batch is None or signature.size is None:
+        shapes.append((signature.batch or OTHER_BATCH, signature.size or OTHER_SIZE))
+    return shapes

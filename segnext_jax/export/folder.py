@@ -1,0 +1,168 @@
+"""The folder that is written: programs, metadata and loader; whole or not at all."""
+
+import json
+import pathlib
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
+from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
+from segnext_jax.export.program import Signature, make_function, make_reference
+from segnext_jax.predictor import Predictor
+
+FORMATS = ("stablehlo", "onnx")
+LOADER = "load_exported.py"
+
+Tell = Callable[[str], None]
+
+
+def check_target(target: pathlib.Path, overwrite: bool) -> None:
+    """Refuse a target that holds anything but an exported network to overwrite.
+
+    Raises:
+      ValueError: If it does.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / metadata.FILE).is_file():
+        raise ValueError(
+            f"the folder to write must be new or empty: {target} holds other files. "
+            "Name another."
+        )
+    if not overwrite:
+        raise ValueError(
+            f"the folder to write must be new: {target} holds an exported network. "
+            "Name another, or pass --overwrite."
+        )
+
+
+def write(
+    target: pathlib.Path,
+    predictor: Predictor,
+    signature: Signature,
+    *,
+    formats: Sequence[str],
+    platforms: Sequence[str],
+    dtype: str,
+    checkpoint: str,
+    tell: Tell,
+    overwrite: bool = False,
+) -> None:
+    """Export a network and compare each file with it.
+
+    Args:
+      target: A new folder.
+      predictor: The network.
+      signature: What goes in and comes out.
+      formats: Among `FORMATS`.
+      platforms: Of the StableHLO program; among `stablehlo.PLATFORMS`.
+      dtype: Type of activations.
+      checkpoint: Where the weights come from, for the metadata.
+      tell: Takes one line for each file.
+      overwrite: Whether an exported network may be replaced.
+
+    Raises:
+      ValueError: If the target may not be written, a platform is unknown, a library is
+        missing, or a file does not compute what the network does.
+    """
+    check_target(target, overwrite)
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    new = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    old = new.with_name(new.name + ".old")
+    new.mkdir()
+    comparison = Comparison(
+        make_reference(predictor, signature, dtype=dtype),
+        signature,
+        tuple(predictor.config.data.crop_size),
+    )
+    try:
+        files = {}
+        if "stablehlo" in formats:
+            function = make_function(predictor, signature, dtype=dtype)
+            files["stablehlo"] = _write_stablehlo(
+                new, function, signature, platforms, comparison, tell
+            )
+            shutil.copy(load_exported.__file__, new / LOADER)
+        if "onnx" in formats:
+            # One node Conv for each depthwise convolution.
+            function = make_function(
+                predictor, signature, dtype=dtype, implementation="grouped"
+            )
+            files["onnx"] = _write_onnx(
+                new, function, signature, predictor.spec.num_classes, comparison, tell
+            )
+        description = metadata.describe(
+            predictor, signature, dtype=dtype, checkpoint=checkpoint, files=files
+        )
+        text = json.dumps(description, indent=2)
+        (new / metadata.FILE).write_text(text + "\n")
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_stablehlo(
+    folder: pathlib.Path,
+    function: Any,
+    signature: Signature,
+    platforms: Sequence[str],
+    comparison: Comparison,
+    tell: Tell,
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    exported = stablehlo.export(function, signature, platforms)
+    path = folder / stablehlo.FILE
+    path.write_bytes(exported.serialize())
+    _tell_file(tell, path, time.perf_counter() - start)
+    entry = {
+        "file": stablehlo.FILE,
+        "platforms": list(exported.platforms),
+        "calling_convention_version": exported.calling_convention_version,
+    }
+    if not stablehlo.runs_here(exported):
+        tell(f"  not compared: exported for {', '.join(platforms)}, none of them here")
+        return entry
+    difference = comparison.difference(stablehlo.read(path))
+    tell(f"  {comparison.tell(difference)}")
+    return entry | comparison.describe(difference)
+
+
+def _write_onnx(
+    folder: pathlib.Path,
+    function: Any,
+    signature: Signature,
+    num_classes: int,
+    comparison: Comparison,
+    tell: Tell,
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    data = onnx_graph.convert(function, signature, num_classes).SerializeToString()
+    path = folder / onnx_graph.FILE
+    path.write_bytes(data)
+    _tell_file(tell, path, time.perf_counter() - start)
+    session = onnx_graph.Session(data)
+    difference = comparison.difference(session)
+    tell(f"  {comparison.tell(difference)}")
+    images = comparison.images[0]
+    tell(
+        f"  onnxruntime {median_ms(session, images):.1f} ms on the CPU, jax "
+        f"{median_ms(comparison.reference, images):.1f} ms on "
+        f"{jax.default_backend()}: medians of {NUM_TIMED} calls"
+    )
+    entry = {"file": onnx_graph.FILE, "opset": onnx_graph.OPSET}
+    return entry | comparison.describe(difference)
+
+
+def _tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:
+    size = path.stat().st_size / 1e6
+    tell(f"{path.name}: {size:.1f} MB, made in {seconds:.1f} s")

@@ -1,0 +1,88 @@
+"""What a program must know to use an exported network, as JSON."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from segnext_jax import __version__
+from segnext_jax.export.program import INPUT_NAME, SIZE_MULTIPLE, Signature
+from segnext_jax.predictor import Predictor
+
+FILE = "metadata.json"
+
+MEANINGS = {
+    "labels": "best class of each pixel of the input: its position in classes",
+    "probabilities": "softmax over classes of each pixel of the input",
+    "logits": "scores at 1/8 of the input's size, as the network gives them; resize "
+    "them bilinearly with half-pixel centres (align_corners=False, no antialiasing) to "
+    "the input's size, then to the image's, and take the best class",
+}
+
+
+def describe(
+    predictor: Predictor,
+    signature: Signature,
+    *,
+    dtype: str,
+    checkpoint: str,
+    files: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return the description of an exported network; plain values.
+
+    Args:
+      predictor: The network.
+      signature: What goes in and comes out.
+      dtype: Type of activations.
+      checkpoint: Where the weights come from.
+      files: What was written, by format.
+    """
+    config, spec = predictor.config, predictor.spec
+    model = predictor.model
+    scale = config.evaluation.scale
+    return {
+        "network": {
+            "name": "SegNeXt",
+            "variant": config.model.variant,
+            "checkpoint": checkpoint,
+            "decomposition": model.decomposition,
+            "decomposition_steps": model.nmf_eval_steps,
+            "bases": f"fixed: drawn once, by seed {model.nmf_eval_seed}",
+            "activations": dtype,
+        },
+        "versions": {"segnext_jax": __version__, "jax": jax.__version__},
+        "dataset": spec.name,
+        "classes": list(spec.classes),
+        "colours": [list(colour) for colour in spec.colours],
+        "ignore_label": spec.ignore_label,
+        "input": {
+            "name": INPUT_NAME,
+            "layout": "NHWC",
+            "shape": list(signature.input_dims()),
+            "dtype": signature.input_dtype.name,
+            "channels": "RGB",
+            "multiple_of": SIZE_MULTIPLE,
+            "normalisation": {
+                "mean": list(config.data.mean),
+                "std": list(config.data.std),
+                "formula": "(image - mean) / std, image in 0..255",
+                "inside": signature.input == "uint8",
+            },
+        },
+        "resize": {
+            "rule": "evaluation's: with the aspect ratio kept as large as fits into "
+            "[long side, short side] (null: as it is), then stretched to a multiple of "
+            "both sides; bilinear on bytes, without antialiasing",
+            "fit_into": None if tuple(scale) == (0, 0) else list(scale),
+            "multiple_of": math.lcm(SIZE_MULTIPLE, config.evaluation.size_multiple),
+        },
+        "output": {
+            "name": signature.output,
+            "layout": "NHW" if signature.output == "labels" else "NHWC",
+            "shape": list(signature.output_dims(spec.num_classes)),
+            "dtype": "uint8" if signature.output == "labels" else "float32",
+            "meaning": MEANINGS[signature.output],
+        },
+        "files": {name: dict(entry) for name, entry in files.items()},
+    }

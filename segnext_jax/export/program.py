@@ -1,0 +1,184 @@
+"""The function that is exported: images to labels, weights and bases inside."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from segnext_jax.models.hamburger import fixed_bases
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.ops.photometric import normalize
+from segnext_jax.ops.resize import resize_bilinear
+from segnext_jax.predictor import Predictor
+
+INPUTS = ("uint8", "float")
+OUTPUTS = ("labels", "probabilities", "logits")
+DTYPES = ("float32", "bfloat16")
+# The encoder halves its input five times; of such sizes each half is a whole number.
+SIZE_MULTIPLE = 32
+# Logits lie at 1/8 of the input.
+LOGITS_STRIDE = 8
+INPUT_NAME = "images"
+
+# Images to what `Signature.output` says.
+Function = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What goes into an exported network and what comes out.
+
+    Attributes:
+      size: (height, width) of the images in pixels; None: known when it runs.
+      batch: Number of images; None: known when it runs.
+      input: ``"uint8"``, RGB as in a file, normalised inside; or ``"float"``,
+        normalised already.
+      output: ``"labels"`` (uint8) or ``"probabilities"`` of each pixel, or ``"logits"``
+        at 1/8 of the size.
+    """
+
+    size: tuple[int, int] | None
+    batch: int | None
+    input: str = "uint8"
+    output: str = "labels"
+
+    def __post_init__(self) -> None:
+        """Refuse what the network cannot take.
+
+        Raises:
+          ValueError: If a size is no multiple of 32, or the batch is empty.
+        """
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(
+                f"the batch must hold at least one image: got {self.batch}."
+            )
+        if self.size is None:
+            return
+        if any(side < 1 or side % SIZE_MULTIPLE for side in self.size):
+            fitting = [max(1, math.ceil(side / SIZE_MULTIPLE)) for side in self.size]
+            height, width = (SIZE_MULTIPLE * number for number in fitting)
+            raise ValueError(
+                f"height and width must be multiples of {SIZE_MULTIPLE}, to which "
+                f"evaluation stretches images: got {self.size[0]}x{self.size[1]}. Use "
+                f"{height}x{width}."
+            )
+
+    @property
+    def input_dtype(self) -> np.dtype:
+        """Type of the images."""
+        return np.dtype(np.uint8 if self.input == "uint8" else np.float32)
+
+    def input_spec(self) -> jax.ShapeDtypeStruct:
+        """Return shape and type of the images, unknown dimensions as symbols."""
+        height, width = self.size or ("32*h", "32*w")
+        batch = self.batch or "b"
+        shape = jax.export.symbolic_shape(f"{batch}, {height}, {width}, 3")
+        return jax.ShapeDtypeStruct(shape, self.input_dtype)
+
+    def output_dims(self, num_classes: int) -> tuple[int | str, ...]:
+        """Return the dimensions of the output, unknown ones by name."""
+        batch, height, width, _ = self.input_dims()
+        if self.output == "logits":
+            height, width = (
+                f"{side}/{LOGITS_STRIDE}"
+                if isinstance(side, str)
+                else side // LOGITS_STRIDE
+                for side in (height, width)
+            )
+        classes = () if self.output == "labels" else (num_classes,)
+        return (batch, height, width, *classes)
+
+    def input_dims(self) -> tuple[int | str, ...]:
+        """Return the dimensions of the images, unknown ones by name."""
+        return (self.batch or "batch", *(self.size or ("height", "width")), 3)
+
+    def make_images(self, batch: int, size: tuple[int, int]) -> np.ndarray:
+        """Draw images of any content, as the function takes them."""
+        pixels = np.random.default_rng(0).integers(0, 256, (batch, *size, 3))
+        if self.input == "uint8":
+            return pixels.astype(np.uint8)
+        return ((pixels - 127.5) / 63.75).astype(np.float32)
+
+
+def make_function(
+    predictor: Predictor,
+    signature: Signature,
+    *,
+    dtype: str,
+    implementation: str | None = None,
+) -> Function:
+    """Return the function to export: no random draws, weights as constants.
+
+    Args:
+      predictor: The network.
+      signature: What goes in and comes out.
+      dtype: Type of activations.
+      implementation: Formulation of depthwise convolutions; None: the configuration's.
+    """
+    model = _inference_model(predictor, dtype)
+    if implementation is not None:
+        model = model.clone(depthwise_implementation=implementation)
+    variables = jax.device_get(predictor.variables)
+    sizes = model.variant.head_channels, model.variant.rank
+    bases = fixed_bases(model.decomposition, model.nmf_eval_seed, *sizes)
+    # On the host, or they would be drawn in the program after all.
+    bases = np.asarray(bases)[0]
+
+    def function(images: Array) -> Array:
+        inputs = _normalized(images, predictor, signature)
+        shape = (images.shape[0], *bases.shape)
+        starts = jnp.broadcast_to(jnp.asarray(bases)[None], shape)
+        logits = model.apply(jax.tree.map(jnp.asarray, variables), inputs, starts)
+        _, height, width, _ = images.shape
+        return _finish(logits, (height, width), signature.output)
+
+    return function
+
+
+def make_reference(
+    predictor: Predictor, signature: Signature, *, dtype: str
+) -> Function:
+    """Return the same function, jitted, as the package itself computes it.
+
+    Weights are arguments, bases are drawn when it runs, sizes are known when it is
+    compiled, and the depthwise formulation is the configuration's.
+    """
+    model = _inference_model(predictor, dtype)
+
+    def function(variables: Any, images: Array) -> Array:
+        logits = model.apply(variables, _normalized(images, predictor, signature))
+        _, height, width, _ = images.shape
+        return _finish(logits, (height, width), signature.output)
+
+    jitted = jax.jit(function)
+    return lambda images: jitted(predictor.variables, images)
+
+
+def _inference_model(predictor: Predictor, dtype: str) -> SegNeXt:
+    return predictor.model.clone(
+        dtype=jnp.dtype(dtype), nmf_eval_bases="fixed", dropout_rate=0.0
+    )
+
+
+def _normalized(images: Array, predictor: Predictor, signature: Signature) -> Array:
+    if signature.input == "float":
+        return images
+    data = predictor.config.data
+    return normalize(images, data.mean, data.std)
+
+
+def _finish(logits: Array, size: tuple[Any, Any], output: str) -> Array:
+    logits = logits.astype(jnp.float32)
+    if output == "logits":
+        return logits
+    logits = resize_bilinear(logits, size)
+    if output == "probabilities":
+        return jax.nn.softmax(logits, axis=-1)
+    # A byte holds every class: data sets have 255 at most, see DatasetSpec.
+    return jnp.argmax(logits, axis=-1).astype(jnp.uint8)

@@ -1,0 +1,37 @@
+"""StableHLO: one program for several platforms, serialized by `jax.export`."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.export
+
+from segnext_jax.export.program import Function, Signature
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+FILE = "model.stablehlo"
+
+
+def export(
+    function: Function, signature: Signature, platforms: Sequence[str]
+) -> jax.export.Exported:
+    """Lower a function for platforms of which none needs to be at hand.
+
+    Args:
+      function: See `program.make_function`.
+      signature: What goes in and comes out.
+      platforms: Among `PLATFORMS`.
+    """
+    lower = jax.export.export(jax.jit(function), platforms=tuple(platforms))
+    return lower(signature.input_spec())
+
+
+def runs_here(exported: jax.export.Exported) -> bool:
+    """Tell whether jax can run the program on this machine's devices."""
+    return jax.export.default_export_platform() in exported.platforms
+
+
+def read(path: pathlib.Path) -> Callable[[Any], Any]:
+    """Return the jitted function that a file holds."""
+    return jax.jit(jax.export.deserialize(bytearray(path.read_bytes())).call)
