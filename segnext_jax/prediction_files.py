@@ -22,6 +22,8 @@ from segnext_jax.datasets import DatasetSpec
 from segnext_jax.label_png import LabelPngWriter
 
 _JPEG_QUALITY = 92
+# JPEG ends at 65,500, and two stand side by side.
+_MAX_PICTURE_SIDE_PX = 32_000
 # Of zlib: probabilities shrink to a third, and hardly further at ten times the cost.
 _PROBABILITIES_LEVEL = 1
 PROBABILITY_TYPES = ("float16", "float32")
@@ -50,10 +52,10 @@ class FileOptions:
         """
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must lie in [0, 1]: got {self.opacity}.")
-        if self.max_picture_side < 1:
+        if not 1 <= self.max_picture_side <= _MAX_PICTURE_SIDE_PX:
             raise ValueError(
-                "the longest side of pictures must be at least 1 pixel: got "
-                f"{self.max_picture_side}."
+                f"the longest side of pictures must lie in [1, {_MAX_PICTURE_SIDE_PX}] "
+                f"pixels: got {self.max_picture_side}."
             )
         if self.probability_type not in PROBABILITY_TYPES:
             raise ValueError(

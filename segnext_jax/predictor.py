@@ -92,6 +92,11 @@ class Predictor:
     def predict(self, image: list | tuple, batch_size: int = 8) -> list[Prediction]: ...
 
     @overload
+    def predict(
+        self, image: str | os.PathLike[str], batch_size: int = 8
+    ) -> Prediction: ...
+
+    @overload
     def predict(self, image: Any, batch_size: int = 8) -> Any: ...
 
     def predict(self, image: Any, batch_size: int = 8) -> Any:
@@ -226,7 +231,8 @@ class Predictor:
             blocks = list(self.predict_rows(image, has_probabilities=True))
         else:
             blocks = self.predict_batch([image], has_probabilities=True)
-        return np.concatenate([block.probabilities for block in blocks])
+        parts = [b.probabilities for b in blocks if b.probabilities is not None]
+        return np.concatenate(parts)
 
     def _check(self, block: RowBlock) -> None:
         if block.labels.max() >= self.spec.num_classes:

@@ -22,6 +22,7 @@ _PADDING_PX = 8
 _HATCH_PERIOD_PX = 8
 _HATCH_FINE_PX = 800
 _MIN_PANEL_HEIGHT_PX = 240
+_MAX_ENLARGED_WIDTH_PX = 2048
 
 
 def colour_labels(
@@ -137,7 +138,10 @@ def side_by_side(
     Raises:
         ValueError: The sizes differ, or the opacity is outside [0, 1].
     """
-    factor = -(-_MIN_PANEL_HEIGHT_PX // image.shape[0])
+    height, width = image.shape[:2]
+    # No panorama is made wider for the sake of its height.
+    factor = min(-(-_MIN_PANEL_HEIGHT_PX // height), _MAX_ENLARGED_WIDTH_PX // width)
+    factor = max(1, factor)
     panels = [("image", _enlarge(image, factor))]
     # Enlarged before the overlay: the hatching keeps its width.
     if truth is not None:

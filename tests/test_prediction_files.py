@@ -81,7 +81,11 @@ def test_a_file_that_fails_leaves_nothing(tmp_path):
 
 
 def test_impossible_options_are_refused():
-    for options in ({"opacity": 1.5}, {"max_picture_side": 0}):
+    for options in (
+        {"opacity": 1.5},
+        {"max_picture_side": 0},
+        {"max_picture_side": 40_000},
+    ):
         with pytest.raises(ValueError, match="must"):
             files.FileOptions(**options)
     with pytest.raises(ValueError, match="float16 or float32: got 'int8'"):

@@ -156,3 +156,9 @@ def test_hatching_is_seen_on_white_and_on_black():
         image = np.full((16, 16, 3), value, np.uint8)
         picture = visualize.overlay(image, np.full((16, 16), 255, np.uint8), COLOURS)
         assert np.abs(picture.astype(int) - value).max() >= 127
+
+
+def test_thin_images_are_not_enlarged_beyond_measure():
+    image = np.zeros((1, 5000, 3), np.uint8)
+    picture = visualize.side_by_side(image, None, image[..., 0], SPEC)
+    assert picture.shape[1] == 2 * 5000 + 8

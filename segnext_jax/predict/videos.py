@@ -94,7 +94,9 @@ class _VideoFile:
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
 
-    def write(self, frame: np.ndarray, labels: np.ndarray, probabilities: object):
+    def write(
+        self, frame: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None
+    ):
         """Draw and append the next frame."""
         picture = self._draw_fn(frame, labels)
         # The codec halves the resolution of colours.
@@ -137,7 +139,9 @@ class _FrameFolder:
         self.discard()
         self._partial.mkdir(parents=True)
 
-    def write(self, frame: np.ndarray, labels: np.ndarray, probabilities: object):
+    def write(
+        self, frame: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None
+    ):
         """Write the next frame's file."""
         suffix = prediction_files.SUFFIXES[self._name]
         with (self._partial / f"{self._count:06d}{suffix}").open("w+b") as opened:
