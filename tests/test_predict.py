@@ -1,5 +1,6 @@
 """`python -m segnext_jax.predict`: what it reads, what it writes, when it stops."""
 
+import fnmatch
 import importlib.util
 import pathlib
 import tarfile
@@ -25,6 +26,7 @@ from segnext_jax.predict.run import run
 from segnext_jax.predictor import Predictor
 
 ROOT = pathlib.Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 
 
 class RedIsClass(Predictor):
@@ -295,6 +297,46 @@ def prepared_ids(name):
         and isinstance(getattr(value, "train_id_of", 0), dict)
     ]
     return tables[-1]
+
+
+def test_cityscapes_script_finds_each_prediction_once(tmp_path):
+    samples = SHARED / "data" / "samples" / "cityscapes"
+    truths = sorted((samples / "gtFine").rglob("*_gtFine_labelIds.png"))[:3]
+    if not truths:
+        pytest.skip(
+            "needs ../shared/data/samples, which only developers' machines have"
+        )
+    for truth in truths:
+        relative = truth.relative_to(samples / "gtFine").parent
+        name = truth.name.replace("_gtFine_labelIds", "_leftImg8bit")
+        write_image(tmp_path / "leftImg8bit" / relative / name, num_classes=19)
+    predict([tmp_path / "leftImg8bit"], tmp_path, "cityscapes", formats=("cityscapes",))
+    written = [path.name for path in (tmp_path / "cityscapes").iterdir()]
+    for truth in truths:
+        # The pattern of getPrediction in evalPixelLevelSemanticLabeling.py.
+        city, sequence, frame, *_ = truth.name.split("_")
+        assert len(fnmatch.filter(written, f"{city}_{sequence}_{frame}*.png")) == 1
+
+
+def test_photographs_of_all_sets_are_read(tmp_path):
+    samples = SHARED / "data" / "samples"
+    photos = [
+        *sorted((samples / "voc2012").rglob("JPEGImages/*.jpg"))[:3],
+        *sorted((samples / "ade20k").rglob("validation/*.jpg"))[:3],
+        *sorted((samples / "loveda").rglob("images_png/*.png"))[:1],
+    ]
+    if not photos:
+        pytest.skip(
+            "needs ../shared/data/samples, which only developers' machines have"
+        )
+    words = [*photos, SHARED / "data" / "camvid" / "images" / "val"]
+    assert predict(words, tmp_path, formats=("labels",)) == []
+    for path in photos:
+        red = decode_image(path.read_bytes())[..., 0]
+        labels = read_labels(tmp_path / "labels" / f"{path.stem}.png")
+        np.testing.assert_array_equal(labels, red % 11)
+    num_val = len(list((SHARED / "data" / "camvid" / "images" / "val").iterdir()))
+    assert len(list((tmp_path / "labels").iterdir())) == len(photos) + num_val
 
 
 def test_servers_refuse_other_classes_and_names(tmp_path):
