@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -203,6 +204,48 @@ def test_a_trace_and_the_best_checkpoint_are_there_when_asked_for(
     assert f"Evaluating step {best} of" in log
     results = json.loads((workdir / "evaluation.json").read_text())
     assert results["mIoU"] == pytest.approx(scores[best], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_that_breaks_ends_in_one_sentence_and_names_the_images(command, tmp_path):
+    workdir = tmp_path / "broken"
+    rates = (
+        "--config.optimizer.learning_rate=1e30",
+        "--config.optimizer.warmup_ratio=1",
+    )
+    arguments = (*rates, "--config.max_broken_steps=2", "--config.log_every=2")
+    result = subprocess.run(
+        command(workdir, *arguments),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert result.returncode == 1
+    assert "of at most 2 such steps" in result.stderr
+    assert "config.max_broken_steps allows 2" in result.stderr
+    assert "Traceback" not in result.stderr
+    lines = (workdir / "broken_steps.jsonl").read_text().splitlines()
+    assert len(lines) > 2
+    assert all(len(json.loads(line)["image_ids"]) == 8 for line in lines)
+    # As it was after the last step that was not broken.
+    state = segnext_jax.load(workdir / "broken_state")
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.variables))
+
+
+@pytest.mark.slow
+def test_debugging_shows_where_the_first_nan_arises(command, tmp_path):
+    arguments = ("--config.optimizer.learning_rate=1e30", "--config.debug=true")
+    result = subprocess.run(
+        command(tmp_path / "debug", *arguments, "--config.optimizer.warmup_ratio=1"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=600,
+    )
+    assert result.returncode == 1
+    assert "invalid value (nan) encountered in" in result.stderr
+    assert "segnext_jax/models" in result.stderr
 
 
 @pytest.mark.slow

@@ -7,12 +7,13 @@ there are more than it allows.
 
 import json
 import pathlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from absl import logging
 
-from segnext_jax.checkpoint import Checkpoints
+from segnext_jax.checkpoint import CONFIG_FILE, Checkpoints
 from segnext_jax.training.state import TrainState
 
 LIST_FILE = "broken_steps.jsonl"
@@ -81,6 +82,10 @@ class BrokenSteps:
             step, model=model, optimizer=rest, iterator={"next_batch": first - 1}
         )
         checkpoints.close()
+        config = self._workdir / CONFIG_FILE
+        if jax.process_index() == 0 and config.exists():
+            # So that the folder can be loaded as a run's own.
+            shutil.copy(config, folder / CONFIG_FILE)
         raise FloatingPointError(
             f"loss and gradient must be finite: they were not at step {first}"
             f"{_others(len(broken))}, and config.max_broken_steps allows "

@@ -38,7 +38,7 @@ def make_batch(seed=0, size=8):
     for index in range(size):
         labels[index, : 2 * index] = 255
     images = rng.integers(0, 256, (size, 16, 24, 3)).astype(np.uint8)
-    sizes = jnp.full((len(images), 2), images.shape[1:3], jnp.int32)
+    sizes = jnp.asarray(np.full((size, 2), (16, 24), np.int32))
     return {"image": jnp.asarray(images), "label": jnp.asarray(labels), "size": sizes}
 
 
