@@ -5,12 +5,14 @@ import html
 import json
 import re
 import shutil
+import sys
 
 import cv2
 import numpy as np
 import pytest
 
 from segnext_jax.datasets import DatasetSpec
+from segnext_jax.demo.__main__ import serve
 from segnext_jax.demo.result_page import result_html, script, style
 from segnext_jax.prediction import Prediction
 
@@ -152,11 +154,15 @@ class Columns:
         return predicted(height, width)
 
 
+def test_without_gradio_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ValueError, match=r"pip install 'segnext_jax\[demo\]'"):
+        serve(Columns(), "127.0.0.1", None)
+
+
 @pytest.mark.slow
 def test_page_takes_a_file_and_shows_it(browser, tmp_path):
     pytest.importorskip("gradio", reason="needs gradio (pip install segnext_jax[demo])")
-    from segnext_jax.demo.__main__ import serve
-
     path = tmp_path / "photo.png"
     cv2.imwrite(str(path), np.full((60, 100, 3), 128, np.uint8))
     served = serve(Columns(), "127.0.0.1", None, block=False)
