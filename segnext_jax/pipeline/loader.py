@@ -163,7 +163,10 @@ class TrainLoader(Iterator[Batch]):
         )
         self._rare_class_temperature = rare_class_temperature
         self._seed = seed
-        self._process = slice(process_index, None, process_count)
+        # Rows that follow each other: joined in the order of the processes, they are
+        # the batch of a single process, and so are the draws that devices make by row.
+        share = batch_size // process_count
+        self._process = slice(process_index * share, (process_index + 1) * share)
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._num_threads = num_threads

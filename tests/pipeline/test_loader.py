@@ -119,23 +119,16 @@ def test_threads_do_not_change_the_batches():
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_processes_share_the_same_global_batch(process_count):
-    whole = take(4)
+def test_the_shares_of_the_processes_are_the_batch_of_one(process_count):
     parts = [
         take(4, process_index=i, process_count=process_count)
         for i in range(process_count)
     ]
-    for step in range(4):
-        images = [image for part in parts for image in part[step]["image"]]
-        labels = [label for part in parts for label in part[step]["label"]]
-        assert len(images) == 4
-        ours = sorted(
-            i.tobytes() + y.tobytes() for i, y in zip(images, labels, strict=True)
-        )
-        assert ours == sorted(
-            i.tobytes() + y.tobytes()
-            for i, y in zip(whole[step]["image"], whole[step]["label"], strict=True)
-        )
+    joined = [
+        {name: np.concatenate([part[step][name] for part in parts]) for name in whole}
+        for step, whole in enumerate(take(4))
+    ]
+    assert_same(joined, take(4))
 
 
 def test_rare_classes_draw_their_images_more_often():
