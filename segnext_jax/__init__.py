@@ -2,6 +2,7 @@
 
 import os
 import typing
+from collections.abc import Sequence
 
 if typing.TYPE_CHECKING:
     from segnext_jax.predictor import Predictor
@@ -9,19 +10,24 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: str | os.PathLike[str], dataset: str | None = None) -> "Predictor":
+def load(
+    path: str | os.PathLike[str],
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+) -> "Predictor":
     """Load a trained network; see `segnext_jax.predictor.load`.
 
     Args:
       path: A run's workdir, a converted folder, or a PyTorch checkpoint.
       dataset: Whose classes a checkpoint file knows; needed where their number does not
         tell it.
+      overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
 
     Raises:
-      ValueError: If there is no whole network at ``path``.
+      ValueError: If there is no whole network at ``path``, or a field cannot be so.
     """
     # Imported here: the worker processes of the input pipeline import the package too,
     # and never touch a device.
     from segnext_jax.predictor import load
 
-    return load(path, dataset)
+    return load(path, dataset, overrides)

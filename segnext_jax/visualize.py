@@ -1,10 +1,13 @@
 """Pictures for people: label maps in colour, overlays, legends, comparisons."""
 
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
+from PIL import Image, ImageDraw, ImageFont
 
 from segnext_jax.datasets.spec import Colour, DatasetSpec
 
@@ -12,11 +15,14 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 _PAPER = (255, 255, 255)
 _INK = (20, 20, 20)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _TEXT_HEIGHT_PX = 22
+# Legends of pictures that are wider have larger text: it is read on a screen.
+_SMALL_TEXT_WIDTH_PX = 1800
 _PADDING_PX = 8
 _HATCH_PERIOD_PX = 8
+_HATCH_FINE_PX = 800
 _MIN_PANEL_HEIGHT_PX = 240
+_MAX_ENLARGED_WIDTH_PX = 2048
 
 
 def colour_labels(
@@ -65,60 +71,66 @@ def overlay(
         raise ValueError(f"opacity must lie in [0, 1]: got {opacity}.")
     tint = colour_labels(labels, colours)
     tinted = cv2.addWeighted(image, 1 - opacity, tint, opacity, 0)
-    y, x = np.arange(labels.shape[0])[:, None], np.arange(labels.shape[1])
-    is_line = (x + y) % _HATCH_PERIOD_PX < 2
-    hatched = np.where(is_line[..., None], image // 2 + 128, image)
-    return np.where((labels < len(colours))[..., None], tinted, hatched).astype(
-        np.uint8
-    )
+    is_ignored = labels >= len(colours)
+    if not is_ignored.any():
+        return tinted
+    return np.where(is_ignored[..., None], _hatch(image), tinted)
 
 
-def legend(classes: Sequence[str], colours: Sequence[Colour], width: int) -> Picture:
+def legend(
+    classes: Sequence[str], colours: Sequence[Colour | None], width: int
+) -> Picture:
     """Draw a swatch and a name for each class, in as many rows as it takes.
 
     Args:
         classes: Names.
-        colours: (red, green, blue) of each.
+        colours: (red, green, blue) of each; None: hatched, for pixels of no class.
         width: Width of the picture; a name that is longer is cut off.
 
     Returns:
         An RGB image of that width.
     """
-    cell = _PADDING_PX + 16 + _PADDING_PX // 2
-    cell += max((_text_width(name) for name in classes), default=0) + _PADDING_PX
-    num_columns = max(1, width // cell)
+    line = _TEXT_HEIGHT_PX * max(1, round(width / _SMALL_TEXT_WIDTH_PX))
+    padding, swatch = line // 3, line
+    cell = padding + swatch + padding
+    cell += max((_text_width(name, line) for name in classes), default=0) + padding
+    num_columns = max(1, min(width // cell, len(classes)))
     num_rows = -(-len(classes) // num_columns)
-    height = num_rows * _TEXT_HEIGHT_PX + _PADDING_PX
-    picture = np.full((height, width, 3), _PAPER, np.uint8)
+    picture = np.full((num_rows * line + 2 * padding, width, 3), _PAPER, np.uint8)
     for index, (name, colour) in enumerate(zip(classes, colours, strict=True)):
-        row, column = divmod(index, num_columns)
-        x = column * cell + _PADDING_PX
-        y = row * _TEXT_HEIGHT_PX + _PADDING_PX // 2
-        corners = (x, y + 3), (x + 15, y + _TEXT_HEIGHT_PX - 4)
-        cv2.rectangle(picture, *corners, colour, cv2.FILLED)
+        # Column by column, as a list is read.
+        column, row = divmod(index, num_rows)
+        x = column * cell + padding
+        y = row * line + padding
+        inside = picture[y + line // 8 : y + line - line // 8, x : x + swatch]
+        inside[:] = _hatch(np.full_like(inside, 128)) if colour is None else colour
+        corners = (x, y + line // 8), (x + swatch - 1, y + line - line // 8 - 1)
         cv2.rectangle(picture, *corners, _INK, 1)
-        _write(picture, name, x + 16 + _PADDING_PX // 2, y)
+        _write(picture, name, x + swatch + padding, y, line)
     return picture
 
 
 def side_by_side(
     image: Picture,
-    truth: UInt8[np.ndarray, "height width"],
+    truth: UInt8[np.ndarray, "height width"] | None,
     prediction: UInt8[np.ndarray, "height width"],
     spec: DatasetSpec,
     opacity: float = 0.6,
+    all_classes: bool = False,
 ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
     """Show image, truth and prediction next to each other, with a legend below.
 
     Small images are enlarged so that the text can be read. The legend names only the
-    classes that truth or prediction hold.
+    classes that truth or prediction hold; without a truth, with their shares.
 
     Args:
         image: An RGB image.
-        truth: One id per pixel.
+        truth: One id per pixel; None: not known, and no panel.
         prediction: One id per pixel.
         spec: Classes and colours.
         opacity: Weight of the class colours in [0, 1].
+        all_classes: Whether the legend names every class, which gives the pictures of
+            all images of one size one size.
 
     Returns:
         An RGB image.
@@ -126,28 +138,38 @@ def side_by_side(
     Raises:
         ValueError: The sizes differ, or the opacity is outside [0, 1].
     """
-    factor = -(-_MIN_PANEL_HEIGHT_PX // image.shape[0])
-    panels = []
-    for title, picture in (
-        ("image", _enlarge(image, factor)),
-        # Enlarged before the overlay: the hatching keeps its width.
-        ("truth", _tint_enlarged(image, truth, spec, opacity, factor)),
-        ("prediction", _tint_enlarged(image, prediction, spec, opacity, factor)),
-    ):
-        header = np.full((_TEXT_HEIGHT_PX, picture.shape[1], 3), _PAPER, np.uint8)
-        _write(header, title, 2, 0)
-        panels.append(np.concatenate([header, picture]))
-    gap = np.full((panels[0].shape[0], _PADDING_PX, 3), _PAPER, np.uint8)
-    row = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=1)
+    height, width = image.shape[:2]
+    # No panorama is made wider for the sake of its height.
+    factor = min(-(-_MIN_PANEL_HEIGHT_PX // height), _MAX_ENLARGED_WIDTH_PX // width)
+    factor = max(1, factor)
+    panels = [("image", _enlarge(image, factor))]
+    # Enlarged before the overlay: the hatching keeps its width.
+    if truth is not None:
+        panels.append(("truth", _tint_enlarged(image, truth, spec, opacity, factor)))
+    tinted = _tint_enlarged(image, prediction, spec, opacity, factor)
+    panels.append(("prediction", tinted))
 
-    present = np.zeros(256, bool)
-    present[truth] = present[prediction] = True
-    shown = [i for i in range(spec.num_classes) if present[i]]
+    height, width = panels[0][1].shape[:2]
+    line = _TEXT_HEIGHT_PX * max(1, round(width * len(panels) / _SMALL_TEXT_WIDTH_PX))
+    row_width = len(panels) * (width + _PADDING_PX) - _PADDING_PX
+    row = np.full((line + height, row_width, 3), _PAPER, np.uint8)
+    for number, (title, picture) in enumerate(panels):
+        left = number * (width + _PADDING_PX)
+        _write(row, title, left + 2, 0, line)
+        row[line:, left : left + width] = picture
+
+    counts = np.bincount(prediction.reshape(-1), minlength=256)
+    present = counts > 0
+    if truth is not None:
+        present[truth] = True
+    shown = [i for i in range(spec.num_classes) if present[i] or all_classes]
     names = [spec.classes[i] for i in shown]
-    colours = [spec.colours[i] for i in shown]
-    if (truth >= spec.num_classes).any():
-        # Said in words, because a hatched swatch of this size would be noise.
-        names, colours = [*names, "ignored: hatched"], [*colours, _PAPER]
+    if truth is None and not all_classes:
+        shown.sort(key=lambda i: -counts[i])
+        names = [f"{spec.classes[i]} {counts[i] / counts.sum():.1%}" for i in shown]
+    colours: list[Colour | None] = [spec.colours[i] for i in shown]
+    if present[spec.num_classes :].any():
+        names, colours = [*names, "no class"], [*colours, None]
     return np.concatenate([row, legend(names, colours, row.shape[1])])
 
 
@@ -199,9 +221,9 @@ def contact_sheet(
             sheet[top : top + size[1], x : x + size[0]] = picture
     shown = [i for i in range(spec.num_classes) if is_present[i]]
     names = [spec.classes[i] for i in shown]
-    colours = [spec.colours[i] for i in shown]
+    colours: list[Colour | None] = [spec.colours[i] for i in shown]
     if is_present[spec.num_classes :].any():
-        names, colours = [*names, "no class: hatched"], [*colours, _PAPER]
+        names, colours = [*names, "no class"], [*colours, None]
     return np.concatenate([sheet, legend(names, colours, sheet.shape[1])])
 
 
@@ -221,10 +243,34 @@ def _enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _text_width(text: str) -> int:
-    return cv2.getTextSize(text, _FONT, 0.5, 1)[0][0]
+def _hatch(image: Picture) -> Picture:
+    """Draw lines from the upper right to the lower left: light, with a dark border.
+
+    So they are seen on snow and at night. They are wider where the image is larger,
+    which is looked at from further away.
+    """
+    width = max(1, round(max(image.shape[:2]) / _HATCH_FINE_PX))
+    y, x = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])
+    phase = ((x + y) % (width * _HATCH_PERIOD_PX) // width)[..., None]
+    dark = image // 2
+    return np.where(phase == 0, dark + np.uint8(128), np.where(phase == 1, dark, image))
 
 
-def _write(picture: Picture, text: str, x: int, y: int) -> None:
-    baseline = y + _TEXT_HEIGHT_PX - 7
-    cv2.putText(picture, text, (x, baseline), _FONT, 0.5, _INK, 1, cv2.LINE_AA)
+@functools.cache
+def _font(line: int) -> Any:
+    """Return Pillow's own font, which knows more than ASCII."""
+    return ImageFont.load_default(size=line * 0.68)
+
+
+def _text_width(text: str, line: int = _TEXT_HEIGHT_PX) -> int:
+    return int(np.ceil(_font(line).getlength(text)))
+
+
+def _write(
+    picture: Picture, text: str, x: int, y: int, line: int = _TEXT_HEIGHT_PX
+) -> None:
+    """Write a line of text of which (x, y) is the upper left corner, in place."""
+    strip = Image.fromarray(picture[y : y + line])
+    middle = x, line // 2
+    ImageDraw.Draw(strip).text(middle, text, _INK, _font(line), anchor="lm")
+    picture[y : y + line] = strip

@@ -35,10 +35,16 @@ ALLOWED = {
         *("evaluation", "metric_writer", "models", "ops", "pipeline", "progress"),
         *("sharding", "visualize"),
     },
+    "label_png": set(),
+    "prediction_files": {"datasets", "label_png", "visualize"},
+    "prediction": {"datasets", "prediction_files", "visualize"},
     "predictor": {
-        *("convert", "datasets", "evaluation", "models", "ops", "pipeline"),
-        "visualize",
+        *("config", "config_overrides", "convert", "datasets", "evaluation"),
+        *("models", "pipeline", "prediction"),
     },
+    "demo": {"command", "datasets", "label_png", "prediction", "prediction_files"}
+    | {"predictor"},
+    "predict": {"command", "datasets", "prediction_files", "predictor", "progress"},
     "check_dataset": {
         *("command", "config", "datasets", "pipeline", "progress", "visualize"),
     },

@@ -1,5 +1,6 @@
 """`segnext_jax.load` on a converted folder: labels, logits, features, refusals."""
 
+import io
 import pathlib
 
 import jax
@@ -84,12 +85,88 @@ def test_configuration_comes_along(model, config):
     assert model.classes[0] == "sky"
 
 
-def test_what_is_no_image_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match=r"uint8 array .*got float64 \(4, 5\)"):
-        model.predict(np.zeros((4, 5)))
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 5)), r"got float64 \[4, 5\]\. Repeat a grey .* Scale floats"),
+        (np.zeros((4, 5, 3), np.float32), r"Scale floats in 0\.\.1: \(image \* 255\)"),
+        (np.zeros((3, 4, 5), np.uint8), r"channels last: image\.transpose\(1, 2, 0\)"),
+        (np.zeros((4, 5, 4), np.uint8), r"Drop the alpha channel: image\[\.\.\., :3\]"),
+        (np.zeros((4, 5, 3), np.int64), r"values to 0\.\.255: image\.astype"),
+        (np.zeros((0, 5, 3), np.uint8), r"got uint8 \[0, 5, 3\]"),
+        (None, "an image must be a file's path"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_advice(model, array, message):
+    with pytest.raises(ValueError, match=message):
+        model.predict(array)
+
+
+def test_a_broken_file_is_named(model, tmp_path):
     (tmp_path / "text.png").write_text("not an image")
     with pytest.raises(ValueError, match=r"text\.png"):
         model.predict(tmp_path / "text.png")
+
+
+def test_lists_and_batches_give_what_single_images_give(model):
+    # One size for the network, and another.
+    images = [photograph(), photograph(46, 70), photograph(70, 45), photograph(44, 71)]
+    results = model.predict(images, batch_size=2)
+    for image, result in zip(images, results, strict=True):
+        alone = model.predict(image)
+        np.testing.assert_array_equal(result.image, image)
+        np.testing.assert_array_equal(result.probabilities, alone.probabilities)
+        # Scores of a batch are equal to rounding: a tie may be broken otherwise.
+        assert (result.labels != alone.labels).mean() < 1e-3
+    batch = np.stack([images[0], images[0][::-1]])
+    for result, image in zip(model.predict(batch), batch, strict=True):
+        assert (result.labels != model.predict(image).labels).mean() < 1e-3
+    assert model.predict([]) == []
+
+
+def test_large_images_go_by_blocks_of_rows(model, monkeypatch):
+    image = photograph(300, 200)
+    expected = model.predict(image)
+    monkeypatch.setattr("segnext_jax.predictor._MAX_MAP_BYTES", 100)
+    assert model.is_large(image.shape[:2])
+    found = model.predict(image)
+    assert (found.labels != expected.labels).mean() < 1e-3
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+
+
+def test_what_is_too_large_to_be_seen_whole_is_refused(folder):
+    native = segnext_jax.load(folder, overrides=["evaluation.scale=0,0"])
+    with pytest.raises(ValueError, match=r"at most 16,777,216 .*got 4096 x 8192"):
+        native.input_sizes((4096, 8192))
+    slide = ["evaluation.scale=0,0", "evaluation.mode=slide"]
+    windows = segnext_jax.load(folder, overrides=slide)
+    assert windows.input_sizes((4096, 8192)) == ((4096, 8192),)
+    assert windows.is_large((4096, 8192)) and not windows.is_large((4096, 4096))
+
+
+def test_impossible_overrides_are_refused(folder):
+    with pytest.raises(ValueError, match="tiny cannot run.*\n.*mode must be one of"):
+        segnext_jax.load(folder, overrides=["evaluation.mode=tiles"])
+
+
+def test_results_can_be_saved_and_shown(model, tmp_path):
+    image = photograph()
+    result = model.predict(image)
+    result.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as labels:
+        np.testing.assert_array_equal(np.asarray(labels), result.labels)
+    result.save(tmp_path / "a.jpg", "overlay")
+    with Image.open(tmp_path / "a.jpg") as overlay:
+        assert overlay.size == (70, 45)
+    result.save(tmp_path / "a.npz", "probabilities")
+    with np.load(tmp_path / "a.npz") as found:
+        assert found["probabilities"].shape == (45, 70, 11)
+    with pytest.raises(ValueError, match=r"overlay must end in \.jpg: got a\.png"):
+        result.save(tmp_path / "a.png", "overlay")
+    with pytest.raises(ValueError, match="kind must be one of labels"):
+        result.save(tmp_path / "a.png", "gif")
+    with Image.open(io.BytesIO(result._repr_png_())) as shown:
+        np.testing.assert_array_equal(np.asarray(shown), result.side_by_side())
 
 
 def test_encoder_alone_is_refused(config, tmp_path):

@@ -114,3 +114,51 @@ def test_side_by_side_leaves_large_images_at_their_size():
     labels = np.full((250, 310), 255, np.uint8)
     picture = visualize.side_by_side(image, labels, labels, SPEC)
     np.testing.assert_array_equal(picture[22:272, :310], image)
+
+
+def test_without_truth_the_legend_names_shares_largest_first():
+    prediction = np.zeros((250, 310), np.uint8)
+    prediction[:200] = 2
+    image = np.full((250, 310, 3), 128, np.uint8)
+    picture = visualize.side_by_side(image, None, prediction, SPEC, opacity=1.0)
+    assert picture.shape[1] == 2 * 310 + 8
+    np.testing.assert_array_equal(picture[22:272, :310], image)
+    assert (picture[22:222, 318:] == COLOURS[2]).all()
+    expected = visualize.legend(["c 80.0%", "a 20.0%"], [COLOURS[2], COLOURS[0]], 628)
+    np.testing.assert_array_equal(picture[272:], expected)
+
+
+def test_pictures_of_one_size_can_have_one_size():
+    labels = np.zeros((2, 250, 310), np.uint8)
+    labels[1] = RNG.integers(0, 19, (250, 310), np.uint8)
+    image = np.zeros((250, 310, 3), np.uint8)
+    spec = SPECS["cityscapes"]
+    sizes = {
+        visualize.side_by_side(image, None, ids, spec, all_classes=True).shape
+        for ids in labels
+    }
+    assert len(sizes) == 1
+
+
+def test_a_legend_hatches_what_has_no_colour_and_knows_umlauts():
+    plain, hatched = (
+        visualize.legend(["x"], [colour], 200) for colour in ((128, 128, 128), None)
+    )
+    assert (plain != hatched).any()
+    assert (plain == hatched).mean() > 0.9
+    names = ["Straße", "Strase"]
+    one, other = (visualize.legend([name], [(0, 0, 0)], 200) for name in names)
+    assert (one != other).any()
+
+
+def test_hatching_is_seen_on_white_and_on_black():
+    for value in (0, 255):
+        image = np.full((16, 16, 3), value, np.uint8)
+        picture = visualize.overlay(image, np.full((16, 16), 255, np.uint8), COLOURS)
+        assert np.abs(picture.astype(int) - value).max() >= 127
+
+
+def test_thin_images_are_not_enlarged_beyond_measure():
+    image = np.zeros((1, 5000, 3), np.uint8)
+    picture = visualize.side_by_side(image, None, image[..., 0], SPEC)
+    assert picture.shape[1] == 2 * 5000 + 8

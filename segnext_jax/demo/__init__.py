@@ -1,0 +1,1 @@
+"""A web page that shows what a network sees in an image."""

@@ -1,0 +1,198 @@
+"""Labels of one very large image, a block of rows after the other.
+
+`inference` holds the whole network input of a batch and the logits of all its windows
+on the device, and the finished maps on the host. Here one row of windows of each view
+is on the device at a time, and the logits of those rows of windows that the next rows
+of the image still need: memory grows with the width of the image, not with its area.
+The mathematics is the same, matrix for matrix (`resampling`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from segnext_jax.evaluation import resampling, scoring
+from segnext_jax.evaluation.inference import FittedSize, Inference, Size
+
+# As in `inference`.
+_TILE_MULTIPLE_PX = 32
+
+
+class RowBlock(NamedTuple):
+    """Some rows of an image, over its whole width.
+
+    Attributes:
+      labels: Best class of each pixel.
+      probabilities: Softmax scores of each pixel, float32; None if not asked for.
+    """
+
+    labels: UInt8[np.ndarray, "rows width"]
+    probabilities: Float[np.ndarray, "rows width classes"] | None
+
+
+def row_blocks(
+    inference: Inference,
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    fitted_sizes: Sequence[FittedSize],
+    image_size: Size,
+    has_probabilities: bool = False,
+) -> Iterator[RowBlock]:
+    """Yield the rows of an image from top to bottom, without gaps.
+
+    Args:
+      inference: How the network is applied. Arrays stay on one device: its `shard_fn`
+        is not used.
+      images: The image as the network takes it, one array for each ratio.
+      fitted_sizes: Sizes of these.
+      image_size: (height, width) of the original image.
+      has_probabilities: Whether blocks hold probabilities.
+    """
+    views = [
+        _View(inference, image, sizes, image_size, is_mirrored)
+        for image, sizes in zip(images, fitted_sizes, strict=True)
+        for is_mirrored in ((False, True) if inference.use_flip else (False,))
+    ]
+    dtype = scoring.score_type(views[0].first_logits)
+    bytes_per_pixel = views[0].first_logits.shape[-1] * dtype.itemsize
+    side = math.isqrt(inference.tile_bytes // bytes_per_pixel)
+    tile = max(side // _TILE_MULTIPLE_PX, 1) * _TILE_MULTIPLE_PX
+    for view in views:
+        view.cut(tile, dtype)
+
+    height, width = image_size
+    for number, top in enumerate(range(0, height, tile)):
+        rows = [view.rows(number) for view in views]
+        tiles = []
+        for column in range(-(-width // tile)):
+            scores = _scores(views, rows, column)
+            labels = scoring.best_labels(scores)
+            probabilities = None
+            if has_probabilities:
+                probabilities = scoring.softmax(scores) if len(views) == 1 else scores
+            tiles.append((labels, probabilities))
+        count = min(tile, height - top)
+        labels = np.concatenate([np.asarray(t[0][0]) for t in tiles], axis=1)
+        probabilities = None
+        if has_probabilities:
+            probabilities = np.concatenate([np.asarray(t[1][0]) for t in tiles], axis=1)
+            probabilities = probabilities[:count, :width]
+        yield RowBlock(labels[:count, :width], probabilities)
+
+
+def _scores(views: list["_View"], rows: list, column: int) -> Array:
+    """Return logits of the only view, or the mean probabilities of all."""
+    if len(views) == 1:
+        return scoring.resample(*rows[0], views[0].columns(column))
+    total = None
+    for view, (logits, vertical) in zip(views, rows, strict=True):
+        total = scoring.add_probabilities(
+            total, 1 / len(views), logits, vertical, view.columns(column)
+        )
+    assert total is not None
+    return total
+
+
+class _View:
+    """One way to look at the image; keeps the logits of a few rows of windows."""
+
+    def __init__(
+        self,
+        inference: Inference,
+        image: UInt8[np.ndarray, "_ _ 3"],
+        sizes: FittedSize,
+        image_size: Size,
+        is_mirrored: bool,
+    ):
+        """Compute the first row of windows, which tells the sizes of logits."""
+        self._inference = inference
+        self._image = image
+        self._sizes = sizes
+        self._image_size = image_size
+        self._is_mirrored = is_mirrored
+        outer = sizes.outer
+        limits = inference.window or outer
+        self._window = min(limits[0], outer[0]), min(limits[1], outer[1])
+        self._starts = tuple(
+            resampling.window_starts(*lengths)
+            for lengths in zip(
+                outer, self._window, inference.stride or self._window, strict=True
+            )
+        )
+        self._logits = {0: self._row_of_windows(0)}
+
+    @property
+    def first_logits(self) -> Array:
+        """Logits of the first row of windows."""
+        return self._logits[0]
+
+    def cut(self, tile: int, dtype: np.dtype) -> None:
+        """Make the matrices of all tiles."""
+        shape = self.first_logits.shape
+        small = shape[1], shape[2] // len(self._starts[1])
+        self._small_height = small[0]
+        self._vertical, self._horizontal = (
+            resampling.cut(
+                resampling.Axis(
+                    image=self._image_size[axis],
+                    inner=self._sizes.inner[axis],
+                    outer=self._sizes.outer[axis],
+                    window=self._window[axis],
+                    starts=self._starts[axis],
+                    small=small[axis],
+                    is_mirrored=self._is_mirrored and axis == 1,
+                ),
+                tile,
+            )
+            for axis in (0, 1)
+        )
+        self._dtype = dtype
+
+    def rows(self, tile_number: int) -> tuple[Array, tuple[np.ndarray, np.ndarray]]:
+        """Return the logits that a row of tiles needs, and how it uses them.
+
+        Tiles are asked for from top to bottom.
+        """
+        indices = self._vertical.indices[tile_number]
+        weights = self._vertical.weights[tile_number]
+        needed = indices[(weights != 0).any(axis=0)] // self._small_height
+        numbers = range(needed.min(), needed.max() + 1)
+        self._logits = {n: self._logits[n] for n in numbers if n in self._logits}
+        for number in numbers:
+            if number not in self._logits:
+                self._logits[number] = self._row_of_windows(number)
+        logits = [self._logits[number] for number in numbers]
+        # Clipped are only those of no weight, among them what fills up the indices.
+        first, end = numbers[0] * self._small_height, len(numbers) * self._small_height
+        local = np.clip(indices - first, 0, end - 1)
+        return (
+            logits[0] if len(logits) == 1 else jnp.concatenate(logits, axis=1),
+            (local[None], weights[None].astype(self._dtype)),
+        )
+
+    def columns(self, tile_number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return how a column of tiles uses the logits."""
+        weights = self._horizontal.weights[tile_number, None].astype(self._dtype)
+        return self._horizontal.indices[tile_number, None], weights
+
+    def _row_of_windows(self, number: int) -> Array:
+        top = self._starts[0][number]
+        height, width = self._sizes.inner
+        band = self._image[top : top + self._window[0]]
+        inputs = scoring.network_input(
+            band[None],
+            np.array([[height - top, width]], np.int32),
+            mean=self._inference.mean,
+            std=self._inference.std,
+            is_mirrored=self._is_mirrored,
+        )
+        logits = [
+            self._inference.logits_fn(
+                scoring.cut_window(inputs, 0, left, size=self._window)
+            )
+            for left in self._starts[1]
+        ]
+        return jnp.concatenate(logits, axis=2)

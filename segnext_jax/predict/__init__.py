@@ -1,0 +1,1 @@
+"""Predictions of many files: what goes in, what comes out, and the loop between."""

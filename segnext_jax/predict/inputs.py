@@ -1,0 +1,108 @@
+"""Which images and videos the words of a command line mean."""
+
+import dataclasses
+import glob
+import pathlib
+from collections.abc import Iterator, Sequence
+
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".avif"),
+    *(".ppm", ".pgm"),
+)
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """One file to predict.
+
+    Attributes:
+        path: Where it is.
+        name: Where its outputs go below their folders: its path below the folder that
+            was given, without the suffix.
+    """
+
+    path: pathlib.Path
+    name: pathlib.PurePath
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the file is a video, by its suffix."""
+        return self.path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def find_inputs(
+    words: Sequence[str], output_folders: Sequence[pathlib.Path] = ()
+) -> list[Input]:
+    """Return all files in the order of the words, those of a folder by name.
+
+    A file is taken whatever its suffix; folders, with all that lies below, and patterns
+    give images and videos by their suffixes, without hidden ones and without the
+    outputs of an earlier run.
+
+    Args:
+        words: Files, folders, or patterns (``photos/**/*.jpg``).
+        output_folders: Folders of outputs: left out of a folder that holds them.
+
+    Raises:
+        ValueError: A word means no file.
+    """
+    found: dict[pathlib.Path, Input] = {}
+    for word in words:
+        path = pathlib.Path(word)
+        if path.is_file():
+            inputs = [_input(path, path.parent)]
+        elif path.is_dir():
+            inputs = list(_below(sorted(path.rglob("*")), path, output_folders))
+            if not inputs:
+                raise ValueError(
+                    f"an input folder must hold images or videos: {path} and the "
+                    f"folders in it have none ({' '.join(IMAGE_SUFFIXES)}; "
+                    f"{' '.join(VIDEO_SUFFIXES)})."
+                )
+        elif glob.has_magic(word):
+            matches = map(pathlib.Path, sorted(glob.glob(word, recursive=True)))
+            inputs = list(_below(matches, _fixed_part(path), output_folders))
+            if not inputs:
+                raise ValueError(
+                    f"an input pattern must match images or videos: {word} matches "
+                    "none. Quote it if the shell is not to expand it."
+                )
+        else:
+            raise ValueError(
+                f"an input must be a file, a folder or a pattern: {word} does not "
+                "exist."
+            )
+        for item in inputs:
+            found.setdefault(item.path.resolve(), item)
+    return list(found.values())
+
+
+def _below(
+    paths: Iterator[pathlib.Path] | Sequence[pathlib.Path],
+    root: pathlib.Path,
+    output_folders: Sequence[pathlib.Path],
+) -> Iterator[Input]:
+    outputs = {folder.resolve() for folder in output_folders}
+    outputs = {folder for folder in outputs if root.resolve() in folder.parents}
+    for path in paths:
+        is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        is_known = path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+        if is_hidden or not is_known or not path.is_file():
+            continue
+        if outputs.isdisjoint(path.resolve().parents):
+            yield _input(path, root)
+
+
+def _input(path: pathlib.Path, root: pathlib.Path) -> Input:
+    return Input(path, path.relative_to(root).with_suffix(""))
+
+
+def _fixed_part(pattern: pathlib.Path) -> pathlib.Path:
+    """Return the folders of a pattern before the first that varies."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return pathlib.Path(*parts)
