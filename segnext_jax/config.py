@@ -7,7 +7,6 @@ faults at once.
 """
 
 import difflib
-import fnmatch
 import importlib.util
 import json
 import pathlib
@@ -17,7 +16,8 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from segnext_jax.config_overrides import apply, flatten
+from segnext_jax.config_classification import classification_section, faults_of_task
+from segnext_jax.config_overrides import apply
 from segnext_jax.config_rules import validate
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
@@ -51,6 +51,9 @@ def base_config() -> ConfigDict:
     ``local_configs/segnext/base/segnext.base.512x512.ade.160k.py`` of SegNeXt@c87bcae.
     """
     config = ConfigDict()
+    # segmentation, or classification: pre-training of the encoder on photographs with
+    # one class each. Fields that a task does not have keep their defaults.
+    config.task = "segmentation"
     # Seed of weights, data order, augmentation, dropout and NMF bases.
     config.seed = 0
     # Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a folder
@@ -72,7 +75,7 @@ def base_config() -> ConfigDict:
     config.eval_every = 8_000
     # Steps between two checkpoints; also at each evaluation and at the end.
     config.checkpoint_every = 2_000
-    # Number of latest checkpoints kept, and of those with the best mIoU beside them.
+    # Number of latest checkpoints kept, and of those with the best mIoU (top-1).
     config.keep_checkpoints = 2
     config.keep_best = 1
     # Steps whose loss or gradient may be nan or infinite; they change no weight, and
@@ -87,7 +90,8 @@ def base_config() -> ConfigDict:
 
     data = config.data = ConfigDict()
     # Key of segnext_jax.datasets.SPECS; "folder": the folder below, as it is; or the
-    # name of a set that data/folder/prepare.py has made.
+    # name of a set that data/folder/prepare.py has made. Classification: "folder", or
+    # the name of a set that data/imagenet/prepare.py has made.
     data.name = "ade20k"
     # Folder with images/, masks/ and classes.txt (segnext_jax/datasets/folder.py).
     data.folder = ""
@@ -182,7 +186,8 @@ def base_config() -> ConfigDict:
     mesh.fsdp_min_size = 16_384
 
     optimizer = config.optimizer = ConfigDict()
-    # AdamW, poly schedule times linear warm-up.
+    # AdamW; poly, times the warm-up (official), or cosine, after it (timm).
+    optimizer.schedule = "poly"
     optimizer.learning_rate = 6e-5
     optimizer.beta1 = 0.9
     optimizer.beta2 = 0.999
@@ -199,9 +204,11 @@ def base_config() -> ConfigDict:
     optimizer.max_gradient_norm = 0.0
     # Type in which the mean of gradients is kept: float32, bfloat16.
     optimizer.momentum_dtype = "float32"
-    # Exponent and floor of the polynomial decay.
+    # Exponent of the polynomial decay; floor of both.
     optimizer.power = 1.0
     optimizer.min_learning_rate = 0.0
+    # Last steps, at that floor, of a cosine.
+    optimizer.cooldown_steps = 0
     # Steps of linear warm-up, and the factor it begins with.
     optimizer.warmup_steps = 1_500
     optimizer.warmup_ratio = 1e-6
@@ -268,6 +275,8 @@ def base_config() -> ConfigDict:
     evaluation.boundary_ratio = 0.02
     # Validation images drawn with their prediction at each evaluation.
     evaluation.num_overlays = 4
+
+    config.classification = classification_section()
     config.lock()
     return config
 
@@ -303,6 +312,7 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
         if fault:
             faults.append(fault)
     faults.extend(validate(config))
+    faults.extend(faults_of_task(config, base_config()))
     if faults:
         name = path or "the configuration"
         raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
@@ -372,25 +382,3 @@ def from_json(text: str) -> ConfigDict:
 
 def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
-
-
-def differences(
-    stored: ConfigDict,
-    given: ConfigDict,
-    *,
-    ignore: Sequence[str] = (),
-) -> list[str]:
-    """Return one line for each field that differs.
-
-    Args:
-      stored: The configuration of a run.
-      given: The configuration that is to go on with it.
-      ignore: Patterns of fields that do not count, as ``section.*``.
-    """
-    stored_fields, given_fields = dict(flatten(stored)), dict(flatten(given))
-    return [
-        f"config.{field} is {stored_fields.get(field)!r} there, {value!r} here"
-        for field, value in given_fields.items()
-        if stored_fields.get(field) != value
-        and not any(fnmatch.fnmatchcase(field, pattern) for pattern in ignore)
-    ]

@@ -1,8 +1,9 @@
-"""Set fields of a configuration by text: ``data.crop_size=176,240``."""
+"""Fields of a configuration: set by text (``data.crop_size=176,240``), compared."""
 
 import ast
 import difflib
-from collections.abc import Iterable, Iterator
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -64,3 +65,25 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+def differences(
+    stored: ConfigDict,
+    given: ConfigDict,
+    *,
+    ignore: Sequence[str] = (),
+) -> list[str]:
+    """Return one line for each field that differs.
+
+    Args:
+      stored: The configuration of a run.
+      given: The configuration that is to go on with it.
+      ignore: Patterns of fields that do not count, as ``section.*``.
+    """
+    stored_fields, given_fields = dict(flatten(stored)), dict(flatten(given))
+    return [
+        f"config.{field} is {stored_fields.get(field)!r} there, {value!r} here"
+        for field, value in given_fields.items()
+        if stored_fields.get(field) != value
+        and not any(fnmatch.fnmatchcase(field, pattern) for pattern in ignore)
+    ]

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from segnext_jax.config_classification import faults_of_classification
 from segnext_jax.config_overrides import flatten
 from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
@@ -57,16 +58,22 @@ def _is_id_pair(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) == 2 and all(map(_is_byte, value))
 
 
+def _is_range(value: tuple) -> bool:
+    return _is_pair(_is_positive)(value) and value[0] <= value[1]
+
+
 _COLOURS = "triples (red, green, blue) of whole numbers in [0, 255]"
 _POSITIVE = (_is_positive, "greater than 0")
 _NOT_NEGATIVE = (lambda value: value >= 0, "at least 0")
 _SHARE = (_is_share, "between 0 and 1")
 _RATE = (_is_rate, "at least 0 and less than 1")
 _SIZE = (_is_pair(_is_positive), "two sizes in pixels, each greater than 0")
+_RANGE = (_is_range, "two factors greater than 0, the smaller one first")
 _FOUR = (_optional(_are_four), "four numbers greater than 0, or None")
 
 # Field, test, requirement.
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("task", *_one_of("segmentation", "classification")),
     ("seed", *_NOT_NEGATIVE),
     ("batch_size", *_POSITIVE),
     ("accumulate_steps", *_POSITIVE),
@@ -90,11 +97,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("data.id_map", _all(_is_id_pair), "pairs (id, train id), in [0, 255] each"),
     ("data.crop_size", *_SIZE),
     ("data.base_scale", *_SIZE),
-    (
-        "data.scale_range",
-        lambda value: _is_pair(_is_positive)(value) and value[0] <= value[1],
-        "two factors greater than 0, the smaller one first",
-    ),
+    ("data.scale_range", *_RANGE),
     ("data.max_class_share", *_SHARE),
     ("data.flip_probability", *_SHARE),
     ("data.rotation_probability", *_SHARE),
@@ -138,6 +141,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("model.frozen_stages", lambda value: 0 <= value <= 4, "0, 1, 2, 3 or 4"),
     ("mesh.fsdp", *_POSITIVE),
     ("mesh.fsdp_min_size", *_NOT_NEGATIVE),
+    ("optimizer.schedule", *_one_of("poly", "cosine")),
     ("optimizer.learning_rate", *_POSITIVE),
     ("optimizer.beta1", *_RATE),
     ("optimizer.beta2", *_RATE),
@@ -154,6 +158,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("optimizer.momentum_dtype", *_one_of("float32", "bfloat16")),
     ("optimizer.power", *_NOT_NEGATIVE),
     ("optimizer.min_learning_rate", *_NOT_NEGATIVE),
+    ("optimizer.cooldown_steps", *_NOT_NEGATIVE),
     ("optimizer.warmup_steps", *_NOT_NEGATIVE),
     ("optimizer.warmup_ratio", *_SHARE),
     ("loss.weights.cross_entropy", *_NOT_NEGATIVE),
@@ -200,6 +205,31 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "greater than 0 and less than 1",
     ),
     ("evaluation.num_overlays", *_NOT_NEGATIVE),
+    (
+        "classification.area_range",
+        lambda value: _is_range(value) and value[1] <= 1,
+        "two shares greater than 0 and at most 1, the smaller one first",
+    ),
+    ("classification.aspect_range", *_RANGE),
+    ("classification.augment_operations", *_NOT_NEGATIVE),
+    ("classification.augment_probability", *_SHARE),
+    (
+        "classification.augment_magnitude",
+        lambda value: 0 <= value <= 10,
+        "between 0 and 10",
+    ),
+    ("classification.augment_deviation", *_NOT_NEGATIVE),
+    ("classification.colour_jitter", *_NOT_NEGATIVE),
+    ("classification.mixup_alpha", *_NOT_NEGATIVE),
+    ("classification.cutmix_alpha", *_NOT_NEGATIVE),
+    ("classification.switch_probability", *_SHARE),
+    ("classification.mix_group_size", *_POSITIVE),
+    ("classification.erase_probability", *_SHARE),
+    (
+        "classification.crop_share",
+        lambda value: 0 < value <= 1,
+        "greater than 0 and at most 1",
+    ),
 )
 
 
@@ -211,8 +241,10 @@ def validate(config: ConfigDict) -> list[str]:
         value = fields[field]
         if not is_valid(value):
             faults.append(f"config.{field} must be {requirement}: got {value!r}.")
-    faults_of_data = faults_of(config.data)
-    faults.extend(faults_of_data or _faults_of_class_weights(config))
+    if config.task == "classification":
+        faults.extend(faults_of_classification(config))
+    else:
+        faults.extend(faults_of(config.data) or _faults_of_class_weights(config))
     if not any(config.loss.weights.values()):
         faults.append(
             "config.loss.weights must have a term above 0, or there is nothing to "
@@ -229,11 +261,14 @@ def validate(config: ConfigDict) -> list[str]:
             "config.evaluation.num_bases above 1 needs config.model.nmf_eval_bases "
             f"'fixed': got {options.num_bases} and {config.model.nmf_eval_bases!r}."
         )
-    if config.optimizer.warmup_steps >= config.num_steps > 0:
+    optimizer = config.optimizer
+    if optimizer.warmup_steps + optimizer.cooldown_steps >= config.num_steps > 0:
+        cooldown = f" and {optimizer.cooldown_steps} of cooldown_steps"
         faults.append(
             "config.optimizer.warmup_steps must be less than config.num_steps, or the "
             "learning rate never reaches its height: got "
-            f"{config.optimizer.warmup_steps} and {config.num_steps}."
+            f"{optimizer.warmup_steps} and {config.num_steps}"
+            f"{cooldown if optimizer.cooldown_steps else ''}."
         )
     return faults
 

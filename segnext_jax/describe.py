@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the description; see `--help`.
 
     Raises:
-      ValueError: If the configuration cannot run.
+      ValueError: If the configuration cannot run, or is of a classifier.
     """
     parser = argparse.ArgumentParser(
         prog="python -m segnext_jax.describe",
@@ -53,6 +53,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     options, rest = parser.parse_known_args(arguments)
     config = config_lib.load(options.config, command.overrides(parser, rest))
+    if config.task != "segmentation":
+        raise ValueError(
+            "--config must be one of a segmentation network, which holds the encoder, "
+            f"too: {options.config} is of {config.task}. Take one of the same variant."
+        )
     num_classes = resolve_spec(config.data).num_classes
     model = SegNeXt.from_config(config.model, num_classes)
     size = tuple(options.size or config.data.crop_size)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     )
     from segnext_jax.training.loop import train
-    from segnext_jax.training.validator import evaluate_workdir
+    from segnext_jax.training.tasks import evaluate_workdir
 
     command.set_up_logging()
     if options.mode == "train":
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m segnext_jax.main",
-        description="Train or evaluate SegNeXt.",
+        description="Train or evaluate SegNeXt, or pre-train its encoder.",
         epilog="Every field of the configuration is an option: --config.FIELD=VALUE.",
         allow_abbrev=False,
     )

@@ -66,11 +66,15 @@ class MetricWriter:
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
+    def overlays_dir(self, step: int) -> pathlib.Path:
+        """Return the folder of a step's pictures; missing if there are none."""
+        return self._workdir / "overlays" / f"step_{step:07d}"
+
     def write_overlay(
         self, step: int, name: str, image: UInt8[np.ndarray, "height width 3"]
     ) -> pathlib.Path:
         """Write an RGB picture as PNG and to TensorBoard; return the file's path."""
-        folder = self._workdir / "overlays" / f"step_{step:07d}"
+        folder = self.overlays_dir(step)
         path = folder / f"{name.replace('/', '_')}.png"
         if not self._is_writing:
             return path

@@ -6,6 +6,7 @@ import pytest
 
 from segnext_jax import config as config_lib
 from segnext_jax import config_rules
+from segnext_jax.config_overrides import differences, flatten
 from segnext_jax.models.segnext import VARIANTS
 
 
@@ -116,14 +117,14 @@ def test_stored_configuration_of_another_version_is_refused():
 def test_differences_name_both_values_and_respect_patterns(file):
     stored = config_lib.load(file)
     given = config_lib.load(file, ["log_every=7", "seed=3", "data.num_workers=1"])
-    lines = config_lib.differences(stored, given, ignore=config_lib.RESUMABLE_FIELDS)
+    lines = differences(stored, given, ignore=config_lib.RESUMABLE_FIELDS)
     assert lines == ["config.seed is 0 there, 3 here"]
 
 
 def test_each_field_but_free_text_has_a_rule():
     config = config_lib.base_config()
     ruled = {field for field, _, _ in config_rules.RULES}
-    fields = {field for field, _ in config_lib.flatten(config)}
+    fields = {field for field, _ in flatten(config)}
     free = {
         "data.name",
         "data.data_dir",
@@ -159,3 +160,34 @@ def test_a_folder_needs_its_name_and_fields_of_folders_need_a_folder(file, tmp_p
 def test_variants_of_the_rule_are_those_of_the_network(file):
     for variant in VARIANTS:
         config_lib.load(file, [f"model.variant={variant}"])
+
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+IMAGENET, SHAPES = str(CONFIGS / "imagenet_tiny.py"), str(CONFIGS / "shapes_tiny.py")
+
+
+@pytest.mark.parametrize(
+    ("path", "override", "message"),
+    [
+        (IMAGENET, "model.rank=5", "rank is for config.task='segmentation' alone"),
+        (IMAGENET, "data.photometric=false", "photometric is for config.task="),
+        (SHAPES, "classification.mixup_alpha=0.5", "is for config.task='classifi"),
+        (SHAPES, "optimizer.cooldown_steps=5", "for config.optimizer.schedule='cos"),
+        (IMAGENET, "optimizer.power=2.0", "for config.optimizer.schedule='poly' al"),
+        (SHAPES, "task=detection", "task must be one of segmentation, classification"),
+        (IMAGENET, "data.name=folder", 'must name a folder if data.name is "folder"'),
+        (IMAGENET, "data.folder=x", 'is read if config.data.name is "folder"'),
+        (IMAGENET, "classification.area_range=0.5,1.5", "shares greater than 0 and at"),
+        (
+            IMAGENET,
+            "batch_size=192",
+            "multiple of config.classification.mix_group_size",
+        ),
+        (IMAGENET, "batch_size=63", "even, as images are mixed in pairs: got 63 and"),
+        (IMAGENET, "classification.augment_magnitude=11.0", "between 0 and 10"),
+        (IMAGENET, "num_steps=18765", "6255 and 18765 and 12510 of cooldown_steps"),
+    ],
+)
+def test_what_a_task_does_not_have_is_refused(path, override, message):
+    with pytest.raises(ValueError, match=message):
+        config_lib.load(path, [override])

@@ -1,6 +1,7 @@
 """Every shipped configuration against the paper's tables, by tracing alone."""
 
 import functools
+import math
 import pathlib
 import re
 
@@ -11,6 +12,8 @@ from flax import traverse_util
 
 from segnext_jax import config as config_lib
 from segnext_jax.datasets import SPECS
+from segnext_jax.models.classifier import MSCANClassifier
+from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
@@ -165,6 +168,49 @@ def test_context_with_background_has_60_classes():
     assert logits.shape[-1] == 60
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert num_parameters == NUM_PARAMETERS[60][2]
+
+
+# Parameters with the head of 1000 classes (RECIPE.md 2.1), top-1 of the paper's table 3
+# and VAN's drop path rate of that size.
+IMAGENET = {
+    "tiny": (4_160_584, "75.9", 0.1),
+    "small": (13_963_176, "81.2", 0.1),
+    "base": (26_790_824, "83.0", 0.1),
+    "large": (45_149_864, "83.9", 0.2),
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pretraining_is_the_recipe_of_van(size):
+    path = CONFIGS[0].with_name(f"imagenet_{size}.py")
+    num_parameters, top1, drop_path_rate = IMAGENET[size]
+    config = config_lib.load(str(path))
+    assert f"top-1 {top1} (paper" in path.read_text()
+    assert (config.task, config.data.name) == ("classification", "imagenet")
+    assert (config.batch_size, config.data.crop_size) == (1024, (224, 224))
+    epoch = 1_281_167 // 1024
+    assert config.num_steps == 310 * epoch
+
+    model = MSCANClassifier.from_config(config.model, 1000)
+    assert model.variant.drop_path_rate == drop_path_rate
+    params = abstract_variables(model)["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters
+    rules = optimizer_lib.assign(params, recipe.make_rules(config))
+    multipliers = {
+        rule.decay_multiplier for rule in traverse_util.flatten_dict(rules).values()
+    }
+    assert multipliers == {0.0, 1.0}
+
+    schedule = recipe.make_schedule(config)
+    for step, rate in (
+        (0, 1e-6),
+        (epoch, 1e-6 + (1e-3 - 1e-6) / 5),
+        (5 * epoch, 1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi / 60)) / 2),
+        (150 * epoch, (1e-3 + 1e-6) / 2),
+        (300 * epoch, 1e-6),
+        (310 * epoch, 1e-6),
+    ):
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5)
 
 
 def test_neighbour_is_found_from_any_folder(tmp_path, monkeypatch):

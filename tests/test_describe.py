@@ -62,3 +62,8 @@ def test_unknown_field_is_refused(capsys):
     arguments = [f"--config={config}", "--config.model.varant=tiny"]
     assert command.run(describe.main, arguments) == 1
     assert "Did you mean config.model.variant?" in capsys.readouterr().err
+
+
+def test_config_of_a_classifier_is_refused():
+    with pytest.raises(ValueError, match="imagenet_tiny.py is of classification. Take"):
+        describe.main([f"--config={ROOT / 'configs' / 'imagenet_tiny.py'}"])

@@ -12,12 +12,15 @@ PACKAGE = ROOT / "segnext_jax"
 ALLOWED = {
     "ops": set(),
     "datasets": set(),
-    "config_rules": {"config_overrides", "datasets"},
+    "config_rules": {"config_classification", "config_overrides", "datasets"},
     "models": {"ops"},
     "pipeline": {"datasets"},
     "visualize": {"datasets"},
     "config_overrides": set(),
-    "config": {"config_overrides", "config_rules", "datasets"},
+    "config_classification": {"config_overrides"},
+    "config": {
+        *("config_classification", "config_overrides", "config_rules", "datasets"),
+    },
     "command": set(),
     "sharding": set(),
     "checksums": set(),
@@ -28,9 +31,9 @@ ALLOWED = {
     "evaluation": {"ops"},
     "convert": {"checkpoint", "command", "config", "datasets", "models"},
     "training": {
-        *("checkpoint", "config", "convert", "datasets", "evaluation"),
-        *("metric_writer", "models", "ops", "pipeline", "progress", "sharding"),
-        "visualize",
+        *("checkpoint", "config", "config_overrides", "convert", "datasets"),
+        *("evaluation", "metric_writer", "models", "ops", "pipeline", "progress"),
+        *("sharding", "visualize"),
     },
     "label_png": set(),
     "prediction_files": {"datasets", "label_png", "visualize"},
@@ -53,7 +56,9 @@ ALLOWED = {
     "main": {"command", "config", "processes", "training"},
 }
 # Modules of `training` that know nothing of the parts beside them.
-LEAVES_OF_TRAINING = ("state", "schedule", "optimizer", "objective", "step")
+LEAVES_OF_TRAINING = (
+    *("state", "schedule", "optimizer", "objective", "step", "classification_step"),
+)
 
 HEAVY = {
     "datasets": {"jax", "flax"},

@@ -64,11 +64,18 @@ def read_model(
       dataset: Whose classes a checkpoint file knows; see `folder.convert`.
 
     Raises:
-      ValueError: If it is none of these, or the file does not fit.
+      ValueError: If it is none of these, is no segmentation network, or the file does
+        not fit.
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return folder.read(path)
+        variables, config = folder.read(path)
+        if config.task != "segmentation":
+            raise ValueError(
+                f"{path} must hold a segmentation network: it holds one of "
+                f"{config.task}. Start a training from it (config.init_from)."
+            )
+        return variables, config
     converted, config, _ = folder.convert(files.read(path), dataset=dataset)
     return converted.variables, config
 

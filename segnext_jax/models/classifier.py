@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segnext_jax.models.mscan import MSCAN
-from segnext_jax.models.segnext import Variant
+from segnext_jax.models.segnext import SegNeXt, Variant
 from segnext_jax.ops import depthwise
 
 
@@ -17,6 +17,9 @@ class MSCANClassifier(nn.Module):
     Attributes:
       variant: Sizes of the network; those of the decoder are not used.
       num_classes: Number of classes, 1000 for ImageNet-1K.
+      frozen_stages: See `MSCAN`, as for the next two.
+      freeze_batch_norm: Keep all running statistics in training.
+      remat: Compute blocks again in the backward pass.
       dtype: Type of activations.
       param_dtype: Type of parameters.
 
@@ -28,8 +31,33 @@ class MSCANClassifier(nn.Module):
     variant: Variant
     num_classes: int = 1000
     depthwise_implementation: depthwise.Implementation = "shifted"
+    frozen_stages: int = 0
+    freeze_batch_norm: bool = False
+    remat: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+
+    @classmethod
+    def from_config(cls, config: Any, num_classes: int) -> "MSCANClassifier":
+        """Return the classifier of the encoder that ``config.model`` names.
+
+        Args:
+          config: ``segnext_jax.config.base_config().model``.
+          num_classes: Number of classes.
+
+        Raises:
+          ValueError: If there is no such variant.
+        """
+        network = SegNeXt.from_config(config, num_classes)
+        return cls(
+            variant=network.variant,
+            num_classes=num_classes,
+            depthwise_implementation=network.depthwise_implementation,
+            frozen_stages=network.frozen_stages,
+            freeze_batch_norm=network.freeze_batch_norm,
+            remat=network.remat,
+            dtype=network.dtype,
+        )
 
     @nn.compact
     def __call__(
@@ -48,6 +76,9 @@ class MSCANClassifier(nn.Module):
             mlp_ratios=self.variant.mlp_ratios,
             drop_path_rate=self.variant.drop_path_rate,
             depthwise_implementation=self.depthwise_implementation,
+            frozen_stages=self.frozen_stages,
+            freeze_batch_norm=self.freeze_batch_norm,
+            remat=self.remat,
             name="backbone",
             **types,
         )(images, train)[-1]

@@ -8,13 +8,8 @@ of the same global batch. So the number of the next batch is the whole state.
 import dataclasses
 import functools
 import math
-import weakref
-from collections.abc import Iterator
-from typing import Any
 
-import cv2
 import numpy as np
-from absl import flags
 
 from segnext_jax.pipeline.class_sampling import count_classes, example_probabilities
 from segnext_jax.pipeline.order import (
@@ -24,15 +19,11 @@ from segnext_jax.pipeline.order import (
     augmentation_rng,
 )
 from segnext_jax.pipeline.sources import Source
+from segnext_jax.pipeline.stream import Batch, BatchStream, Share, check_at_least
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 
-# Number of batches: more than any run takes.
-_ENDLESS = 2**62
 
-Batch = dict[str, np.ndarray]
-
-
-class TrainLoader(Iterator[Batch]):
+class TrainLoader(BatchStream):
     """Iterate over training batches for ever.
 
     Each batch is a dict of `image`, uint8 [local batch, height, width, 3], RGB,
@@ -97,21 +88,13 @@ class TrainLoader(Iterator[Batch]):
         Raises:
             ValueError: An option is impossible, or the source is empty.
         """
-        options = {
-            "num_classes": (num_classes, 1),
-            "batch_size": (batch_size, 1),
-            "crop height": (crop_size[0], 1),
-            "crop width": (crop_size[1], 1),
-            "base_scale": (min(base_scale), 1),
-            "process_count": (process_count, 1),
-            "num_workers": (num_workers, 0),
-            "num_threads": (num_threads, 1),
-            "prefetch": (prefetch, 1),
-            "seed": (seed, 0),
-        }
-        for name, (value, lowest) in options.items():
-            if value < lowest:
-                raise ValueError(f"{name} must be at least {lowest}: got {value}.")
+        super().__init__(
+            num_workers=num_workers, num_threads=num_threads, prefetch=prefetch
+        )
+        check_at_least(0, seed=seed)
+        check_at_least(1, num_classes=num_classes, base_scale=min(base_scale))
+        height, width = crop_size
+        check_at_least(1, **{"crop height": height, "crop width": width})
         low, high = scale_range
         if not 0 < low <= high or math.isinf(high):
             raise ValueError(
@@ -136,17 +119,6 @@ class TrainLoader(Iterator[Batch]):
                 "rare_class_temperature must be greater than 0, or None: got "
                 f"{rare_class_temperature}."
             )
-        if not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_index must lie in [0, {process_count}): got {process_index}."
-            )
-        if batch_size % process_count:
-            raise ValueError(
-                "the batch size must be a multiple of the number of processes: got "
-                f"{batch_size} examples and {process_count} processes. Use "
-                f"{max(1, batch_size // process_count) * process_count} or "
-                f"{(batch_size // process_count + 1) * process_count}."
-            )
         if not len(source):
             raise ValueError(f"nothing to train on: {source!r} holds no example.")
         self._source = source
@@ -163,70 +135,7 @@ class TrainLoader(Iterator[Batch]):
         )
         self._rare_class_temperature = rare_class_temperature
         self._seed = seed
-        # Rows that follow each other: joined in the order of the processes, they are
-        # the batch of a single process, and so are the draws that devices make by row.
-        share = batch_size // process_count
-        self._process = slice(process_index * share, (process_index + 1) * share)
-        self._batch_size = batch_size
-        self._num_workers = num_workers
-        self._num_threads = num_threads
-        self._prefetch = prefetch
-        # Grain's iterator while it runs. In a list that the finalizer shares, so that
-        # it is gone before the interpreter takes grain apart at exit.
-        self._running: list[Any] = []
-        weakref.finalize(self, _stop, self._running)
-        self.next_batch = 0
-
-    def __iter__(self) -> "TrainLoader":
-        """Return the loader itself."""
-        return self
-
-    def __next__(self) -> Batch:
-        """Return the next batch.
-
-        Raises:
-            ValueError: An example cannot be used; the message names it.
-            RuntimeError: A worker process was killed.
-        """
-        if not self._running:
-            self._running.append(iter(self._dataset()))
-        try:
-            batch = next(self._running[0])
-        except ValueError as error:
-            self.close()
-            # Without grain's frames and notes: the sentence says it all.
-            raise ValueError(str(error)) from None
-        except BaseException:
-            # Nothing sensible follows an error, and no worker must be left behind.
-            self.close()
-            raise
-        self.next_batch += 1
-        if self._num_workers:
-            # Out of shared memory, whose life ends with grain's array object.
-            batch = {name: np.array(array) for name, array in batch.items()}
-        return batch
-
-    def state(self) -> dict[str, int]:
-        """Return what `restore` needs to go on from here."""
-        return {"next_batch": self.next_batch}
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Go on where a loader with the same options was when it gave this state.
-
-        Args:
-            state: A value of `state()`.
-
-        Raises:
-            ValueError: The state is none of a loader.
-        """
-        next_batch = state.get("next_batch")
-        if not isinstance(next_batch, int | np.integer) or next_batch < 0:
-            raise ValueError(
-                "the state of a loader is {'next_batch': n} with n of at least 0: got "
-                f"{state}."
-            )
-        self.close()
-        self.next_batch = int(next_batch)
+        self._share = Share(batch_size, process_index, process_count)
 
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes.
@@ -234,21 +143,8 @@ class TrainLoader(Iterator[Batch]):
         Args:
             number: Of the batch, from 0.
         """
-        start = number * self._batch_size
-        places = range(start, start + self._batch_size)
+        places = self._share.all_places(number)
         return [self._source[self._order[place]]["image_id"] for place in places]
-
-    def close(self) -> None:
-        """Stop threads and worker processes; the next batch would start new ones."""
-        _stop(self._running)
-
-    def __enter__(self) -> "TrainLoader":
-        """Return the loader, to be closed at the end of the block."""
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        """Close the loader."""
-        self.close()
 
     @functools.cached_property
     def _order(self) -> Order:
@@ -258,36 +154,9 @@ class TrainLoader(Iterator[Batch]):
         probabilities = example_probabilities(counts, self._rare_class_temperature)
         return WeightedDraws(np.cumsum(probabilities), self._seed)
 
-    def _dataset(self) -> Any:
-        # Imported here, because grain imports JAX where it is installed, and the
-        # package promises that importing the pipeline does not.
-        import grain
-
-        make_batch = _MakeBatch(
-            self._source,
-            self._order,
-            self._transform,
-            self._seed,
-            self._batch_size,
-            self._process,
-        )
-        batches = grain.MapDataset.range(self.next_batch, _ENDLESS).map(make_batch)
-        dataset = batches.to_iter_dataset(
-            grain.ReadOptions(
-                num_threads=self._num_threads, prefetch_buffer_size=self._prefetch
-            )
-        )
-        if not self._num_workers:
-            return dataset
-        if not flags.FLAGS.is_parsed():
-            # Grain's process pool reads absl flags, which only absl's `app.run`
-            # parses; elsewhere (a notebook, a test) their defaults will do.
-            flags.FLAGS.mark_as_parsed()
-        return dataset.mp_prefetch(
-            grain.MultiprocessingOptions(
-                num_workers=self._num_workers, per_worker_buffer_size=self._prefetch
-            ),
-            worker_init_fn=_start_worker,
+    def _make_batch(self) -> "_MakeBatch":
+        return _MakeBatch(
+            self._source, self._order, self._transform, self._seed, self._share
         )
 
 
@@ -303,12 +172,10 @@ class _MakeBatch:
     order: Order
     transform: RandomScaleCropFlip
     seed: int
-    batch_size: int
-    process: slice
+    share: Share
 
     def __call__(self, number: int) -> Batch:
-        start = number * self.batch_size
-        places = range(start, start + self.batch_size)[self.process]
+        places = self.share.places(number)
         crop_size = self.transform.crop_size
         batch = {
             "image": np.empty((len(places), *crop_size, 3), np.uint8),
@@ -321,13 +188,3 @@ class _MakeBatch:
             example = self.source[self.order[place]]
             size[:] = self.transform.write(example, rng, image, label)
         return batch
-
-
-def _stop(running: list[Any]) -> None:
-    while running:
-        running.pop().close()
-
-
-def _start_worker(worker_index: int, num_workers: int) -> None:
-    # The worker's own threads share the processor already.
-    cv2.setNumThreads(1)

@@ -6,21 +6,16 @@ import pathlib
 import time
 from typing import Any
 
-import cv2
+import flax.linen as nn
 import jax
 from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, convert, sharding, visualize
-from segnext_jax.datasets import DatasetSpec
-from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax import checkpoint, convert, sharding
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
-from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.pipeline.sources import open_split
+from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
@@ -30,7 +25,7 @@ from segnext_jax.training.broken_steps import BrokenSteps
 from segnext_jax.training.meter import Meter
 from segnext_jax.training.preemption import Preempted, Preemption
 from segnext_jax.training.profiler import Profiler
-from segnext_jax.training.validator import Validator
+from segnext_jax.training.tasks import Metrics, Task, make_task
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
@@ -53,15 +48,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     config = workdir_lib.with_classes(config, workdir)
-    spec = resolve_spec(config.data)
     _check_start(config, workdir)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     sharding.check_batch_size(
         config.batch_size, mesh, "batch_size", config.accumulate_steps
     )
-    loader = make_loader(config, spec)
-    model = SegNeXt.from_config(config.model, spec.num_classes)
-    validator = Validator(config, model, mesh)
+    task = make_task(config, mesh)
+    loader, model = task.make_loader(), task.model
     _claim(config, workdir)
 
     schedule = recipe.make_schedule(config)
@@ -85,9 +78,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     _log_start(config, workdir, model, state, mesh)
 
     train_step = jax.jit(
-        recipe.make_step(
-            config, model, optimizer, spec.ignore_label, sharding.replicated(mesh)
-        ),
+        task.make_step(optimizer, sharding.replicated(mesh)),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
         # Where JAX looks for the first nan, it does a step again.
@@ -96,10 +87,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     run = _Run(
         config=config,
         workdir=workdir,
-        spec=spec,
+        task=task,
         mesh=mesh,
         loader=loader,
-        validator=validator,
         checkpoints=checkpoints,
         writer=MetricWriter(
             workdir,
@@ -123,7 +113,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     finally:
         run.close()
     if metrics is not None and jax.process_index() == 0:
-        workdir_lib.write_results(metrics, config.num_steps, spec.classes, workdir)
+        task.write_results(metrics, config.num_steps, workdir)
     return metrics
 
 
@@ -133,10 +123,9 @@ class _Run:
 
     config: ConfigDict
     workdir: pathlib.Path
-    spec: DatasetSpec
+    task: Task
     mesh: jax.sharding.Mesh
-    loader: TrainLoader
-    validator: Validator
+    loader: BatchStream
     checkpoints: checkpoint.Checkpoints
     writer: MetricWriter
     progress: Progress
@@ -231,26 +220,21 @@ class _Run:
     def _evaluate(
         self, state: state_lib.TrainState, step: int, preemption: Preemption
     ) -> Metrics:
-        paths = []
-
-        def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
-            height, width = label.shape
-            image = cv2.resize(image, (width, height))  # From the network's input size.
-            picture = visualize.side_by_side(image, label, prediction, self.spec)
-            paths.append(self.writer.write_overlay(step, name, picture))
-
         start = time.monotonic()
         variables = sharding.replicate(state.best_variables(), self.mesh)
         with preemption.interruptible():
-            metrics = self.validator.run(variables, draw)
+            metrics = self.task.evaluate(variables, self.writer, step)
         if step:
-            self.checkpoints.record_score(step, metrics.summary()["mIoU"])
+            self.checkpoints.record_score(
+                step, metrics.summary()[self.task.main_metric]
+            )
         self.writer.write(step, metrics.summary())
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
         self.progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
-        if paths:
-            self.progress.note(f"Overlays are in {paths[0].parent}.")
+        overlays = self.writer.overlays_dir(step)
+        if overlays.exists():
+            self.progress.note(f"Overlays are in {overlays}.")
         self.meter.restart()
         return metrics
 
@@ -261,31 +245,6 @@ class _Run:
             *(self.checkpoints, self.writer, self.progress),
         ):
             part.close()
-
-
-def make_loader(config: ConfigDict, spec: DatasetSpec) -> TrainLoader:
-    """Return the batches of this process."""
-    data = config.data
-    return TrainLoader(
-        open_split(data, spec, data.train_split or spec.train_split),
-        num_classes=spec.num_classes,
-        ignore_label=spec.ignore_label,
-        batch_size=config.batch_size,
-        crop_size=data.crop_size,
-        base_scale=data.base_scale,
-        scale_range=data.scale_range,
-        max_class_share=data.max_class_share,
-        flip_probability=data.flip_probability,
-        rotation_probability=data.rotation_probability,
-        max_rotation=data.max_rotation,
-        rare_class_temperature=data.rare_class_temperature,
-        seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        num_workers=data.num_workers,
-        num_threads=data.num_threads,
-        prefetch=data.prefetch_batches,
-    )
 
 
 def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -309,7 +268,7 @@ def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
         workdir_lib.claim(config, workdir)
 
 
-def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
+def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     """Return random weights, or those of ``config.init_from`` as far as they fit.
 
     Raises:
@@ -328,14 +287,15 @@ def initial_variables(config: ConfigDict, model: SegNeXt) -> dict[str, Any]:
 def _log_start(
     config: ConfigDict,
     workdir: pathlib.Path,
-    model: SegNeXt,
+    model: nn.Module,
     state: state_lib.TrainState,
     mesh: Any,
 ) -> None:
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("Workdir: %s", workdir)
     logging.info(
-        "SegNeXt %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
+        "%s %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
+        type(model).__name__,
         config.model.variant,
         model.num_classes,
         f"{num_parameters:,}",
@@ -351,7 +311,7 @@ def _log_start(
 
 def _restore(
     checkpoints: checkpoint.Checkpoints,
-    loader: TrainLoader,
+    loader: BatchStream,
     expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:
     """Return the newest state and set the loader to its place; None: a new run."""

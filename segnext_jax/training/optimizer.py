@@ -69,10 +69,7 @@ def official_rules(
     whose names hold no "norm", the encoder's biases and its layer scales.
     """
     rules = [Rule("head", r"decode_head/.*", lr_multiplier=head_lr_multiplier)]
-    if num_frozen_stages:
-        stages = f"[1-{num_frozen_stages}]"
-        modules = rf"(patch_embed{stages}|block{stages}_\d+|norm{stages})"
-        rules.append(Rule("frozen", rf"backbone/{modules}/.*", is_frozen=True))
+    rules.extend(_frozen(num_frozen_stages))
     if layer_decay != 1:
         for name, modules, distance in _layers(depths):
             multiplier = layer_decay**distance
@@ -84,6 +81,32 @@ def official_rules(
         rules.append(Rule("norm", r".*norm.*", decay_multiplier=norm_decay_multiplier))
         rules.append(Rule("encoder", r"backbone/.*"))
     return tuple(rules)
+
+
+def pretraining_rules(num_frozen_stages: int = 0) -> tuple[Rule, ...]:
+    """Return the groups of the ImageNet recipe: biases, norms and scales do not decay.
+
+    Args:
+      num_frozen_stages: First stages of the encoder that are not trained.
+
+    Source: ``add_weight_decay`` of timm 0.4.12, which exempts parameters with one
+    dimension or a name that ends in ``.bias``; the kernel of a depthwise convolution
+    has more.
+    """
+    return (
+        *_frozen(num_frozen_stages),
+        Rule("vectors", r".*/(bias|scale|layer_scale_\d)", decay_multiplier=0.0),
+        Rule("kernels", r".*/kernel"),
+    )
+
+
+def _frozen(num_stages: int) -> tuple[Rule, ...]:
+    """Return the rule of the first stages of the encoder, if there are any."""
+    if not num_stages:
+        return ()
+    stages = f"[1-{num_stages}]"
+    modules = rf"(patch_embed{stages}|block{stages}_\d+|norm{stages})"
+    return (Rule("frozen", rf"backbone/{modules}/.*", is_frozen=True),)
 
 
 def _layers(depths: Sequence[int]) -> Iterator[tuple[str, str, int]]:

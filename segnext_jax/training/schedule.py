@@ -45,3 +45,43 @@ def poly_with_warmup(
         return decay * warmup if warmup_steps > 0 else decay
 
     return schedule
+
+
+def cosine_with_warmup(
+    *,
+    learning_rate: float,
+    num_steps: int,
+    min_learning_rate: float = 0.0,
+    warmup_steps: int = 0,
+    warmup_ratio: float = 0.0,
+    cooldown_steps: int = 0,
+) -> Schedule:
+    """Return half a cosine, its beginning replaced by a linear warm-up.
+
+    With t = step / (num_steps - cooldown_steps) and w = step / warmup_steps:
+
+        rate = learning_rate (warmup_ratio + (1 - warmup_ratio) w)          while w < 1
+        rate = min_learning_rate
+               + (learning_rate - min_learning_rate) (1 + cos(pi t)) / 2    while t < 1
+        rate = min_learning_rate                                         in cooldown
+
+    The warm-up aims at ``learning_rate``; the cosine has gone down a little when it
+    takes over.
+
+    Source: ``CosineLRScheduler`` of timm 0.4.12 with ``warmup_prefix=False``.
+    Differs: timm sets the rate once an epoch, to the value at its start.
+    """
+
+    def schedule(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        step = jnp.asarray(step).astype(jnp.result_type(float))
+        progress = jnp.minimum(step / (num_steps - cooldown_steps), 1)
+        # (1 + cos x) / 2, without the cancellation near its end.
+        share = jnp.square(jnp.cos(jnp.pi / 2 * progress))
+        share = jnp.where(progress < 1, share, 0)
+        rate = min_learning_rate + (learning_rate - min_learning_rate) * share
+        if not warmup_steps:
+            return rate
+        climb = warmup_ratio + (1 - warmup_ratio) * step / warmup_steps
+        return jnp.where(step < warmup_steps, learning_rate * climb, rate)
+
+    return schedule

@@ -1,7 +1,8 @@
 """One training step: distort, forward, loss, backward, update."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,7 +21,31 @@ StepFn = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]
 
 # One named stream of random numbers for each use, so that a new use leaves the draws of
 # the others as they were.
-STREAMS = ("photometric", "drop_path", "dropout", "nmf", "grey")
+STREAMS = (
+    *("photometric", "drop_path", "dropout", "nmf", "grey"),
+    *("mixing", "erasing"),
+)
+
+
+class Problem(NamedTuple):
+    """What a batch asks of a network.
+
+    Attributes:
+      images: The network's input.
+      targets: Tree of arrays; like ``images``, their first dimension is the batch.
+      score_fn: (logits, targets) of the batch or of a part to (terms, hits): the terms
+        of the loss by name, which add up over parts to those of the batch, and the
+        number of right answers.
+      num_labels: Number of answers that can be right.
+    """
+
+    images: Any
+    targets: Any
+    score_fn: Callable[[Any, Any], tuple[dict[str, Any], Any]]
+    num_labels: Any
+
+
+PoseFn = Callable[[dict[str, Any], dict[str, Array]], Problem]
 
 
 def step_keys(seed: int, step: Array) -> dict[str, Array]:
@@ -78,8 +103,7 @@ def make_train_step(
     The running statistics move once, to the moments of the whole batch.
     """
 
-    def train_step(state: TrainState, batch: dict[str, Any]):
-        keys = step_keys(seed, state.step)
+    def pose(batch: dict[str, Any], keys: dict[str, Array]) -> Problem:
         images, labels = batch["image"], batch["label"]
         if use_photometric:
             images = photometric.distort(images, keys["photometric"])
@@ -88,13 +112,61 @@ def make_train_step(
             images = photometric.drop_colour(images, keys["grey"], grey_probability)
         images = photometric.normalize(images, mean, std)
         images = photometric.clear_padding(images, batch["size"])
+        divisor = objective.divisor(labels)
+
+        def score(logits: Array, labels: Array) -> tuple[dict[str, Any], Any]:
+            logits = _at_size_of(labels, logits)
+            terms = objective.terms(logits, labels, divisor, 1 / accumulate_steps)
+            return terms, _num_hits(logits, labels, objective.ignore_label)
+
+        num_labels = jnp.sum(labels != objective.ignore_label)
+        return Problem(images, labels, score, num_labels)
+
+    return make_update_step(
+        model,
+        optimizer,
+        pose,
+        rules=rules,
+        seed=seed,
+        accumulate_steps=accumulate_steps,
+        average_decay=average_decay,
+        params_in_use=params_in_use,
+    )
+
+
+def make_update_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    pose: PoseFn,
+    *,
+    rules: tuple[optimizer_lib.Rule, ...],
+    seed: int,
+    accumulate_steps: int = 1,
+    average_decay: float = 0.0,
+    params_in_use: jax.sharding.Sharding | None = None,
+) -> StepFn:
+    """Return ``(state, batch) -> (state, metrics)`` of a network for any problem.
+
+    Args:
+      model: Its ``apply`` takes images and ``train``, and gives logits.
+      optimizer: See `segnext_jax.training.optimizer.adamw`.
+      pose: Makes a `Problem` of a batch and the keys of `step_keys`.
+      rules: Tell which parameters are trained.
+      seed: Of all random draws of the step.
+      accumulate_steps: See `make_train_step`, as for the next two.
+      average_decay: Decay of the moving average of the weights.
+      params_in_use: How parameters lie while images pass.
+    """
+
+    def train_step(state: TrainState, batch: dict[str, Any]):
+        keys = step_keys(seed, state.step)
+        images, targets, score, num_labels = pose(batch, keys)
         in_use = state.params
         if params_in_use is not None:
             in_use = jax.lax.with_sharding_constraint(in_use, params_in_use)
         trained, frozen = optimizer_lib.split(in_use, rules)
-        divisor = objective.divisor(labels)
 
-        def loss_fn(trained, images, labels, keys, collection):
+        def loss_fn(trained, images, targets, keys, collection):
             params = optimizer_lib.join(trained, frozen)
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
@@ -103,23 +175,23 @@ def make_train_step(
                 mutable=[collection],
                 rngs=keys,
             )
-            logits = _at_size_of(labels, logits)
-            terms = objective.terms(logits, labels, divisor, 1 / accumulate_steps)
-            sums = {**terms, "hits": _num_hits(logits, labels, objective.ignore_label)}
+            terms, hits = score(logits, targets)
+            sums = {**terms, "hits": hits}
             return sum(terms.values()), (sums, updates.get(collection, {}))
 
         loss_and_gradients = jax.value_and_grad(loss_fn, has_aux=True)
         if accumulate_steps == 1:
             (_, (sums, batch_stats)), gradients = loss_and_gradients(
-                trained, images, labels, keys, "batch_stats"
+                trained, images, targets, keys, "batch_stats"
             )
         else:
+            cut = functools.partial(_cut, num_parts=accumulate_steps)
 
             def add_part(gradients, part):
-                index, images, labels = part
+                index, images, targets = part
                 part_keys = {k: jax.random.fold_in(v, index) for k, v in keys.items()}
                 (_, aux), more = loss_and_gradients(
-                    trained, images, labels, part_keys, MOMENTS
+                    trained, images, targets, part_keys, MOMENTS
                 )
                 return jax.tree.map(jnp.add, gradients, more), aux
 
@@ -128,8 +200,8 @@ def make_train_step(
                 jax.tree.map(jnp.zeros_like, trained),
                 (
                     jnp.arange(accumulate_steps),
-                    _cut(images, accumulate_steps),
-                    _cut(labels, accumulate_steps),
+                    cut(images),
+                    jax.tree.map(cut, targets),
                 ),
             )
             sums = jax.tree.map(lambda part: jnp.sum(part, axis=0), sums)
@@ -156,9 +228,8 @@ def make_train_step(
             )
             state = state.replace(average=average)
 
-        num_valid = jnp.sum(labels != objective.ignore_label)
         metrics = {
-            "accuracy": sums.pop("hits") / jnp.maximum(num_valid, 1),
+            "accuracy": sums.pop("hits") / jnp.maximum(num_labels, 1),
             "gradient_norm": _norm(gradients),
             "update_norm": _norm(updates),
             "loss": sum(sums.values()),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,6 +152,35 @@ class Validator:
             progress.close()
 
 
+def restore_variables(
+    config: ConfigDict,
+    model: nn.Module,
+    workdir: pathlib.Path,
+    mesh: jax.sharding.Mesh,
+) -> tuple[Any, int | None]:
+    """Return the weights of a folder, whole on each device, and their step.
+
+    The step is None if it is a model's folder and not a run's, of which the checkpoint
+    is taken that ``config.evaluation.checkpoint`` names.
+
+    Raises:
+      ValueError: If it holds no weights, or those of another network.
+    """
+    expected = checkpoint.abstract(abstract_variables(model), sharding.replicated(mesh))
+    if checkpoint.is_model(workdir):
+        step = None
+        variables, _ = checkpoint.load_model(workdir, expected)
+    else:
+        checkpoints = checkpoint.Checkpoints(workdir)
+        variables, step = checkpoints.restore_model(
+            expected, is_best=config.evaluation.checkpoint == "best"
+        )
+        checkpoints.close()
+    what = "the model" if step is None else f"step {step}"
+    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
+    return variables, step
+
+
 def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     """Restore the weights of a folder, evaluate them, log and write the table.
 
@@ -169,18 +199,7 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     mesh = sharding.make_mesh()
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
-    expected = checkpoint.abstract(abstract_variables(model), sharding.replicated(mesh))
-    if checkpoint.is_model(workdir):
-        step = None
-        variables, _ = checkpoint.load_model(workdir, expected)
-    else:
-        checkpoints = checkpoint.Checkpoints(workdir)
-        variables, step = checkpoints.restore_model(
-            expected, is_best=config.evaluation.checkpoint == "best"
-        )
-        checkpoints.close()
-    what = "the model" if step is None else f"step {step}"
-    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
+    variables, step = restore_variables(config, model, workdir, mesh)
     first = config.model.nmf_eval_seed
     seeds = range(first, first + config.evaluation.num_bases)
     runs = []

@@ -16,10 +16,13 @@ from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoint import CONFIG_FILE
+from segnext_jax.config_overrides import differences
 from segnext_jax.datasets import SPECS
+from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.evaluation.top_k import ClassificationMetrics
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"
@@ -28,20 +31,23 @@ CONFUSION_FILE = "confusion.png"
 
 
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
-    """Return a copy that names the classes itself if the data set is a user's own.
+    """Return a copy that names the classes itself, unless `SPECS` has the data set.
 
     They are those of the configuration, else those of the run that the workdir holds,
     else those that come with the data; opening the data checks that they agree.
 
     Raises:
-      FileNotFoundError: If the data have no classes.txt.
+      FileNotFoundError: If the data are missing or have no classes.txt.
       ValueError: If their classes contradict each other.
     """
     config = config.copy_and_resolve_references()
     data, path = config.data, workdir / CONFIG_FILE
+    stored = _stored(path).data if path.exists() else data
+    if config.task == "classification":
+        data.classes = data.classes or stored.classes or photograph_classes(data)
+        return config
     if data.name in SPECS:
         return config
-    stored = _stored(path).data if path.exists() else data
     table = class_table(data if data.classes else stored if stored.classes else data)
     for field in ("classes", "colours", "ignore_colours"):
         data[field] = getattr(table, field)
@@ -60,9 +66,7 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     path = workdir / CONFIG_FILE
     if path.exists():
-        lines = config_lib.differences(
-            _stored(path), config, ignore=config_lib.RESUMABLE_FIELDS
-        )
+        lines = differences(_stored(path), config, ignore=config_lib.RESUMABLE_FIELDS)
         _refuse(
             lines,
             workdir,
@@ -138,10 +142,15 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     variant = SegNeXt.from_config(config.model, num_classes=1).variant
     sizes = dataclasses.asdict(variant)
     del sizes["drop_path_rate"]  # Of training alone.
+    if config.task == "classification":
+        num_classes = len(config.data.classes)
+    else:
+        num_classes = resolve_spec(config.data).num_classes
     return {
+        "config.task": config.task,
         **{f"config.model.{name}": size for name, size in sizes.items()},
         "config.model.decomposition": config.model.decomposition,
-        "the number of classes": resolve_spec(config.data).num_classes,
+        "the number of classes": num_classes,
     }
 
 
@@ -184,6 +193,26 @@ def write_results(
     _write(workdir / CONFUSION_FILE, picture.getvalue())
     names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
     logging.info("Results are in %s: %s.", workdir, names)
+
+
+def write_classification_results(
+    metrics: ClassificationMetrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+) -> None:
+    """Log the metrics of a classification and write them as JSON.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+    """
+    logging.info("\n%s", metrics.table(classes))
+    results = {"step": step, **metrics.to_dict(classes)}
+    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
 
 
 def _write(path: pathlib.Path, content: bytes) -> None:

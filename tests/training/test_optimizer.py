@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from segnext_jax.convert.names import entries
+from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
@@ -247,3 +249,31 @@ def test_first_steps_in_float32_are_accurate():
         np.testing.assert_allclose(
             updates["decode_head"]["b"], -6e-5 * direction, rtol=1e-6, atol=0
         )
+
+
+def test_pretraining_decays_what_timm_decays():
+    """Parameters of more than one dimension in PyTorch, whatever their names."""
+    variant = VARIANTS["tiny"]
+    params = abstract_variables(MSCANClassifier(variant, 1000))["params"]
+    rules = optimizer_lib.assign(params, optimizer_lib.pretraining_rules())
+    found = {
+        path: rule.decay_multiplier
+        for path, rule in traverse_util.flatten_dict(rules, sep="/").items()
+    }
+    expected = {
+        "/".join(entry.path[1:]): float(len(entry.shape) > 1)
+        for entry in entries(variant, 1000, "classifier")
+        if entry.path and entry.path[0] == "params"
+    }
+    assert found == expected
+    assert sum(found.values()) > 100
+
+
+def test_pretraining_can_freeze_stages():
+    rules = optimizer_lib.pretraining_rules(num_frozen_stages=1)
+    params = abstract_variables(MSCANClassifier(VARIANTS["tiny"], 7))["params"]
+    trained, frozen = optimizer_lib.split(params, rules)
+    assert set(frozen["backbone"]) == {
+        *("patch_embed1", "block1_0", "block1_1", "block1_2", "norm1")
+    }
+    assert set(trained) == {"backbone", "head"}

@@ -1,9 +1,11 @@
-"""The learning rate against mmcv's formula."""
+"""The learning rate against the formulas of mmcv and timm."""
+
+import math
 
 import jax
 import pytest
 
-from segnext_jax.training.schedule import poly_with_warmup
+from segnext_jax.training.schedule import cosine_with_warmup, poly_with_warmup
 
 
 def mmcv_rate(step, base, num_steps, warmup_steps, ratio, power=1.0, floor=0.0):
@@ -44,3 +46,33 @@ def test_rate_ends_at_floor_and_stays():
     )
     assert float(schedule(10)) == 0.25
     assert float(schedule(11)) == 0.25
+
+
+def timms_cosine(step: float) -> float:
+    """CosineLRScheduler of 300 epochs, 5 of warm-up from 1e-6, 10 of cooldown."""
+    if step < 5:
+        return 1e-6 + step * (1e-3 - 1e-6) / 5
+    if step >= 300:
+        return 1e-6
+    return 1e-6 + 0.5 * (1e-3 - 1e-6) * (1 + math.cos(math.pi * step / 300))
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 5, 6, 150, 299, 300, 305, 310, 400])
+def test_cosine_is_timms_at_the_start_of_each_epoch(step):
+    """One step stands for an epoch."""
+    schedule = cosine_with_warmup(
+        learning_rate=1e-3,
+        num_steps=310,
+        min_learning_rate=1e-6,
+        warmup_steps=5,
+        warmup_ratio=1e-3,
+        cooldown_steps=10,
+    )
+    assert float(schedule(step)) == pytest.approx(timms_cosine(step), rel=2e-6)
+
+
+def test_cosine_without_warmup_begins_at_its_height():
+    schedule = cosine_with_warmup(learning_rate=0.5, num_steps=8)
+    assert float(schedule(0)) == 0.5
+    assert float(schedule(4)) == pytest.approx(0.25)
+    assert float(schedule(8)) == 0

@@ -1,0 +1,93 @@
+"""What a run is to learn: the part of a training that depends on the task."""
+
+import pathlib
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from segnext_jax.metric_writer import MetricWriter
+from segnext_jax.pipeline.stream import BatchStream
+from segnext_jax.training import classification, validator
+from segnext_jax.training.classification import Classification
+from segnext_jax.training.segmentation import Segmentation
+from segnext_jax.training.step import StepFn
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """The result of an evaluation."""
+
+    def summary(self) -> dict[str, float]:
+        """Return the numbers that are logged, shares in 0..1."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data, network, loss and metrics that belong together.
+
+    A task is made from a configuration that names its classes and the mesh of devices;
+    it opens the validation split.
+
+    Attributes:
+      main_metric: Name of the metric by which the best checkpoint is chosen.
+      model: The network.
+    """
+
+    main_metric: str
+    model: nn.Module
+
+    def make_loader(self) -> BatchStream:
+        """Return the training batches of this process."""
+        ...
+
+    def make_step(
+        self,
+        optimizer: optax.GradientTransformation,
+        params_in_use: jax.sharding.Sharding,
+    ) -> StepFn:
+        """Return the train step, to be jitted; see `training.step`."""
+        ...
+
+    def evaluate(
+        self, variables: Any, writer: MetricWriter | None = None, step: int = 0
+    ) -> Metrics:
+        """Return the metrics on the validation split.
+
+        Args:
+          variables: ``{"params": ..., "batch_stats": ...}``.
+          writer: Takes pictures, if the task has any. None: there are none.
+          step: Of these weights, for the pictures.
+        """
+        ...
+
+    def write_results(
+        self, metrics: Any, step: int | None, workdir: pathlib.Path
+    ) -> None:
+        """Log metrics in full and write them into the run's folder."""
+        ...
+
+
+TASKS = {"segmentation": Segmentation, "classification": Classification}
+_EVALUATIONS = {
+    "segmentation": validator.evaluate_workdir,
+    "classification": classification.evaluate_workdir,
+}
+
+
+def make_task(config: ConfigDict, mesh: jax.sharding.Mesh) -> Task:
+    """Return the task of a configuration that names its classes.
+
+    Raises:
+      ValueError: If the devices cannot share a batch evenly.
+      FileNotFoundError: If the data set is not prepared.
+    """
+    return TASKS[config.task](config, mesh)
+
+
+def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
+    """Evaluate the weights of a folder; see the function of this name of each task."""
+    return _EVALUATIONS[config.task](config, workdir)
