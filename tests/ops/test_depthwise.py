@@ -1,3 +1,6 @@
+import math
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,3 +121,23 @@ def test_even_kernels_and_unknown_implementations_are_errors():
     images, kernel, bias = (jnp.asarray(a, jnp.float32) for a in case((3, 3)))
     with pytest.raises(ValueError, match="must have odd sizes.*got 2x3"):
         depthwise_conv(images, kernel[:2], bias)
+
+
+def test_devices_exchange_the_kernels_gradient_once():
+    mesh = jax.make_mesh((8,), ("data",), (jax.sharding.AxisType.Auto,))
+    by_image = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+    def loss(kernel, images):
+        return jnp.sum(depthwise_conv(images, kernel) ** 2)
+
+    program = (
+        jax.jit(jax.grad(loss), in_shardings=(whole, by_image), out_shardings=whole)
+        .lower(jnp.ones((3, 5, 6)), jnp.ones((8, 9, 10, 6)))
+        .compile()
+        .as_text()
+    )
+    exchanged = re.findall(r"= (\S+) all-reduce\(", program)
+    # One for all 15 taps, not one for each in the loop.
+    assert len(exchanged) == 1
+    assert math.prod(map(int, re.findall(r"\d+", exchanged[0].split("{")[0])[1:])) == 90
