@@ -184,6 +184,7 @@ def test_a_run_that_is_told_to_end_goes_on_to_the_same_end(
     assert ends[0] == ends[1]
 
 
+@pytest.mark.slow
 def test_a_trace_and_the_best_checkpoint_are_there_when_asked_for(
     unbroken, command, tmp_path
 ):
@@ -301,7 +302,7 @@ def test_workdir_of_another_config_is_refused(unbroken, command):
     assert sorted(str(path) for path in workdir.rglob("*")) == before
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_label_outside_the_classes_ends_in_one_sentence(command, tmp_path, num_workers):
     """Replace a mask in the prepared records themselves."""
     data_dir = tmp_path / "prepared"
