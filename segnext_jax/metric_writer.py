@@ -42,6 +42,8 @@ class MetricWriter:
         if not is_writing:
             return
         self._workdir.mkdir(parents=True, exist_ok=True)
+        # First what may be refused.
+        self._wandb = _start_wandb(wandb_project, self._workdir)
         path = self._workdir / METRICS_FILE
         if path.exists():
             _drop_after(path, first_step)
@@ -49,7 +51,6 @@ class MetricWriter:
         self._tensorboard = tensorboardX.SummaryWriter(
             str(self._workdir / "tensorboard"), purge_step=first_step + 1
         )
-        self._wandb = _start_wandb(wandb_project, self._workdir)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one line of named numbers; nested values go to JSON alone."""
@@ -81,6 +82,10 @@ class MetricWriter:
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
         self._tensorboard.add_image(f"overlays/{name}", image, step, dataformats="HWC")
+        if self._wandb is not None:
+            import wandb
+
+            self._wandb.log({f"overlays/{name}": wandb.Image(str(path))}, step=step)
         return path
 
     def close(self) -> None:

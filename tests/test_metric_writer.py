@@ -1,8 +1,10 @@
 """Metrics on disk."""
 
 import json
+import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from segnext_jax.metric_writer import METRICS_FILE, MetricWriter
@@ -42,3 +44,31 @@ def test_overlay_is_a_png_of_the_picture(tmp_path):
     writer.close()
     assert path.name == "a_b.png"
     np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_weights_and_biases_gets_numbers_and_pictures(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs wandb (pip install wandb)")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    writer = MetricWriter(tmp_path / "run", wandb_project="segnext")
+    writer.write(1, {"loss": 1.5, "per_class": [1, 2]})
+    writer.write_overlay(1, "a", np.zeros((4, 5, 3), np.uint8))
+    writer.close()
+    (log,) = (tmp_path / "run").rglob("*.wandb")
+    assert b"loss" in log.read_bytes() and b"overlays/a" in log.read_bytes()
+
+
+def test_weights_and_biases_that_is_not_installed_is_one_sentence(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="not installed: pip install wandb"):
+        MetricWriter(tmp_path / "run", wandb_project="segnext")
+
+
+def test_only_one_of_several_processes_writes(tmp_path):
+    writer = MetricWriter(tmp_path / "run", is_writing=False)
+    writer.write(1, {"loss": 1.5})
+    path = writer.write_overlay(1, "a", np.zeros((4, 5, 3), np.uint8))
+    writer.close()
+    assert not path.exists() and not (tmp_path / "run").exists()
