@@ -12,13 +12,14 @@ tabs, commas or semicolons:
     traffic light   250 170  30
     ignore            0   0   0
 
-`ignore` names a colour whose pixels neither loss nor metric counts; it is no class and
+Names may be numbered, from 0: "0 road", "1 traffic light". `ignore` names a colour whose pixels neither loss nor metric counts; it is no class and
 may come several times. Empty lines and lines that begin with # say nothing.
 """
 
 import colorsys
 import dataclasses
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from segnext_jax.datasets.spec import Colour, DatasetSpec
@@ -110,7 +111,16 @@ def read_class_table(path: Path) -> ClassTable:
             f'{path} must have one class per line, as "road" or "road 128 64 128": '
             f"{'; '.join(faults)}. Correct it."
         )
-    return ClassTable(tuple(classes), tuple(colours), tuple(ignore_colours))
+    return ClassTable(_unnumbered(classes), tuple(colours), tuple(ignore_colours))
+
+
+def _unnumbered(names: Iterable[str]) -> tuple[str, ...]:
+    """Leave the numbers out where each name begins with its own."""
+    names = tuple(names)
+    parts = [re.fullmatch(r"(\d+)[\s:.)]+(\S.*)", name) for name in names]
+    if all(part and int(part[1]) == i for i, part in enumerate(parts)):
+        return tuple(part[2] for part in parts if part)
+    return names
 
 
 def _parse(line: str) -> tuple[str, Colour | None, str | None]:

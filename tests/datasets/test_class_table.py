@@ -73,3 +73,14 @@ def test_made_up_colours_differ_and_do_not_change_with_their_number():
     assert colours[:7] == distinct_colours(7)
     spec = ClassTable(("a", "b")).spec("mine")
     assert spec.colours == colours[:2] and spec.name == "mine"
+
+
+def test_numbers_that_count_the_lines_are_no_part_of_the_names(tmp_path):
+    path = tmp_path / "classes.txt"
+    path.write_text("0 sky 1 2 3\n1: traffic light 4 5 6\n2. road 7 8 9\n")
+    table = read_class_table(path)
+    assert table.classes == ("sky", "traffic light", "road")
+    assert table.colours[1] == (4, 5, 6)
+    # Other numbers are.
+    path.write_text("0 sky\n2 lanes\n")
+    assert read_class_table(path).classes == ("0 sky", "2 lanes")
