@@ -12,8 +12,9 @@ tabs, commas or semicolons:
     traffic light   250 170  30
     ignore            0   0   0
 
-Names may be numbered, from 0: "0 road", "1 traffic light". `ignore` names a colour whose pixels neither loss nor metric counts; it is no class and
-may come several times. Empty lines and lines that begin with # say nothing.
+Names may be numbered, from 0: "0 road", "1 traffic light". `ignore` names a colour
+whose pixels neither loss nor metric counts; it is no class and may come several times.
+Empty lines and lines that begin with # say nothing.
 """
 
 import colorsys
