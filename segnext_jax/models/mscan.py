@@ -12,6 +12,7 @@ from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
 from segnext_jax.models.normalization import BatchNorm
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.drop_path import drop_path
+from segnext_jax.ops.gelu import gelu
 
 # Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
 STRIP_LENGTHS = (7, 11, 21)
@@ -129,7 +130,7 @@ class Attention(_Layer):
         """Return images of the same shape."""
         channels = images.shape[-1]
         hidden = self._pointwise(channels, "proj_1")(images)
-        hidden = nn.gelu(hidden, approximate=False)
+        hidden = gelu(hidden)
         hidden = SpatialGatingUnit(name="spatial_gating_unit", **self._same())(hidden)
         return images + self._pointwise(channels, "proj_2")(hidden)
 
@@ -149,7 +150,7 @@ class ConvMLP(_Layer):
         """Return images of the same shape."""
         hidden = self._pointwise(self.hidden_channels, "fc1")(images)
         hidden = self._depthwise((3, 3), "dwconv")(hidden)
-        hidden = nn.gelu(hidden, approximate=False)
+        hidden = gelu(hidden)
         return self._pointwise(images.shape[-1], "fc2")(hidden)
 
 
@@ -203,7 +204,7 @@ class Stem(_Layer):
         """Return maps of ``features`` channels at a quarter of the size, rounded up."""
         images = self._stride_two(self.features // 2, "proj_0")(images)
         images = self._batch_norm("proj_1")(images, train)
-        images = nn.gelu(images, approximate=False)
+        images = gelu(images)
         images = self._stride_two(self.features, "proj_3")(images)
         return self._batch_norm("proj_4")(images, train)
 
