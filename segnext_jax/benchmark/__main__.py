@@ -5,10 +5,16 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import command
-from segnext_jax.benchmark import input_pipeline
+from segnext_jax.benchmark import input_pipeline, network, operations
 
-# What can be measured: its options and its run.
-PARTS = {"input": input_pipeline}
+# What can be measured: the options and the run of each.
+PARTS = {
+    "input": (input_pipeline.add_options, input_pipeline.run),
+    "forward": (network.add_options, network.run_forward),
+    "train": (network.add_options, network.run_train),
+    "compile": (network.add_options, network.run_compile),
+    "ops": (operations.add_options, operations.run),
+}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -23,9 +29,10 @@ def main(arguments: Sequence[str]) -> None:
     what = parser.parse_known_args(arguments)[0].what
     # Each part has options of its own.
     parser.add_argument("--help", "-h", action="help", help="show this text and exit")
-    PARTS[what].add_options(parser)
+    add_options, run = PARTS[what]
+    add_options(parser)
     options = parser.parse_args(arguments)
-    PARTS[what].run(options).write(options.output)
+    run(options).write(options.output)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -12,6 +13,8 @@ from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
 from segnext_jax.models.normalization import BatchNorm
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.drop_path import drop_path
+from segnext_jax.ops.gelu import gelu
+from segnext_jax.ops.multi_scale import multi_scale
 
 # Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
 STRIP_LENGTHS = (7, 11, 21)
@@ -58,36 +61,34 @@ class _Layer(nn.Module):
             **self._types(),
         )
 
-    def _depthwise(self, kernel_size: tuple[int, int], name: str) -> "DepthwiseConv":
-        return DepthwiseConv(kernel_size=kernel_size, name=name, **self._same())
+    def _weights(
+        self, kernel_size: tuple[int, int], name: str, channels: int
+    ) -> tuple[Array, Array]:
+        return DepthwiseWeights(kernel_size, self.param_dtype, name=name)(channels)
 
     def _batch_norm(self, name: str) -> BatchNorm:
         return BatchNorm(name=name, is_frozen=self.freeze_batch_norm, **self._types())
 
 
-class DepthwiseConv(_Layer):
-    """Depthwise convolution with bias, stride 1, same size."""
+class DepthwiseWeights(nn.Module):
+    """Kernel and bias of a depthwise convolution."""
 
-    kernel_size: tuple[int, int] = (3, 3)
+    kernel_size: tuple[int, int]
+    param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        """Return the filtered images."""
-        channels = images.shape[-1]
-        kernel = self.param(
-            "kernel",
-            fan_out_normal,
-            (*self.kernel_size, channels),
-            self.param_dtype,
-        )
-        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
-        return depthwise.depthwise_conv(
-            images.astype(self.dtype),
-            kernel,
-            bias,
-            implementation=self.depthwise_implementation,
+        self, channels: int
+    ) -> tuple[Float[Array, "kernel_height kernel_width channels"], Array]:
+        """Return both.
+
+        Args:
+          channels: Of the images.
+        """
+        shape = (*self.kernel_size, channels)
+        return (
+            self.param("kernel", fan_out_normal, shape, self.param_dtype),
+            self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype),
         )
 
 
@@ -106,13 +107,17 @@ class SpatialGatingUnit(_Layer):
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Return the gated images."""
-        local = self._depthwise((5, 5), "conv0")(images)
-        attention = local
+        channels = images.shape[-1]
+        images = images.astype(self.dtype)
+        weights = {"conv0": self._weights((5, 5), "conv0", channels)}
         for index, length in enumerate(STRIP_LENGTHS):
-            strip = self._depthwise((1, length), f"conv{index}_1")(local)
-            strip = self._depthwise((length, 1), f"conv{index}_2")(strip)
-            attention = attention + strip
-        attention = self._pointwise(images.shape[-1], "conv3")(attention)
+            for half, size in ((1, (1, length)), (2, (length, 1))):
+                name = f"conv{index}_{half}"
+                weights[name] = self._weights(size, name, channels)
+        attention = multi_scale(
+            images, weights, implementation=self.depthwise_implementation
+        )
+        attention = self._pointwise(channels, "conv3")(attention)
         return attention * images
 
 
@@ -129,7 +134,7 @@ class Attention(_Layer):
         """Return images of the same shape."""
         channels = images.shape[-1]
         hidden = self._pointwise(channels, "proj_1")(images)
-        hidden = nn.gelu(hidden, approximate=False)
+        hidden = gelu(hidden)
         hidden = SpatialGatingUnit(name="spatial_gating_unit", **self._same())(hidden)
         return images + self._pointwise(channels, "proj_2")(hidden)
 
@@ -148,8 +153,12 @@ class ConvMLP(_Layer):
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape."""
         hidden = self._pointwise(self.hidden_channels, "fc1")(images)
-        hidden = self._depthwise((3, 3), "dwconv")(hidden)
-        hidden = nn.gelu(hidden, approximate=False)
+        kernel, bias = self._weights((3, 3), "dwconv", self.hidden_channels)
+        with jax.named_scope("dwconv"):
+            hidden = depthwise.depthwise_conv(
+                hidden, kernel, bias, implementation=self.depthwise_implementation
+            )
+        hidden = gelu(hidden)
         return self._pointwise(images.shape[-1], "fc2")(hidden)
 
 
@@ -203,7 +212,7 @@ class Stem(_Layer):
         """Return maps of ``features`` channels at a quarter of the size, rounded up."""
         images = self._stride_two(self.features // 2, "proj_0")(images)
         images = self._batch_norm("proj_1")(images, train)
-        images = nn.gelu(images, approximate=False)
+        images = gelu(images)
         images = self._stride_two(self.features, "proj_3")(images)
         return self._batch_norm("proj_4")(images, train)
 
