@@ -108,9 +108,10 @@ def make_case(options: argparse.Namespace) -> Case:
         config.model.depthwise = options.depthwise
     model = SegNeXt.from_config(config.model, options.classes)
     variables = initialize(model, seed=0)
-    # At 0.01 a wrong branch would hide in the rounding.
+    # At 0.01 a wrong branch would hide in the rounding; at 0.2 the products of the 21
+    # blocks of the base variant overflow.
     variables["params"] = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * 20 if "layer_scale" in str(path[-1]) else leaf,
+        lambda path, leaf: leaf * 4 if "layer_scale" in str(path[-1]) else leaf,
         variables["params"],
     )
     generator = np.random.default_rng(0)
