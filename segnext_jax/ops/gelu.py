@@ -35,14 +35,40 @@ def gelu(inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     Source: ``nn.GELU`` in ``mscan.py`` of SegNeXt@c87bcae (not the tanh form).
     """
     working = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    scaled = working * jnp.asarray(0.5**0.5, working.dtype)
-    half = jnp.asarray(0.5, working.dtype)
-    if working.dtype == jnp.float64:
-        output = working * (half * lax.erfc(-scaled))
+    return _gelu(working).astype(inputs.dtype)
+
+
+# By a rule of its own, nothing but the input is kept for the backward pass: left to
+# the compiler, erf is, and what comes before gelu is computed once for erf and again
+# for the product with it.
+@jax.custom_vjp
+def _gelu(values: Array) -> Array:
+    scaled = values * jnp.asarray(0.5**0.5, values.dtype)
+    half = jnp.asarray(0.5, values.dtype)
+    if values.dtype == jnp.float64:
+        return values * (half * lax.erfc(-scaled))
+    output = values * (half * _erf(scaled) + half)
+    return jnp.where(scaled <= ZERO_BELOW, jnp.zeros_like(output), output)
+
+
+def _forward(values: Array):
+    return _gelu(values), values
+
+
+def _backward(values: Array, cotangent: Array):
+    # Phi(x) + x phi(x). As 1 - Phi(-x) it is not the expression above, whose value XLA
+    # would keep from the forward pass.
+    one = jnp.ones((), values.dtype)
+    scaled = values * jnp.asarray(-(0.5**0.5), values.dtype)
+    if values.dtype == jnp.float64:
+        below = lax.erfc(scaled) / 2
     else:
-        output = working * (half * _erf(scaled) + half)
-        output = jnp.where(scaled <= ZERO_BELOW, jnp.zeros_like(output), output)
-    return output.astype(inputs.dtype)
+        below = one - (one + _erf(scaled)) * jnp.asarray(0.5, values.dtype)
+    density = jnp.exp(-scaled * scaled) * jnp.asarray((2 * jnp.pi) ** -0.5, one.dtype)
+    return (cotangent * (below + values * density),)
+
+
+_gelu.defvjp(_forward, _backward)
 
 
 @jax.custom_jvp
