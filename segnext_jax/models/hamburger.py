@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from segnext_jax.models.initialization import CLASSIFIER_DEVIATION, fan_out_normal
+from segnext_jax.models.initialization import CLASSIFIER_DEVIATION
+from segnext_jax.models.pointwise import Pointwise
 from segnext_jax.ops import concept, nmf, vq
 from segnext_jax.ops.resize import resize_bilinear
 
@@ -51,14 +52,9 @@ class ConvModule(nn.Module):
     ) -> Float[Array, "batch height width features"]:
         """Return maps of ``features`` channels."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        images = nn.Dense(
-            self.features,
-            use_bias=not self.use_norm,
-            kernel_init=fan_out_normal,
-            bias_init=nn.initializers.zeros,
-            name="conv",
-            **types,
-        )(images)
+        use_bias = not self.use_norm
+        conv = Pointwise(self.features, use_bias=use_bias, name="conv", **types)
+        images = conv(images)
         if self.use_norm:
             images = nn.GroupNorm(
                 num_groups=NUM_GROUPS,
@@ -218,10 +214,9 @@ class LightHamHead(nn.Module):
         images = nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2))(
             images, deterministic=not train
         )
-        return nn.Dense(
+        return Pointwise(
             self.num_classes,
             kernel_init=nn.initializers.normal(CLASSIFIER_DEVIATION),
-            bias_init=nn.initializers.zeros,
             name="conv_seg",
             **types,
         )(images)

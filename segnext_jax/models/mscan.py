@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
 from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.models.pointwise import Pointwise
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.drop_path import drop_path
 from segnext_jax.ops.gelu import gelu
@@ -38,15 +39,8 @@ class _Layer(nn.Module):
             "freeze_batch_norm": self.freeze_batch_norm,
         }
 
-    def _pointwise(self, features: int, name: str) -> nn.Dense:
-        """A 1x1 convolution is a dense layer over channels."""
-        return nn.Dense(
-            features,
-            kernel_init=fan_out_normal,
-            bias_init=nn.initializers.zeros,
-            name=name,
-            **self._types(),
-        )
+    def _pointwise(self, features: int, name: str) -> Pointwise:
+        return Pointwise(features, name=name, **self._types())
 
     def _stride_two(self, features: int, name: str) -> nn.Conv:
         """3x3, stride 2. Padding 1 on all sides: 'SAME' pads even sizes unevenly."""
