@@ -5,7 +5,14 @@ from collections.abc import Mapping
 import jax
 from jaxtyping import Array, Float
 
-from segnext_jax.ops.depthwise import Implementation, depthwise_conv, pad, windows_sum
+from segnext_jax.ops.depthwise import (
+    Implementation,
+    depthwise_conv,
+    pad,
+    sum_images,
+    windows_gradient,
+    windows_sum,
+)
 
 # Kernel [height, width, channels] and bias [channels] by the name of the convolution.
 Weights = Mapping[str, tuple[Array, Array]]
@@ -23,9 +30,9 @@ def multi_scale(
       images: Feature maps.
       weights: ``conv0`` (5x5), and ``conv{i}_1`` (1xk), ``conv{i}_2`` (kx1) for each
         strip pair i.
-      implementation: See `depthwise_conv`. Where nothing is differentiated,
-        ``"shifted"`` computes d once and pads it once for all rows: left to itself,
-        XLA:CPU computes the 5x5 again in each of its four uses.
+      implementation: See `depthwise_conv`. ``"shifted"`` computes d once and pads it
+        once for all rows, where XLA:CPU left to itself computes the 5x5 again in each
+        of its four uses; its own gradient keeps d alone.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """
@@ -50,33 +57,89 @@ def _composed(images: Array, weights: Weights, implementation: Implementation) -
 
 
 def _num_pairs(weights: Weights) -> int:
-    return (len(weights) - 1) // 2
+    return len(weights) // 2
+
+
+def _shared(images: Array, weights: Weights) -> Array:
+    weights = dict(weights)
+    with jax.named_scope("conv0"):
+        local = depthwise_conv(images, *weights.pop("conv0"))
+    with jax.named_scope("strips"):
+        return _add_strips(local, weights)
 
 
 @jax.custom_vjp
-def _shared(images: Array, weights: Weights) -> Array:
-    local = depthwise_conv(images, *weights["conv0"])
-    width = images.shape[2]
-    pairs = range(_num_pairs(weights))
-    border = max(weights[f"conv{index}_1"][0].shape[1] for index in pairs) // 2
-    padded = pad(local, 0, border)
-    total = padded[:, :, border : border + width]
-    for index in pairs:
-        kernel, bias = weights[f"conv{index}_1"]
-        less = border - kernel.shape[1] // 2
-        window = padded[:, :, less : padded.shape[2] - less]
-        row = windows_sum(window, kernel.astype(images.dtype))
-        row = row + bias.astype(images.dtype)[None, None, None]
+def _add_strips(local: Array, weights: Weights) -> Array:
+    """Return ``d + sum_i column_i(row_i(d))``, d padded once for all rows."""
+    size = local.shape[1:3]
+    padded = pad(local, 0, _longest(weights))
+    total = local
+    for index in range(_num_pairs(weights)):
+        row = _strip(padded, *weights[f"conv{index}_1"], size)
         total = total + depthwise_conv(row, *weights[f"conv{index}_2"])
     return total
 
 
-def _shared_forward(images: Array, weights: Weights):
-    return jax.vjp(lambda *a: _composed(*a, "shifted"), images, dict(weights))
+def _forward(local: Array, weights: Weights):
+    return _add_strips(local, weights), (local, weights)
 
 
-def _shared_backward(pull, cotangent: Array):
-    return pull(cotangent)
+def _backward(residuals: tuple[Array, Weights], cotangent: Array):
+    """Return the gradients; the sum is linear in d.
+
+    Of pair i, d's is ``row_i^T(column_i^T(g))``. As in the forward pass g is padded
+    once for all columns; the rows are computed again.
+    """
+    local, weights = residuals
+    size = local.shape[1:3]
+    border = _longest(weights)
+    padded_local = pad(local, 0, border)
+    padded_cotangent = pad(cotangent, border, 0)
+    bias_gradient = sum_images(cotangent)
+    local_gradient = cotangent
+    gradients = {}
+    for index in range(_num_pairs(weights)):
+        names = f"conv{index}_1", f"conv{index}_2"
+        (row_kernel, row_bias), (column_kernel, column_bias) = map(weights.get, names)
+        row = _strip(padded_local, row_kernel, row_bias, size)
+        column_window = _window(padded_cotangent, column_kernel, size)
+        # The kernel's gradient, too, is turned: it slides over the padded cotangent.
+        column_gradient = windows_gradient(column_window, row, column_kernel.shape)
+        turned = column_kernel[::-1, ::-1].astype(local.dtype)
+        row_cotangent = windows_sum(column_window, turned, size)
+        row_gradient = windows_gradient(
+            _window(padded_local, row_kernel, size), row_cotangent, row_kernel.shape
+        )
+        gradients[names[0]] = row_gradient, sum_images(row_cotangent)
+        gradients[names[1]] = column_gradient[::-1, ::-1], bias_gradient
+        local_gradient = local_gradient + depthwise_conv(
+            row_cotangent, row_kernel[::-1, ::-1]
+        )
+    gradients = jax.tree.map(lambda g, w: g.astype(w.dtype), gradients, dict(weights))
+    return local_gradient, gradients
 
 
-_shared.defvjp(_shared_forward, _shared_backward)
+_add_strips.defvjp(_forward, _backward)
+
+
+def _longest(weights: Weights) -> int:
+    """Return the padding of the longest strip."""
+    return max(max(kernel.shape[:2]) for kernel, _ in weights.values()) // 2
+
+
+def _strip(padded: Array, kernel: Array, bias: Array, size: tuple) -> Array:
+    window = _window(padded, kernel, size)
+    row = windows_sum(window, kernel.astype(padded.dtype), size)
+    return row + bias.astype(padded.dtype)[None, None, None]
+
+
+def _window(padded: Array, kernel: Array, size: tuple) -> Array:
+    """Return the part of a padding for the longest strip that a strip slides over."""
+    top = (padded.shape[1] - size[0]) // 2
+    left = (padded.shape[2] - size[1]) // 2
+    rows, columns = kernel.shape[0] // 2, kernel.shape[1] // 2
+    return padded[
+        :,
+        top - rows : top + size[0] + rows,
+        left - columns : left + size[1] + columns,
+    ]
