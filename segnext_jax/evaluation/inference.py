@@ -18,14 +18,13 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from segnext_jax.evaluation import resampling, scoring
+from segnext_jax.ops.upsampled import whole_factor
 
 # Normalised images to scores at about 1/8 of their size.
 LogitsFn = Callable[
     [Float[Array, "batch height width 3"]],
     Float[Array, "batch small_height small_width classes"],
 ]
-# From scores of a tile, and whether they are logits, to what is wanted of each pixel.
-FinishFn = Callable[[Array, bool], tuple[Array, ...]]
 Size = tuple[int, int]
 
 # Tiles that are computed ahead of the one that is fetched: more would only take memory.
@@ -74,10 +73,30 @@ class Batch(Protocol):
         ...
 
 
+class _Finish(NamedTuple):
+    """What is made of a tile: arrays whose first dimensions are [batch, tile, tile].
+
+    Attributes:
+      of_view: From logits and matrices of the only view; see `scoring.resample`.
+      of_scores: From mean probabilities of several views.
+    """
+
+    of_view: Callable[[Array, Any, Any], tuple[Array, ...]]
+    of_scores: Callable[[Array], tuple[Array, ...]]
+
+
 class _View(NamedTuple):
-    """Logits of one view of a batch, and how they lie on the original images."""
+    """Logits of one view of a batch, and how they lie on the original images.
+
+    Attributes:
+      logits: Of all windows, side by side.
+      input_size: (height, width) of the network's input.
+      vertical: Matrices of the images' rows.
+      horizontal: Matrices of their columns.
+    """
 
     logits: Array
+    input_size: Size
     vertical: resampling.Tiles
     horizontal: resampling.Tiles
 
@@ -151,25 +170,59 @@ class Inference:
         Classes are compared by logits where there is one view, by mean probabilities
         where there are several.
         """
-        maps = self._assemble(batch, lambda scores, _: (scoring.best_labels(scores),))
-        return [labels for (labels,) in maps]
+        views = self._views(batch)
+        factor = self._factor(batch, views)
+        if factor:
+            labels = local_rows(scoring.enlarged_labels(views[0].logits, factor))
+            sizes = [batch.image_sizes[row] for row in batch.rows]
+            return [
+                np.ascontiguousarray(labels[place, :height, :width])
+                for place, (height, width) in enumerate(sizes)
+            ]
+        finish = _Finish(
+            lambda *view: (scoring.resampled_labels(*view),),
+            lambda scores: (scoring.best_labels(scores),),
+        )
+        return [labels for (labels,) in self._assemble(batch, views, finish)]
+
+    def _factor(self, batch: Batch, views: list[_View]) -> int | None:
+        """Return by what the logits of the only view are smaller than the images.
+
+        None where windows, a resize or a factor that is not whole lie between them.
+        """
+        if len(views) > 1:
+            return None
+        fitted = batch.fitted_sizes[0]
+        is_as_it_was = all(
+            tuple(size) == tuple(fitted[row].inner)
+            for row, size in enumerate(batch.image_sizes)
+        )
+        (view,) = views
+        is_whole = self.window is None or all(
+            limit >= side
+            for limit, side in zip(self.window, view.input_size, strict=True)
+        )
+        if not (is_as_it_was and is_whole):
+            return None
+        return whole_factor(view.logits.shape[1:3], view.input_size)
 
     def probability_maps(
         self, batch: Batch
     ) -> list[tuple[UInt8[np.ndarray, "_ _"], Float[np.ndarray, "_ _ classes"]]]:
         """Return `label_maps`, and with each the probabilities of all classes."""
 
-        def finish(scores: Array, are_logits: bool) -> tuple[Array, Array]:
-            probabilities = scoring.softmax(scores) if are_logits else scores
-            return scoring.best_labels(scores), probabilities
+        def of_view(*view: Any) -> tuple[Array, Array]:
+            scores = scoring.resample(*view)
+            return scoring.best_labels(scores), scoring.softmax(scores)
 
-        return self._assemble(batch, finish)
+        finish = _Finish(of_view, lambda scores: (scoring.best_labels(scores), scores))
+        return self._assemble(batch, self._views(batch), finish)
 
-    def _assemble(self, batch: Batch, finish_fn: FinishFn) -> list:
+    def _assemble(self, batch: Batch, views: list[_View], finish: _Finish) -> list:
         """Compute all tiles, and paste them into maps of the original sizes."""
         maps: list = []
         sizes = [batch.image_sizes[row] for row in batch.rows]
-        for top, left, arrays in self._tiles(batch, finish_fn):
+        for top, left, arrays in self._tiles(views, finish):
             if not maps:
                 maps = [
                     tuple(np.empty((*size, *a.shape[3:]), a.dtype) for a in arrays)
@@ -185,9 +238,8 @@ class Inference:
         return maps
 
     def _tiles(
-        self, batch: Batch, finish_fn: FinishFn
+        self, views: list[_View], finish: _Finish
     ) -> Iterator[tuple[int, int, list[np.ndarray]]]:
-        views = self._views(batch)
         num_rows = views[0].vertical.indices.shape[1]
         num_columns = views[0].horizontal.indices.shape[1]
         dtype = scoring.score_type(views[0].logits)
@@ -200,8 +252,17 @@ class Inference:
         for row in range(num_rows):
             vertical = self._place([view.vertical for view in views], row, dtype)
             for column in range(num_columns):
-                scores = _scores(views, vertical, horizontal[column])
-                arrays = finish_fn(scores, len(views) == 1)
+                arguments = [
+                    (view.logits, *matrices)
+                    for view, *matrices in zip(
+                        views, vertical, horizontal[column], strict=True
+                    )
+                ]
+                arrays = (
+                    finish.of_view(*arguments[0])
+                    if len(arguments) == 1
+                    else finish.of_scores(_mean_probabilities(arguments))
+                )
                 pending.append((row * tile_size, column * tile_size, arrays))
                 if len(pending) > _NUM_TILES_AHEAD:
                     yield _fetch(*pending.popleft())
@@ -289,7 +350,7 @@ class Inference:
                 for image_size, sizes in zip(batch.image_sizes, fitted, strict=True)
             ]
             tiles.append(resampling.stack(tiles_of_rows, batch.rows))
-        return _View(logits, *tiles)
+        return _View(logits, outer, *tiles)
 
     def _tile_size(self, logits: Array) -> int:
         """Return the side of tiles: the largest multiple of 32 that fits the bytes."""
@@ -313,20 +374,14 @@ def local_rows(array: Array) -> np.ndarray:
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
 
 
-def _scores(views: list[_View], vertical: Any, horizontal: Any) -> Array:
-    """Return the logits of a tile of the only view, or all views' mean probabilities.
+def _mean_probabilities(views: list[tuple]) -> Array:
+    """Return the mean probabilities of a tile over views of (logits, matrices).
 
     View by view: a program for all of them would be another for each combination of
     their sizes.
     """
-    arguments = [
-        (view.logits, rows, columns)
-        for view, rows, columns in zip(views, vertical, horizontal, strict=True)
-    ]
-    if len(arguments) == 1:
-        return scoring.resample(*arguments[0])
     total = None
-    for view in arguments:
-        total = scoring.add_probabilities(total, 1 / len(arguments), *view)
+    for view in views:
+        total = scoring.add_probabilities(total, 1 / len(views), *view)
     assert total is not None
     return total

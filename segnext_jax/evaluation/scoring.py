@@ -13,6 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
 from segnext_jax.ops.photometric import normalize
+from segnext_jax.ops.upsampled import upsampled_labels
 
 
 @functools.partial(jax.jit, static_argnames=("mean", "std", "is_mirrored"))
@@ -85,6 +86,30 @@ def resample(
     return jax.vmap(one_image)(logits, *vertical, *horizontal)
 
 
+@jax.jit
+def resampled_labels(
+    logits: Float[Array, "batch small_height small_width classes"],
+    vertical: Any,
+    horizontal: Any,
+) -> UInt8[Array, "batch tile tile"]:
+    """Return `best_labels` of `resample`, whose arguments it has.
+
+    Here classes lie between rows and columns: both products have their results in
+    place, and the two reductions run along contiguous columns.
+    """
+
+    def one_image(logits, rows, row_weights, columns, column_weights):
+        part = logits[rows][:, columns].astype(row_weights.dtype)
+        part = jnp.einsum("ikc,xk->icx", part, column_weights, precision="highest")
+        scores = jnp.einsum("yi,icx->ycx", row_weights, part, precision="highest")
+        return _best(scores, axis=1)
+
+    return jax.vmap(one_image)(logits, *vertical, *horizontal)
+
+
+enlarged_labels = jax.jit(upsampled_labels, static_argnums=1)
+
+
 @functools.partial(jax.jit, donate_argnums=0)
 def add_probabilities(
     total: Float[Array, "batch tile tile classes"] | None,
@@ -108,10 +133,14 @@ def best_labels(
     As two plain reductions: XLA compiles argmax to a loop that takes seven times as
     long on a CPU.
     """
-    num_classes = scores.shape[-1]
-    is_best = scores == jnp.max(scores, axis=-1, keepdims=True)
-    classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
-    best = jnp.min(jnp.where(is_best, classes, num_classes), axis=-1)
+    return _best(scores, axis=scores.ndim - 1)
+
+
+def _best(scores: Array, axis: int) -> Array:
+    num_classes = scores.shape[axis]
+    is_best = scores == jnp.max(scores, axis=axis, keepdims=True)
+    classes = lax.broadcasted_iota(jnp.int32, scores.shape, axis)
+    best = jnp.min(jnp.where(is_best, classes, num_classes), axis=axis)
     return best.astype(jnp.uint8)
 
 

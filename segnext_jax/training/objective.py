@@ -7,6 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt8
 
 from segnext_jax.ops import losses
+from segnext_jax.ops.resize import resize_bilinear
+from segnext_jax.ops.upsampled import (
+    upsampled_cross_entropy,
+    whole_factor,
+)
 
 Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
 
@@ -51,6 +56,41 @@ class Objective:
         return losses.count(
             labels, ignore_label=self.ignore_label, average=self.average
         )
+
+    def score(
+        self,
+        logits: Float[Array, "batch small_height small_width classes"],
+        labels: Labels,
+        divisor: Float[Array, ""],
+        share: float = 1.0,
+    ) -> tuple[dict[str, Float[Array, ""]], Int[Array, ""]]:
+        """Return `terms`, and the number of labelled pixels whose best class is right.
+
+        Cross-entropy alone, without a choice of hard pixels, is computed without
+        logits of the size of the labels, where they are larger by a whole factor.
+
+        Args:
+          logits: Scores at any size, of any float type.
+          labels: See `terms`, as for the others.
+          divisor: `divisor` of the whole batch.
+          share: Images of this part over those of the batch.
+        """
+        names = [name for name, weight in self.weights.items() if weight]
+        is_plain = names == ["cross_entropy"] and not self.ohem_min_kept
+        if is_plain and whole_factor(logits.shape[1:3], labels.shape[1:]):
+            sums = upsampled_cross_entropy(
+                logits,
+                labels,
+                ignore_label=self.ignore_label,
+                class_weights=self.class_weights,
+                label_smoothing=self.label_smoothing,
+            )
+            loss = self.weights["cross_entropy"] * sums.loss / divisor
+            return {"cross_entropy": loss}, sums.hits
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = resize_bilinear(logits, labels.shape[1:])
+        is_hit = (jnp.argmax(logits, axis=-1) == labels) & (labels != self.ignore_label)
+        return self.terms(logits, labels, divisor, share), jnp.sum(is_hit)
 
     def terms(
         self,

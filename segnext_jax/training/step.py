@@ -8,11 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Num, UInt8
+from jaxtyping import Array, Float, Num
 
 from segnext_jax.models.normalization import MOMENTS, update_statistics
 from segnext_jax.ops import photometric
-from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training.objective import Objective
 from segnext_jax.training.state import TrainState
@@ -115,9 +114,7 @@ def make_train_step(
         divisor = objective.divisor(labels)
 
         def score(logits: Array, labels: Array) -> tuple[dict[str, Any], Any]:
-            logits = _at_size_of(labels, logits)
-            terms = objective.terms(logits, labels, divisor, 1 / accumulate_steps)
-            return terms, _num_hits(logits, labels, objective.ignore_label)
+            return objective.score(logits, labels, divisor, 1 / accumulate_steps)
 
         num_labels = jnp.sum(labels != objective.ignore_label)
         return Problem(images, labels, score, num_labels)
@@ -260,21 +257,3 @@ def _cut(
 def _norm(tree: Any) -> Float[Array, ""]:
     """Return the Euclidean norm of all values of a tree."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
-
-
-def _at_size_of(
-    labels: UInt8[Array, "batch height width"],
-    logits: Float[Array, "batch small_height small_width classes"],
-) -> Float[Array, "batch height width classes"]:
-    """Return logits at the size of the labels, in float32 at least."""
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return resize_bilinear(logits, labels.shape[1:])
-
-
-def _num_hits(
-    logits: Float[Array, "batch height width classes"],
-    labels: UInt8[Array, "batch height width"],
-    ignore_label: int,
-) -> Int[Array, ""]:
-    is_hit = (jnp.argmax(logits, axis=-1) == labels) & (labels != ignore_label)
-    return jnp.sum(is_hit)

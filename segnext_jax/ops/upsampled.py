@@ -1,0 +1,292 @@
+"""What is wanted of enlarged logits, without the enlarged logits.
+
+A network gives logits at 1/8 of the size of labels. Enlarged to 512x512 pixels and 150
+classes those of one image are 157 MB in float32, and loss, softmax, gradient and hits
+would each be another array of that size. Here only one in ``factor ** 2`` of them
+exists at a time: bilinear interpolation with half-pixel centres by a whole factor f
+gives all pixels between the centres of four neighbouring logits (a cell) the same f * f
+sets of four weights. So a loop over these sets sees, each time, a map as small as the
+logits: one pixel of every cell.
+
+Arrays of the loop are [classes, cells]: maxima and sums over classes then run along
+contiguous cells. Pixels outside of the outermost centres lie in cells of repeated
+logits, whose outer halves are cut off or ignored.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, UInt8
+
+Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
+
+
+class Sums(NamedTuple):
+    """Sums over the labelled pixels of a batch.
+
+    Attributes:
+      loss: Cross-entropy.
+      hits: Number of pixels whose label has a greater score than every other class.
+        Differs: from ``argmax(...) == label`` where two classes have exactly the same
+        score: that counts the one with the smaller id.
+    """
+
+    loss: Float[Array, ""]
+    hits: Int[Array, ""]
+
+
+def whole_factor(size: tuple[int, int], label_size: tuple[int, int]) -> int | None:
+    """Return the even factor that enlarges ``size`` to ``label_size``; None if none."""
+    factor = label_size[0] // size[0]
+    is_whole = tuple(factor * side for side in size) == tuple(label_size)
+    return factor if is_whole and factor % 2 == 0 and factor else None
+
+
+def upsampled_cross_entropy(
+    logits: Float[Array, "batch small_height small_width classes"],
+    labels: Labels,
+    *,
+    ignore_label: int = 255,
+    class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
+) -> Sums:
+    """Return sums of ``cross_entropy(resize_bilinear(logits, size), labels)``.
+
+    The gradient of the loss is summed up in the same loop, while the softmax is there,
+    and is all that is kept for the backward pass.
+
+    Args:
+      logits: Scores before softmax; computed in float32 at least.
+      labels: Train ids in [0, classes), or ``ignore_label``; of a size that
+        `whole_factor` accepts.
+      ignore_label: The id that takes no part.
+      class_weights: See `segnext_jax.ops.losses.cross_entropy`, as for the next.
+      label_smoothing: In [0, 1).
+
+    Raises:
+      ValueError: If the labels are not larger by one even factor in both directions.
+
+    Source: ``CrossEntropyLoss`` in ``mmseg/models/losses/cross_entropy_loss.py`` behind
+    ``resize`` in ``decode_head.py`` of SegNeXt@c87bcae.
+    """
+    factor = whole_factor(logits.shape[1:3], labels.shape[1:])
+    if factor is None:
+        raise ValueError(
+            "labels must be larger than the logits by one even factor: got "
+            f"{labels.shape[1:]} and {logits.shape[1:3]}. Enlarge the logits first."
+        )
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    if class_weights is not None:
+        class_weights = tuple(map(float, class_weights))
+    rule = _Rule(factor, ignore_label, class_weights, float(label_smoothing))
+    return Sums(*_sums(rule, logits, labels))
+
+
+class _Rule(NamedTuple):
+    """What is known when the program is made; see `upsampled_cross_entropy`."""
+
+    factor: int
+    ignore_label: int
+    class_weights: tuple[float, ...] | None
+    label_smoothing: float
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sums(rule: _Rule, logits: Array, labels: Array) -> tuple[Array, Array]:
+    loss, hits, _ = _loop(rule, logits, labels, with_gradient=False)
+    return loss, hits
+
+
+def _forward(rule: _Rule, logits: Array, labels: Array):
+    loss, hits, gradient = _loop(rule, logits, labels, with_gradient=True)
+    return (loss, hits), gradient
+
+
+def _backward(rule: _Rule, gradient: Array, cotangents: tuple[Array, Array]):
+    del rule
+    return cotangents[0] * gradient, None
+
+
+_sums.defvjp(_forward, _backward)
+
+
+def _loop(rule: _Rule, logits: Array, labels: Array, *, with_gradient: bool):
+    """Return the sums, and the gradient of the first one or None."""
+    batch, height, width, num_classes = logits.shape
+    cells = (batch, height + 1, width + 1)
+    shares = _shares(rule.factor, logits.dtype)
+    corners, pull = jax.vjp(_with_border, logits)
+    top, bottom = corners[:, :, :-1], corners[:, :, 1:]
+
+    def add_row(sums: tuple, row: tuple) -> tuple:
+        share, row_labels = row
+        left, right = _sides(top, bottom, share)
+
+        def add_pixel(sums: tuple, pixel: tuple) -> tuple:
+            share, pixel_labels = pixel
+            scores = (1 - share) * left + share * right
+            loss, is_hit, slope = _pixel(rule, scores, pixel_labels)
+            losses, hits, *gradients = sums
+            if gradients:
+                gradients = (
+                    gradients[0] + (1 - share) * slope,
+                    gradients[1] + share * slope,
+                )
+            return (losses + loss, hits + is_hit, *gradients), None
+
+        losses, hits, *gradients = sums
+        inner = (jnp.zeros_like(left), jnp.zeros_like(right)) if gradients else ()
+        pixels = (shares, row_labels)
+        (losses, hits, *inner), _ = lax.scan(add_pixel, (losses, hits, *inner), pixels)
+        if gradients:
+            left, right = (g.reshape(num_classes, *cells) for g in inner)
+            mixed = _shifted_sum(left, right, axis=3)
+            gradients = (
+                gradients[0] + (1 - share) * mixed,
+                gradients[1] + share * mixed,
+            )
+        return (losses, hits, *gradients), None
+
+    # Summed over cells behind the loop: within it, devices that share a batch would
+    # exchange a number each time.
+    num_cells = math.prod(cells)
+    sums = (jnp.zeros(num_cells, logits.dtype), jnp.zeros(num_cells, jnp.int32))
+    if with_gradient:
+        sums = (*sums, jnp.zeros_like(top), jnp.zeros_like(bottom))
+    rows = (shares, _by_place_in_cell(rule, labels))
+    (losses, hits, *gradients), _ = lax.scan(add_row, sums, rows)
+    gradient = pull(_shifted_sum(*gradients, axis=2))[0] if with_gradient else None
+    return jnp.sum(losses), jnp.sum(hits), gradient
+
+
+def upsampled_labels(
+    logits: Float[Array, "batch small_height small_width classes"], factor: int
+) -> UInt8[Array, "batch height width"]:
+    """Return the best class of each pixel of the logits enlarged by an even factor.
+
+    The first of the best classes; their number where a score is nan. Scores are
+    float32 at least.
+
+    Raises:
+      ValueError: If the factor is odd.
+    """
+    if factor % 2:
+        raise ValueError(f"the factor must be even: got {factor}.")
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    batch, height, width, num_classes = logits.shape
+    shares = _shares(factor, logits.dtype)
+    corners = _with_border(logits)
+    top, bottom = corners[:, :, :-1], corners[:, :, 1:]
+    classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+
+    def row(share: Array) -> Array:
+        left, right = _sides(top, bottom, share)
+
+        def pixel(share: Array) -> Array:
+            scores = (1 - share) * left + share * right
+            is_best = scores == jnp.max(scores, axis=0)[None]
+            # As two plain reductions: argmax is a loop of scalars on a CPU.
+            best = jnp.min(jnp.where(is_best, classes, num_classes), axis=0)
+            return best.astype(jnp.uint8)
+
+        return lax.map(pixel, shares)
+
+    labels = lax.map(row, shares)
+    labels = labels.reshape(factor, factor, batch, height + 1, width + 1)
+    labels = jnp.transpose(labels, (2, 3, 0, 4, 1))
+    labels = labels.reshape(batch, (height + 1) * factor, (width + 1) * factor)
+    half = factor // 2
+    return labels[:, half:-half, half:-half]
+
+
+def _shares(factor: int, dtype: jnp.dtype) -> Array:
+    """Return the weight of the farther neighbour of each pixel along a cell's side."""
+    return (jnp.arange(factor, dtype=dtype) + 0.5) / factor
+
+
+def _sides(top: Array, bottom: Array, share: Array) -> tuple[Array, Array]:
+    """Return the scores on the left and right sides of cells, [classes, cells] each."""
+    mixed = (1 - share) * top + share * bottom
+    sides = mixed[..., :-1], mixed[..., 1:]
+    # Arrays of their own, or every use of them would mix and cut anew.
+    return lax.optimization_barrier(
+        tuple(side.reshape(len(side), -1) for side in sides)
+    )
+
+
+def _with_border(logits: Array) -> Array:
+    """Return [classes, batch, height + 2, width + 2], with repeated borders."""
+    logits = jnp.transpose(logits, (3, 0, 1, 2))
+    return jnp.pad(logits, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+
+
+def _by_place_in_cell(rule: _Rule, labels: Array) -> Array:
+    """Return labels [row in the cell, column in the cell, cells]."""
+    half = rule.factor // 2
+    pads = ((0, 0), (half, half), (half, half))
+    labels = jnp.pad(labels, pads, constant_values=rule.ignore_label)
+    batch, height, width = labels.shape
+    shape = (batch, height // rule.factor, rule.factor, width // rule.factor, -1)
+    labels = jnp.transpose(labels.reshape(shape), (2, 4, 0, 1, 3))
+    return labels.reshape(rule.factor, rule.factor, -1)
+
+
+def _shifted_sum(first: Array, second: Array, axis: int) -> Array:
+    """Return their sum with the second one place further along an axis."""
+    at_end = [(0, int(i == axis)) for i in range(first.ndim)]
+    at_start = [pad[::-1] for pad in at_end]
+    return jnp.pad(first, at_end) + jnp.pad(second, at_start)
+
+
+def _pixel(
+    rule: _Rule,
+    scores: Float[Array, "classes cells"],
+    labels: Int[Array, " cells"] | UInt8[Array, " cells"],
+) -> tuple[Array, Array, Array]:
+    """Return loss and hit [cells], and the slope of the loss [classes, cells].
+
+    With t the target, t_c = (1 - s) w_y [c = y] + s / C w_c, the loss is
+    ``sum_c t_c (log sum exp z - z_c)`` and its slope ``softmax(z)_c sum t - t_c``.
+    """
+    num_classes = scores.shape[0]
+    classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+    is_label = labels.astype(jnp.int32)[None] == classes
+    is_valid = labels != rule.ignore_label
+    score = jnp.sum(jnp.where(is_label, scores, 0), axis=0)
+    best_other = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=0)
+    # Of one class alone there is no other.
+    largest = jnp.maximum(score, best_other) if num_classes > 1 else score
+    powers = jnp.exp(scores - lax.stop_gradient(largest)[None])
+    total = jnp.sum(powers, axis=0)
+    normaliser = largest + jnp.log(total)
+
+    of_label, target_sum = 1.0, 1.0
+    others, other_scores = 0.0, 0.0
+    if rule.class_weights is not None:
+        weights = jnp.asarray(rule.class_weights, scores.dtype)
+        of_label = weights[jnp.minimum(labels, num_classes - 1).astype(jnp.int32)]
+        target_sum = of_label
+    if rule.label_smoothing:
+        smoothing = rule.label_smoothing
+        others = jnp.full((num_classes, 1), smoothing / num_classes, scores.dtype)
+        if rule.class_weights is not None:
+            others = others * weights[:, None]
+        of_label = (1 - smoothing) * of_label
+        target_sum = of_label + jnp.sum(others)
+        other_scores = jnp.sum(others * scores, axis=0)
+    loss = target_sum * normaliser - of_label * score - other_scores
+    # Ignored by factors of their cells, not by a choice for each class.
+    target = jnp.where(is_label, jnp.where(is_valid, of_label, 0)[None], 0)
+    if rule.label_smoothing:
+        target = target + others * is_valid[None]
+    slope = powers * jnp.where(is_valid, target_sum / total, 0)[None] - target
+    return (
+        jnp.where(is_valid, loss, 0),
+        ((score > best_other) & is_valid).astype(jnp.int32),
+        slope,
+    )
