@@ -6,6 +6,7 @@ the configuration can be set: ``--config.data.crop_size=176,240``.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -16,8 +17,13 @@ from segnext_jax import command
 # module again, and never touch a device.
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
     """Run one job; see `--help`.
+
+    Args:
+      arguments: Of the command line.
+      is_program: Whether the process is there for this job alone, so that its
+        allocator may be set up for it.
 
     Raises:
       ValueError: If the command line or the configuration cannot run.
@@ -41,6 +47,10 @@ def main(arguments: Sequence[str]) -> None:
             options.process_id,
         )
     )
+    import jax
+
+    if is_program and jax.default_backend() == "cpu":
+        command.keep_freed_memory()
     from segnext_jax.training.loop import train
     from segnext_jax.training.tasks import evaluate_workdir
 
@@ -79,4 +89,5 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))
+    program = functools.partial(main, is_program=True)
+    sys.exit(command.run(program, sys.argv[1:]))
