@@ -1,4 +1,6 @@
 import json
+import os
+import pathlib
 
 import jax
 import numpy as np
@@ -103,6 +105,21 @@ def test_a_case_beyond_the_time_limit_is_named_and_left(
         "tiny 1x64x64: left: logits: its turns would take 104 s; 100 s of "
         "--time_limit=100 are left."
     )
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_compiled_programs_are_shared_more_than_once_a_process(time):
+    folder = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        with network._shared_compilation_cache():
+            jax.jit(lambda x: time * x + 1)(np.ones(time))
+            shared = pathlib.Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+            assert list(shared.iterdir())
+        assert jax.config.jax_compilation_cache_dir is None
+        assert os.environ["JAX_COMPILATION_CACHE_DIR"] == folder
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def test_a_forecast_grows_with_the_operations():

@@ -235,7 +235,7 @@ def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
 
 def make_case(options: argparse.Namespace) -> Case:
     """Draw the weights and images of one of `split`."""
-    config = base_config()
+    config: Any = base_config()
     config.model.variant = options.variant
     config.model.dtype = options.dtype
     if options.depthwise:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from segnext_jax.benchmark import alone, turns
 from segnext_jax.benchmark.cases import (
@@ -199,21 +200,25 @@ def _lift(
 @contextlib.contextmanager
 def _shared_compilation_cache() -> Iterator[None]:
     """Let processes that measure memory find the programs that this one compiles."""
-    if jax.config.jax_compilation_cache_dir:
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir:
         yield
         return
     settings = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
     before = {name: os.environ.get(name) for name in settings}
-    seconds = jax.config.jax_persistent_cache_min_compile_time_secs
+    seconds = config.jax_persistent_cache_min_compile_time_secs
     with tempfile.TemporaryDirectory() as folder:
         try:
             os.environ |= dict(zip(settings, (folder, "0"), strict=True))
-            jax.config.update("jax_compilation_cache_dir", folder)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            config.update("jax_compilation_cache_dir", folder)
+            config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            # It keeps to the folder of the first program that it saw.
+            compilation_cache.reset_cache()
             yield
         finally:
-            jax.config.update("jax_compilation_cache_dir", None)
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+            config.update("jax_compilation_cache_dir", None)
+            config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+            compilation_cache.reset_cache()
             for name, value in before.items():
                 os.environ.pop(name, None)
                 if value is not None:

@@ -131,7 +131,8 @@ def step(case: Case) -> Program:
     )
     variables = jax.tree.map(jnp.asarray, case.variables)
     box = [state.create(variables, optimizer, recipe.make_rules(config))]
-    sizes = np.tile(np.int32(case.images.shape[1:3]), (len(case.images), 1))
+    size = np.array(case.images.shape[1:3], np.int32)
+    sizes = np.tile(size, (len(case.images), 1))
     batch = {"image": case.images, "label": case.labels, "size": sizes}
     batch = jax.device_put(batch)
     function = jax.jit(train_step, donate_argnums=0)
@@ -152,7 +153,7 @@ def _inference(case: Case) -> Inference:
     variables, bases = jax.device_put((case.variables, case.bases))
 
     @jax.jit
-    def apply(variables: Any, bases: Any, images: jax.Array) -> jax.Array:
+    def apply(variables: Any, bases: Any, images: jax.Array) -> Any:
         repeated = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
         return case.model.apply(variables, images, repeated)
 
