@@ -38,10 +38,11 @@ fi
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
-size=512 batch=16 wide=(base) growth=(512 1024 2048) stages=(1 3) few=() seconds=530
+size=512 batch=16 wide=(base) growth=(512 1024 2048) stages=(1 3) few=() dtype=bfloat16
+seconds=530
 if [[ -n ${QUICK:-} ]]; then
-  # On a CPU compiling is what takes its time: fewer programs.
-  size=32 batch=2 wide=() growth=(32 64) stages=(3) few=(--rounds=2 --classes=5)
+  # On a CPU compiling and bfloat16 are what takes its time.
+  size=32 batch=2 wide=() growth=(32 64) stages=(3) few=(--rounds=2 --classes=5) dtype=float32
   seconds=$QUICK
 fi
 deadline=$((SECONDS + seconds))
@@ -54,6 +55,9 @@ part() {
     return
   fi
   local left=$((deadline - SECONDS))
+  if [[ -n ${QUICK:-} ]]; then
+    limit=$left  # The limits are those of a GPU.
+  fi
   if ((left < 15)); then
     echo "$name: no time left." >>"$table"
     return
@@ -68,7 +72,7 @@ part() {
 measure() {
   local name=$1 limit=$2
   shift 2
-  part "$name" "$limit" "$python" -m segnext_jax.benchmark --dtype=bfloat16 \
+  part "$name" "$limit" "$python" -m segnext_jax.benchmark --dtype="$dtype" \
     --output="$output/$name.json" "$@"
 }
 
