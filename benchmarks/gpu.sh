@@ -3,50 +3,106 @@
 #
 #   benchmarks/gpu.sh [TORCH_NETWORK.py] [OUTPUT_FOLDER]
 #
-# TORCH_NETWORK.py: the network in PyTorch (--against); without it, or without torch,
-# this package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else
-# runs/gpu), the numbers to *.json beside it. A part that fails or takes too long is
-# named in the table, and the others run all the same.
+# TORCH_NETWORK.py: the network in PyTorch (--against), in bfloat16 under autocast; without
+# it, or without torch, this package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md
+# (default: $OUT, else runs/gpu), the numbers and what a part said to *.json and *.log
+# beside it. A part that fails or takes too long is named there, and the others run all
+# the same.
+#
+# $PYTHON (default: python) needs jax, flax, optax, orbax and OpenCV. A machine without a
+# network may lack the rest of pyproject.toml's dependencies (grain, ml_collections,
+# tensorflow-datasets, ...): unpack their wheels into a folder and name it,
+#
+#   pip download --no-deps --dest wheels grain ml_collections tensorflow-datasets ...
+#   for wheel in wheels/*.whl; do unzip -qo "$wheel" -d packages; done
+#   PYTHONPATH=packages benchmarks/gpu.sh TORCH_NETWORK.py
+#
+# PARTS="train_tiny ops" measures only those: what an earlier run had no time for. Compiled
+# programs are kept in $JAX_COMPILATION_CACHE_DIR (default: runs/compiled), so that the next
+# run has more time; times to the first result do not use them.
+# QUICK=SECONDS does it all on tiny images in so many seconds, to see whether it runs.
 set -uo pipefail
+network=${1:+$(realpath "$1")}
+output=$(realpath -m "${2:-${OUT:-$(dirname "$0")/../runs/gpu}}")
 cd "$(dirname "$0")/.." || exit
-network=${1:-}
-output=${2:-${OUT:-runs/gpu}}
 python=${PYTHON:-python}
 mkdir -p "$output"
 table="$output/gpu.md"
 : >"$table"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 against=()
 if [[ -n $network ]] && "$python" -c "import torch" 2>/dev/null; then
   against=(--against="$network")
 fi
-# All but a tenth of the memory would be JAX's, and PyTorch runs beside it.
-export XLA_PYTHON_CLIENT_PREALLOCATE=false
+export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 
-deadline=$((SECONDS + 530))
+size=512 batch=16 wide=(base) growth=(512 1024 2048) stages=(1 3) few=() dtype=bfloat16
+seconds=530
+if [[ -n ${QUICK:-} ]]; then
+  # On a CPU compiling and bfloat16 are what takes its time.
+  size=32 batch=2 wide=() growth=(32 64) stages=(3) few=(--rounds=2 --classes=5) dtype=float32
+  seconds=$QUICK
+fi
+deadline=$((SECONDS + seconds))
 
-# measure NAME SECONDS OPTIONS...: one table.
-measure() {
-  local name=$1 limit=$2
+# part NAME LIMIT COMMAND...: run a part for at most LIMIT seconds, and less near the end.
+part() {
+  local name=$1 limit=$2 start=$SECONDS
   shift 2
+  if [[ -n ${PARTS:-} && " $PARTS " != *" $name "* ]]; then
+    return
+  fi
   local left=$((deadline - SECONDS))
+  if [[ -n ${QUICK:-} ]]; then
+    limit=$left  # The limits are those of a GPU.
+  fi
   if ((left < 15)); then
     echo "$name: no time left." >>"$table"
     return
   fi
-  timeout "$((limit < left ? limit : left))" "$python" -m segnext_jax.benchmark \
-    --output="$output/$name.json" "$@" >>"$table" 2>"$output/$name.log" ||
-    echo "$name: failed or too slow; see $name.log." >>"$table"
-  echo >>"$table"
+  timeout --kill-after=5 "$((limit < left ? limit : left))" "$@" \
+    >>"$table" 2>"$output/$name.log" ||
+    echo "$name: failed or took more than $limit s; see $name.log." >>"$table"
+  printf '\n%s: %s s\n\n' "$name" "$((SECONDS - start))" >>"$table"
+}
+
+# measure NAME LIMIT OPTIONS...: one table.
+measure() {
+  local name=$1 limit=$2
+  shift 2
+  part "$name" "$limit" "$python" -m segnext_jax.benchmark --dtype="$dtype" \
+    --output="$output/$name.json" "$@"
 }
 
 "$python" -c "import jax; print(jax.devices(), jax.__version__)" >>"$table" 2>&1
 
-measure forward_tiny 90 --what=forward --variant=tiny --dtype=bfloat16 "${against[@]}"
-measure forward_tiny_16 80 --what=forward --variant=tiny --batch=16 --dtype=bfloat16 "${against[@]}"
-measure forward_base_16 90 --what=forward --variant=base --batch=16 --dtype=bfloat16 "${against[@]}"
-measure train_tiny 120 --what=train --variant=tiny --batch=16 --dtype=bfloat16 "${against[@]}"
-measure train_base 150 --what=train --variant=base --batch=16 --dtype=bfloat16 "${against[@]}"
-measure forward_tiny_16_grouped 60 --what=forward --variant=tiny --batch=16 --dtype=bfloat16 --depthwise=grouped
-measure ops 60 --what=ops --batch=16 --dtype=bfloat16 --stages 1 3
+# The most telling first: near the end there may be no time left.
+measure forward 80 --what=forward --variant tiny "${wide[@]}" --size="$size" \
+  --no-memory "${few[@]}" "${against[@]}"
+measure train_tiny 120 --what=train --variant=tiny --size="$size" --batch="$batch" \
+  "${few[@]}" "${against[@]}"
+measure forward_batch 80 --what=forward --variant tiny "${wide[@]}" --size="$size" \
+  --batch="$batch" --no-memory "${few[@]}" "${against[@]}"
+for variant in "${wide[@]}"; do
+  measure "train_$variant" 140 --what=train --variant="$variant" --size="$size" \
+    --batch="$batch" "${few[@]}" "${against[@]}"
+done
+# Formulations of the depthwise convolution.
+measure ops 50 --what=ops --batch="$batch" --image_size="$size" --stages "${stages[@]}" \
+  --depthwise shifted grouped pallas
+for form in grouped pallas; do
+  measure "forward_$form" 30 --what=forward --work=logits --variant=tiny \
+    --size="$size" --batch="$batch" --depthwise="$form" --no-memory "${few[@]}"
+done
+if [[ -f benchmarks/multi_scale_gpu.py ]]; then
+  part multi_scale 60 "$python" benchmarks/multi_scale_gpu.py
+fi
+measure compile 150 --what=compile --work=step --size="$size" --batch="$batch" \
+  --torch_forms=compile "${few[@]/--rounds=2/--rounds=1}" "${against[@]}"
+measure memory 60 --what=forward --work=logits --variant=tiny --size "${growth[@]}" \
+  --time_limit=30 "${few[@]}" "${against[@]}"
+measure evaluate 50 --what=evaluate --variant=tiny --batch 1 8 --no-memory "${few[@]}" \
+  "${against[@]}"
 cat "$table"

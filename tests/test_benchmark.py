@@ -1,4 +1,7 @@
+import importlib.metadata
 import json
+import os
+import pathlib
 
 import pytest
 
@@ -9,10 +12,15 @@ from segnext_jax.benchmark.report import Report
 
 def test_a_report_is_a_table_and_json(capsys, tmp_path):
     report = Report(
-        "Title", [{"a": 1.23456, "b": "x"}, {"a": 250.0, "c": None}], ["N."]
+        "Title",
+        [{"a": 1.23456, "b": "x"}, {"a": 250.0, "c": None}],
+        ["N.", "M."],
+        command="python -m program --option",
+        date="2030-01-31",
     )
     report.write(str(tmp_path / "out.json"))
-    assert capsys.readouterr().out.splitlines() == [
+    *lines, origin = capsys.readouterr().out.splitlines()
+    assert lines == [
         "## Title",
         "",
         "| a | b | c |",
@@ -21,10 +29,21 @@ def test_a_report_is_a_table_and_json(capsys, tmp_path):
         "| 250 |  |  |",
         "",
         "N.",
+        "",
+        "M.",
+        "",
     ]
+    versions = f"jax {importlib.metadata.version('jax')}"
+    assert origin.startswith("2030-01-31, ") and versions in origin
+    assert origin.endswith(": `python -m program --option`")
     stored = json.loads((tmp_path / "out.json").read_text())
     assert stored["rows"][0] == {"a": 1.23456, "b": "x"}
-    assert stored["machine"]["cores"] > 0
+    machine = stored["machine"]
+    assert machine["cores"] == len(os.sched_getaffinity(0))
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists() and "model name" in cpuinfo.read_text():
+        assert f": {machine['processor']}\n" in cpuinfo.read_text()
+    assert (stored["date"], stored["command"]) == ("2030-01-31", report.command)
 
 
 def test_the_input_benchmark_measures_three_programs(capsys, tmp_path, monkeypatch):
@@ -39,6 +58,7 @@ def test_the_input_benchmark_measures_three_programs(capsys, tmp_path, monkeypat
     arguments = ["--what=input", "--case=ade20k", "--rounds=2", "--memory_batches=20"]
     main([*arguments, f"--output={tmp_path}/out.json"])
     stored = json.loads((tmp_path / "out.json").read_text())
+    assert stored["command"].startswith("python -m segnext_jax.benchmark --what=input")
     assert [row["program"] for row in stored["rows"]] == [
         "decoding",
         "mmseg steps",

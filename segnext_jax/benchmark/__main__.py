@@ -1,24 +1,42 @@
-"""Measure a part of the system: `python -m segnext_jax.benchmark --what=input`."""
+"""Measure a part of the system: `python -m segnext_jax.benchmark --what=forward`."""
 
 import argparse
+import importlib
+import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from segnext_jax import command
-from segnext_jax.benchmark import input_pipeline, network, operations
 
-# What can be measured: the options and the run of each.
+# What can be measured: the module of each, its options and its run. Imported when they
+# are asked for: not every machine has what each of them needs.
 PARTS = {
-    "input": (input_pipeline.add_options, input_pipeline.run),
-    "forward": (network.add_options, network.run_forward),
-    "train": (network.add_options, network.run_train),
-    "compile": (network.add_options, network.run_compile),
-    "ops": (operations.add_options, operations.run),
+    "input": ("input_pipeline", "add_options", "run"),
+    "forward": ("network", "add_timing_options", "run"),
+    "train": ("network", "add_timing_options", "run"),
+    "evaluate": ("network", "add_evaluate_options", "run"),
+    "compile": ("compilation", "add_compile_options", "run"),
+    "ops": ("operations", "add_options", "run"),
 }
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run one benchmark; print its table."""
+    # All but a quarter of a GPU would be JAX's, and PyTorch runs beside it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    options, run = parse(arguments)
+    if options.alone:
+        alone = importlib.import_module("segnext_jax.benchmark.alone")
+        alone.answer(options)
+        return
+    report = run(options)
+    report.command = shlex.join(["python", "-m", "segnext_jax.benchmark", *arguments])
+    report.write(options.output)
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Callable]:
+    """Return the options, and the function that measures what they ask for."""
     parser = argparse.ArgumentParser(
         prog="python -m segnext_jax.benchmark",
         description="Measure a part of the system on this machine.",
@@ -26,13 +44,17 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--what", choices=PARTS, required=True)
     parser.add_argument("--output", default="", help="also write JSON to this file")
+    # One program, in this process alone: see `alone`.
+    parser.add_argument("--alone", default="", help=argparse.SUPPRESS)
     what = parser.parse_known_args(arguments)[0].what
     # Each part has options of its own.
     parser.add_argument("--help", "-h", action="help", help="show this text and exit")
-    add_options, run = PARTS[what]
-    add_options(parser)
+    module_name, add_options, run = PARTS[what]
+    module = importlib.import_module(f"segnext_jax.benchmark.{module_name}")
+    getattr(module, add_options)(parser)
     options = parser.parse_args(arguments)
-    run(options).write(options.output)
+    options.arguments = list(arguments)
+    return options, getattr(module, run)
 
 
 if __name__ == "__main__":

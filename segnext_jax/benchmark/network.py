@@ -1,352 +1,236 @@
-"""Time and memory of the network: forward, train step, and time to the first result.
+"""Time and memory of the network: forward, train step, evaluation.
 
 Ours and PyTorch's (``--against``) have the same weights, images and NMF bases and take
-turns; before that their outputs are compared. The train step draws its own random
-numbers on both sides.
+turns; before that their outputs are compared. With several variants, sizes or batches
+the table shows how the cost grows.
 """
 
 import argparse
-import pathlib
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
-from segnext_jax.benchmark import turns
-from segnext_jax.benchmark.pytorch import FORMS, Opponent
+from segnext_jax.benchmark import alone, turns
+from segnext_jax.benchmark.cases import (
+    Case,
+    add_evaluation_options,
+    add_options,
+    add_size_options,
+    make_case,
+    split,
+    works,
+)
+from segnext_jax.benchmark.programs import Program, build, check_same
 from segnext_jax.benchmark.report import Report
-from segnext_jax.config import base_config
-from segnext_jax.describe import count_macs
-from segnext_jax.evaluation.inference import Inference
-from segnext_jax.models.initialization import initialize
-from segnext_jax.models.segnext import VARIANTS, SegNeXt
-from segnext_jax.pipeline import EvaluationBatch
-from segnext_jax.pipeline.fitting import FittedSize
-from segnext_jax.training import recipe, state
+from segnext_jax.benchmark.time_limit import CaseStopped, Forecast, Limit
 
-# Largest relative difference of logits that is rounding, and share of pixels whose best
-# class may differ: two classes of random weights are often near each other.
-TOLERANCES = {"float32": (1e-3, 1e-3), "bfloat16": (0.1, 0.1)}
-
-
-class Case(NamedTuple):
-    """A network and what it gets; images are RGB bytes."""
-
-    model: SegNeXt
-    variables: dict[str, Any]
-    bases: np.ndarray
-    images: np.ndarray
-    normalized: np.ndarray
-    labels: np.ndarray
-    config: Any
+TITLES = {"forward": "Forward", "train": "Train step", "evaluate": "Evaluation"}
+# Of an inference. Backward: products of the gradient with weights and activations.
+FLOPS_FACTOR = {"logits": 1, "labels": 1, "evaluation": 1, "step": 3}
+COUNTED = (
+    "Share of the roofline: the time that this machine's peaks allow, over the median. "
+    "Counted are two FLOPs for each multiplication of convolutions and matrix products "
+    "(segnext_jax.describe; three times that for a train step), and each weight, input "
+    "and result read or written once (for label maps and evaluation weights once a "
+    "batch, images and labels as bytes; for a train step the optimizer's state, too)."
+)
+MEMORY = (
+    "Peak memory: what a run adds to weights, optimizer state and inputs, the most of "
+    "several runs after a first one, in a process of its own, whose C library gives "
+    "freed blocks back at once."
+)
 
 
-class Program(NamedTuple):
-    """Something to be timed.
-
-    Attributes:
-      run: Runs once, returns when the result is there.
-      first_s: Seconds to the first result: tracing, compilation, one run.
-      bytes: Of arguments and results, each of which must be read or written once.
-      memory_mb: Of results and temporaries, by the compiler's plan.
-    """
-
-    run: Callable[[], Any]
-    first_s: float
-    bytes: float | None = None
-    memory_mb: float | None = None
+def add_timing_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of forward and train."""
+    add_options(parser)
+    add_size_options(parser)
+    _add_turns(parser)
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that forward, train and compile share."""
-    parser.add_argument("--variant", choices=VARIANTS, default="tiny")
-    parser.add_argument(
-        "--size", default="512x512", help="HEIGHTxWIDTH, multiples of 32"
-    )
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--classes", type=int, default=150)
-    parser.add_argument("--dtype", choices=TOLERANCES, default="float32")
-    parser.add_argument(
-        "--depthwise", help="formulation of depthwise convolutions; default: config's"
-    )
+def add_evaluate_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of evaluate."""
+    add_options(parser)
+    add_evaluation_options(parser)
+    _add_turns(parser)
+
+
+def _add_turns(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
-    parser.add_argument("--against", help="Python file with the network in PyTorch")
     parser.add_argument(
-        "--torch_forms",
-        choices=FORMS,
-        nargs="*",
-        default=["eager", "channels_last"],
-        help="how PyTorch runs it; compile takes minutes",
+        "--memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure each program's memory, in a process of its own",
     )
 
 
-def make_case(options: argparse.Namespace) -> Case:
-    """Draw weights and images.
-
-    Raises:
-      ValueError: If the size is not two multiples of 32, or ``--against`` is no file.
-    """
-    if options.against and not pathlib.Path(options.against).is_file():
-        raise ValueError(
-            "--against must be a Python file with the network in PyTorch: got "
-            f"{options.against}, which is no file."
-        )
-    parts = options.size.split("x")
-    if len(parts) != 2 or not all(p.isdigit() and int(p) % 32 == 0 for p in parts):
-        raise ValueError(
-            "--size must be HEIGHTxWIDTH, both multiples of 32: got "
-            f"{options.size!r}. Use --size=512x512."
-        )
-    height, width = map(int, parts)
-    config = base_config()
-    config.model.variant = options.variant
-    config.model.dtype = options.dtype
-    if options.depthwise:
-        config.model.depthwise = options.depthwise
-    model = SegNeXt.from_config(config.model, options.classes)
-    variables = initialize(model, seed=0)
-    # At 0.01 a wrong branch would hide in the rounding; at 0.2 the products of the 21
-    # blocks of the base variant overflow.
-    variables["params"] = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * 4 if "layer_scale" in str(path[-1]) else leaf,
-        variables["params"],
-    )
-    generator = np.random.default_rng(0)
-    shape = (options.batch, height, width)
-    images = generator.integers(0, 256, (*shape, 3), np.uint8)
-    mean, std = np.float32(config.data.mean), np.float32(config.data.std)
-    bases = np.asarray(model.fixed_bases(0))
-    return Case(
-        model,
-        variables,
-        np.repeat(bases, options.batch, axis=0),
-        images,
-        (images - mean) / std,
-        generator.integers(0, options.classes, shape).astype(np.uint8),
-        config,
-    )
-
-
-def forward_logits(case: Case) -> Program:
-    """Return our network from normalised images to logits at 1/8."""
-    arguments = jax.device_put((case.variables, case.normalized, case.bases))
-    return _compiled(jax.jit(case.model.apply), arguments)
-
-
-def forward_labels(case: Case) -> Program:
-    """Return our way from images in memory to label maps of their size."""
-    variables, bases = jax.device_put((case.variables, case.bases))
-    apply = jax.jit(lambda images: case.model.apply(variables, images, bases))
-    is_cpu = jax.default_backend() == "cpu"
-    inference = Inference(
-        apply,
-        mean=case.config.data.mean,
-        std=case.config.data.std,
-        tile_bytes=(8 if is_cpu else 64) * 2**20,
-    )
-    size = case.images.shape[1:3]
-    count = len(case.images)
-    batch = EvaluationBatch(
-        images=(case.images,),
-        fitted_sizes=((FittedSize(inner=size, outer=size),) * count,),
-        image_sizes=(size,) * count,
-        first_row=0,
-        labels=tuple(case.labels),
-        mask=np.ones(count, bool),
-        image_ids=("",) * count,
-    )
-    start = time.perf_counter()
-    inference.label_maps(batch)
-    first = time.perf_counter() - start
-    return Program(lambda: np.stack(inference.label_maps(batch)), first)
-
-
-def train_step(case: Case) -> Program:
-    """Return our train step as a training runs it, colours undistorted."""
-    config = case.config
-    config.data.photometric = False
-    schedule = recipe.make_schedule(config)
-    optimizer = recipe.make_optimizer(config, schedule)
-    step = recipe.make_step(config, case.model, optimizer, ignore_label=255)
-    variables = jax.tree.map(jnp.asarray, case.variables)
-    box = [state.create(variables, optimizer, recipe.make_rules(config))]
-    sizes = np.tile(np.int32(case.images.shape[1:3]), (len(case.images), 1))
-    batch = {"image": case.images, "label": case.labels, "size": sizes}
-    batch = jax.device_put(batch)
-    program = _compiled(jax.jit(step, donate_argnums=0), (box[0], batch), run_once=None)
-    compiled = program.run
-
-    def run() -> Any:
-        box[0], metrics = compiled(box[0], batch)
-        return jax.block_until_ready((box[0], metrics))[1]
-
-    start = time.perf_counter()
-    run()
-    first = program.first_s + time.perf_counter() - start
-    return program._replace(run=run, first_s=first)
-
-
-def _compiled(function: Any, arguments: tuple, run_once: Any = True) -> Program:
-    start = time.perf_counter()
-    compiled = function.lower(*arguments).compile()
-
-    def run() -> Any:
-        return jax.block_until_ready(compiled(*arguments))
-
-    if run_once:
-        run()
-    first = time.perf_counter() - start
-    plan = compiled.memory_analysis()
-    memory = plan.temp_size_in_bytes + plan.output_size_in_bytes
-    memory -= plan.alias_size_in_bytes
-    return Program(
-        run if run_once else compiled,
-        first,
-        float(plan.argument_size_in_bytes + plan.output_size_in_bytes),
-        memory / 2**20,
-    )
-
-
-def run_forward(options: argparse.Namespace) -> Report:
-    """Measure the network to logits, and from image to label map."""
-    case = make_case(options)
-    report = _report(options, "Forward")
-    peaks = turns.measure_peaks(options.dtype)
-    for output in ("logits", "labels"):
-        ours = forward_logits(case) if output == "logits" else forward_labels(case)
-        programs, opponents = {"ours": ours}, {}
-        for form, theirs in _opponents(options, case):
-            run, first = theirs.forward(
-                case.normalized, case.bases, to_labels=output == "labels"
-            )
-            _check(output, ours.run(), theirs.to_numpy(run()), options.dtype)
-            programs[f"torch {form}"] = Program(run, first)
-            opponents[f"torch {form}"] = theirs
-        flops = _flops(case)
-        report.rows += _rows(output, options, programs, opponents, peaks, flops)
-    report.notes.append(str(peaks))
-    return report
-
-
-def run_train(options: argparse.Namespace) -> Report:
-    """Measure the train step."""
-    case = make_case(options)
-    report = _report(options, "Train step")
-    peaks = turns.measure_peaks(options.dtype)
-    programs, opponents = {"ours": train_step(case)}, {}
-    for form, theirs in _opponents(options, case):
-        run, first = theirs.train_step(case.images / np.float32(255), case.labels, 1e-5)
-        programs[f"torch {form}"] = Program(run, first)
-        opponents[f"torch {form}"] = theirs
-    # Backward: products of the gradient with weights, and with activations.
-    flops = 3 * _flops(case)
-    report.rows = _rows("step", options, programs, opponents, peaks, flops)
-    report.notes.append(str(peaks))
-    return report
-
-
-def run_compile(options: argparse.Namespace) -> Report:
-    """Measure the seconds to the first result of a process that knows nothing."""
-    # No compiled program of an earlier run may be found.
-    jax.config.update("jax_enable_compilation_cache", False)
-    case = make_case(options)
-    report = _report(options, "Time to the first result")
-    ours = {"logits": forward_logits, "step": train_step}
-    for name, make in ours.items():
-        row: dict[str, Any] = {"work": name, "program": "ours"}
-        report.rows.append(row | {"first s": make(case).first_s})
-        for form, theirs in _opponents(options, case):
-            if name == "logits":
-                _, first = theirs.forward(case.normalized, case.bases, False)
-            else:
-                _, first = theirs.train_step(case.normalized, case.labels, 1e-5)
-            row = {"work": name, "program": f"torch {form}", "first s": first}
-            report.rows.append(row)
-    return report
-
-
-def _report(options: argparse.Namespace, title: str) -> Report:
+def run(options: argparse.Namespace) -> Report:
+    """Measure forward, train or evaluate, in all cases."""
+    cases, names = list(split(options)), works(options)
     device = jax.devices()[0].device_kind
-    return Report(
-        f"{title}: {options.variant}, {options.batch}x{options.size}, {options.dtype}, "
-        f"{device}, {options.rounds} rounds in turn",
+    report = Report(
+        f"{TITLES[options.what]}: {options.dtype}, {device}, {options.rounds} rounds "
+        "in turn",
         [],
     )
+    peaks = turns.measure_peaks(options.dtype)
+    forecast = Forecast(options.rounds + turns.WARM_UP)
+    with _shared_compilation_cache():
+        for one in cases:
+            name = f"{one.variant} {one.batch}x{one.size}"
+            limit = Limit(options.time_limit)
+            try:
+                case = make_case(one)
+                for work in names:
+                    report.rows += _measure(
+                        work, one, case, peaks, limit, forecast, report.notes
+                    )
+            except CaseStopped as stop:
+                report.notes.append(f"{name}: left: {stop}")
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                report.notes.append(f"{name}: left: memory was not enough.")
+    report.notes += [str(peaks), COUNTED]
+    if options.memory:
+        report.notes.append(MEMORY)
+    if options.what == "evaluate":
+        report.notes.append("PyTorch takes one image at a time, as the official code.")
+    return report
 
 
-def _opponents(options: argparse.Namespace, case: Case):
-    if not options.against:
-        return
-    for form in options.torch_forms:
-        yield (
-            form,
-            Opponent(
-                options.against,
-                form,
-                options.variant,
-                options.classes,
-                case.variables,
-                options.dtype,
-            ),
-        )
-
-
-def _flops(case: Case) -> float:
-    size = case.images.shape[1:3]
-    return 2.0 * len(case.images) * sum(count_macs(case.model, size).values())
-
-
-def _check(output: str, ours: Any, theirs: np.ndarray, dtype: str) -> None:
-    """Refuse to time two programs that do different things.
-
-    Raises:
-      ValueError: If the outputs differ by more than rounding.
-    """
-    ours = np.asarray(ours).astype(np.float32)
-    logit_limit, label_limit = TOLERANCES[dtype]
-    if output == "logits":
-        difference = np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs))
-        limit = logit_limit
-    else:
-        difference, limit = np.mean(ours != theirs), label_limit
-    if not difference < limit:
-        raise ValueError(
-            f"{output} must be equal before they are timed: got a difference of "
-            f"{difference:.2g}, above {limit}. Is --against the same network?"
-        )
-
-
-def _rows(
+def _measure(
     work: str,
     options: argparse.Namespace,
-    programs: dict[str, Program],
-    opponents: dict[str, Opponent],
+    case: Case,
     peaks: turns.Peaks,
-    flops: float,
+    limit: Limit,
+    forecast: Forecast,
+    notes: list[str],
 ) -> list[dict[str, Any]]:
-    lifted = {
-        name: turns.memory_mb(program.run)
-        if name not in opponents or opponents[name].device == "cpu"
-        else opponents[name].device_peak_mb(program.run)
-        for name, program in programs.items()
-    }
+    """Return a row for each program that does a work."""
+    flops = FLOPS_FACTOR[work] * case.count_flops()
+    names = _names(options)
+    forecast.check(work, names, flops, limit)
+    lifted: dict[str, Any] = {}
+    programs: dict[str, Program] = {}
+    differences: dict[str, float] = {}
+    expected = np.zeros(0)
+    is_cpu = jax.default_backend() == "cpu"
+    for name in names:
+        limit.check(f"{work}, {name}")
+        try:
+            # On a CPU first: a process that the kernel ends for its memory is not
+            # this one. On a GPU later: its compiler must find our program compiled, or
+            # its trials would count as the program's memory.
+            if is_cpu:
+                lifted[name] = _lift(options, work, name, limit)
+            program = build(work, name, options, case)
+            output, _ = program.first_run()
+            if not is_cpu:
+                lifted[name] = _lift(options, work, name, limit)
+        except alone.ProgramFailed as failure:
+            if name == "ours":
+                raise CaseStopped(str(failure)) from failure
+            notes.append(f"Without {failure}")
+            continue
+        except Exception as error:
+            # Whatever torch.compile may raise, the other forms are measured.
+            if name != "torch compile" or _is_out_of_memory(error):
+                raise
+            notes.append(f"Without {work}, {name}: {_first_line(error)}")
+            continue
+        if name == "ours":
+            expected = output
+        else:
+            differences[name] = check_same(work, expected, output, options.dtype)
+        programs[name] = program
     times = turns.take_turns(
-        {name: program.run for name, program in programs.items()}, options.rounds
+        {name: program.run for name, program in programs.items()},
+        options.rounds,
+        limit_s=limit.left_s(),
     )
-    rows = [
-        {"work": work, "program": name, **times[name].to_row()} for name in programs
+    forecast.add(work, times, flops)
+    if not times["ours"].wall:
+        raise CaseStopped(f"{work}: --time_limit={limit.seconds:.0f} allows no round.")
+    medians = {name: value.to_row()["median ms"] for name, value in times.items()}
+    best = min((m for name, m in medians.items() if name != "ours"), default=None)
+    bound_ms = 1e3 * peaks.bound_s(flops, programs["ours"].num_bytes or 0.0)
+    return [
+        {
+            "variant": options.variant,
+            "size": options.size,
+            "batch": options.batch,
+            "work": work,
+            "program": name,
+            **times[name].to_row(),
+            "images/s": 1e3 * case.num_images / medians[name],
+            "ms per megapixel": medians[name] / case.megapixels,
+            "ratio to best torch": medians[name] / best if best else None,
+            "share of roofline": bound_ms / medians[name],
+            **lifted[name],
+            "compiler's plan MB": program.plan_mb,
+            "difference": differences.get(name),
+        }
+        for name, program in programs.items()
     ]
-    # The same work for all.
-    num_bytes = programs["ours"].bytes
-    best = min((row["median ms"] for row in rows[1:]), default=None)
-    for row, (name, program) in zip(rows, programs.items(), strict=True):
-        row["memory MB"] = lifted[name] or program.memory_mb
-        row["first s"] = program.first_s
-        row["ratio to best torch"] = row["median ms"] / best if best else None
-        if num_bytes:
-            bound = 1e3 * peaks.bound_s(flops, num_bytes)
-            row["share of roofline"] = bound / row["median ms"]
-    return rows
+
+
+def _names(options: argparse.Namespace) -> list[str]:
+    forms = options.torch_forms if options.against else []
+    return ["ours", *(f"torch {form}" for form in forms)]
+
+
+def _lift(
+    options: argparse.Namespace, work: str, name: str, limit: Limit
+) -> dict[str, float]:
+    if not options.memory:
+        return {}
+    found = alone.measure(options, work, name, is_cold=False, limit_s=limit.left_s())
+    return found["peak"]
+
+
+@contextlib.contextmanager
+def _shared_compilation_cache() -> Iterator[None]:
+    """Let processes that measure memory find the programs that this one compiles."""
+    config: Any = jax.config
+    if config.jax_compilation_cache_dir:
+        yield
+        return
+    settings = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+    before = {name: os.environ.get(name) for name in settings}
+    seconds = config.jax_persistent_cache_min_compile_time_secs
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.environ |= dict(zip(settings, (folder, "0"), strict=True))
+            config.update("jax_compilation_cache_dir", folder)
+            config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+            # It keeps to the folder of the first program that it saw.
+            compilation_cache.reset_cache()
+            yield
+        finally:
+            config.update("jax_compilation_cache_dir", None)
+            config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+            compilation_cache.reset_cache()
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    signs = ("resource_exhausted", "out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(sign in text for sign in signs)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"

@@ -39,41 +39,65 @@ def run(options: argparse.Namespace) -> Report:
         [],
     )
     peaks = turns.measure_peaks(options.dtype)
+    missing: dict[str, list[str]] = {}
     for stage in options.stages:
         variant = VARIANTS[options.variant]
         cases = _cases(options, variant, stage)
         for operation, form, function, shapes, flops in cases:
-            generator = np.random.default_rng(0)
-            arguments = [
-                jnp.asarray(generator.random(shape), options.dtype) for shape in shapes
-            ]
-            backward = jax.grad(
-                lambda *a, f=function: jnp.sum(f(*a).astype(jnp.float32)),
-                argnums=tuple(range(len(arguments))),
-            )
-            programs = {
-                "forward": _waiting(function, arguments),
-                "gradient": _waiting(backward, arguments),
-            }
-            times = turns.take_turns(programs, options.rounds)
-            result = jax.eval_shape(function, *arguments)
-            num_bytes = float(
-                sum(leaf.size * leaf.dtype.itemsize for leaf in [*arguments, result])
-            )
-            median = times["forward"].to_row()["median ms"]
-            report.rows.append(
-                {
-                    "stage": stage,
-                    "operation": operation,
-                    "form": form,
-                    "forward ms": median,
-                    "gradient ms": times["gradient"].to_row()["median ms"],
-                    # Each array read or written once.
-                    "share of roofline": 1e3 * peaks.bound_s(flops, num_bytes) / median,
-                }
-            )
+            shared = {"stage": stage, "operation": operation, "form": form}
+            try:
+                row = _measure(function, shapes, flops, options, peaks)
+            # A form that this device lacks, or that its compiler cannot do.
+            except Exception as error:
+                if not form:
+                    raise
+                lines = str(error).strip().splitlines() or [""]
+                reason = f"{form} {type(error).__name__}: {lines[0]}"
+                missing.setdefault(reason, []).append(f"stage {stage} {operation}")
+                continue
+            report.rows.append(shared | row)
+    for reason, where in missing.items():
+        report.notes.append(f"Not measured, {', '.join(where)}: {reason}")
+    report.notes.append(
+        "Share of the roofline: forward, each array read or written once; gradient, "
+        "twice the FLOPs, each argument read and its gradient written once."
+    )
     report.notes.append(str(peaks))
     return report
+
+
+def _measure(
+    function: Callable,
+    shapes: list[tuple[int, ...]],
+    flops: float,
+    options: argparse.Namespace,
+    peaks: turns.Peaks,
+) -> dict[str, float]:
+    generator = np.random.default_rng(0)
+    arguments = [
+        jnp.asarray(generator.random(shape), options.dtype) for shape in shapes
+    ]
+    backward = jax.grad(
+        lambda *a: jnp.sum(function(*a).astype(jnp.float32)),
+        argnums=tuple(range(len(arguments))),
+    )
+    programs = {
+        "forward": _waiting(function, arguments),
+        "gradient": _waiting(backward, arguments),
+    }
+    times = turns.take_turns(programs, options.rounds)
+    forward_ms, gradient_ms = (
+        times[name].to_row()["median ms"] for name in ("forward", "gradient")
+    )
+    result = jax.eval_shape(function, *arguments)
+    read = float(sum(leaf.nbytes for leaf in arguments))
+    written = float(result.size * result.dtype.itemsize)
+    return {
+        "forward ms": forward_ms,
+        "gradient ms": gradient_ms,
+        "share of roofline": 1e3 * peaks.bound_s(flops, read + written) / forward_ms,
+        "gradient's share": 1e3 * peaks.bound_s(2 * flops, 2 * read) / gradient_ms,
+    }
 
 
 def _waiting(function: Callable, arguments: list[Any]) -> Callable[[], Any]:

@@ -1,7 +1,6 @@
-"""Run programs in turn, and take their times, memory and share of the roofline."""
+"""Run programs in turn and take their times; measure what this machine can do."""
 
 import dataclasses
-import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +11,8 @@ import jax.numpy as jnp
 
 # Each runs once and returns when its result is there.
 Programs = Mapping[str, Callable[[], Any]]
+# Turns that do not count.
+WARM_UP = 2
 
 
 @dataclasses.dataclass
@@ -33,51 +34,38 @@ class Times:
             "min ms": 1e3 * min(self.wall),
             "spread ms": 1e3 * (max(self.wall) - min(self.wall)),
             "processor ms": 1e3 * statistics.median(self.processor),
+            "rounds": len(self.wall),
         }
 
 
-def take_turns(programs: Programs, rounds: int, warm_up: int = 2) -> dict[str, Times]:
+def take_turns(
+    programs: Programs,
+    rounds: int,
+    warm_up: int = WARM_UP,
+    limit_s: float | None = None,
+) -> dict[str, Times]:
     """Run all programs once a round, so that what disturbs one disturbs all.
 
     Args:
         programs: By name.
         rounds: Turns that count, of each.
         warm_up: Turns before them that do not.
+        limit_s: No round begins that would probably end later; None: no limit.
     """
     times = {name: Times() for name in programs}
+    start, longest = time.perf_counter(), 0.0
     for index in range(warm_up + rounds):
+        begin = time.perf_counter()
+        if limit_s is not None and begin + longest > start + limit_s:
+            break
         for name, program in programs.items():
             wall, processor = time.perf_counter(), time.process_time()
             program()
             if index >= warm_up:
                 times[name].wall.append(time.perf_counter() - wall)
                 times[name].processor.append(time.process_time() - processor)
+        longest = max(longest, time.perf_counter() - begin)
     return times
-
-
-def memory_mb(program: Callable[[], Any]) -> float | None:
-    """Return how far one run lifts this process's resident memory, in MB.
-
-    None where the kernel does not let a process reset its own peak, and on an
-    accelerator, whose memory this does not see. What the program before it keeps for
-    itself, it may use: measure in a fresh process to compare.
-    """
-    status = pathlib.Path("/proc/self/status")
-    reset = pathlib.Path("/proc/self/clear_refs")
-    if jax.default_backend() != "cpu" or not status.exists():
-        return None
-    try:
-        reset.write_text("5")
-    except OSError:
-        return None
-    before = _resident_kb(status, "VmRSS")
-    program()
-    return (_resident_kb(status, "VmHWM") - before) / 1024
-
-
-def _resident_kb(status: pathlib.Path, field: str) -> int:
-    lines = status.read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,12 @@ import pytest
 import yaml
 
 LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
-SCRIPTS = sorted([*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")])
+SCRIPTS = sorted(
+    [
+        *(*LAUNCH.glob("*.sh"), *LAUNCH.glob("*.sbatch")),
+        *(LAUNCH.parent / "benchmarks").glob("*.sh"),
+    ]
+)
 ARGUMENTS = ["--config=configs/ade20k_base.py", "--workdir=runs/with space"]
 
 
