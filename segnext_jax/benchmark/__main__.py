@@ -1,6 +1,7 @@
 """Measure a part of the system: `python -m segnext_jax.benchmark --what=forward`."""
 
 import argparse
+import functools
 import importlib
 import os
 import shlex
@@ -21,8 +22,13 @@ PARTS = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run one benchmark; print its table."""
+def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
+    """Run one benchmark; print its table.
+
+    Args:
+      arguments: Of the command line.
+      is_program: See `segnext_jax.main.main`.
+    """
     # All but a quarter of a GPU would be JAX's, and PyTorch runs beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     options, run = parse(arguments)
@@ -30,6 +36,11 @@ def main(arguments: Sequence[str]) -> None:
         alone = importlib.import_module("segnext_jax.benchmark.alone")
         alone.answer(options)
         return
+    import jax
+
+    if is_program and jax.default_backend() == "cpu":
+        # As a training does; what PyTorch allocates beside it has the same allocator.
+        command.keep_freed_memory()
     report = run(options)
     report.command = shlex.join(["python", "-m", "segnext_jax.benchmark", *arguments])
     report.write(options.output)
@@ -58,4 +69,5 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Callable]:
 
 
 if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))
+    program = functools.partial(main, is_program=True)
+    sys.exit(command.run(program, sys.argv[1:]))
