@@ -6,6 +6,7 @@ import jax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.depthwise import Implementation, depthwise_conv, pad, windows_sum
+from segnext_jax.ops.multi_scale_pallas import multi_scale_fused
 
 # Kernel [height, width, channels] and bias [channels] by the name of the convolution.
 Weights = Mapping[str, tuple[Array, Array]]
@@ -25,12 +26,15 @@ def multi_scale(
         strip pair i.
       implementation: See `depthwise_conv`. Where nothing is differentiated,
         ``"shifted"`` computes d once and pads it once for all rows: left to itself,
-        XLA:CPU computes the 5x5 again in each of its four uses.
+        XLA:CPU computes the 5x5 again in each of its four uses. ``"pallas"`` is one
+        kernel for NVIDIA GPUs: see `multi_scale_fused`.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """
     if implementation == "shifted":
         return _shared(images, weights)
+    if implementation == "pallas":
+        return multi_scale_fused(images, weights)
     return _composed(images, weights, implementation)
 
 
