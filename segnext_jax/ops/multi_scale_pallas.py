@@ -81,8 +81,8 @@ def multi_scale_fused(
 
     Reads the images once and writes the result once. Sums are float32 at least, d and
     the strips' sums are not rounded in between. The gradient takes four kernels and one
-    for each strip pair; second derivatives are those of composed convolutions. Where devices share a batch, XLA does not know how to divide a kernel, and each
-    device computes all of it.
+    for each strip pair; second derivatives are those of composed convolutions. Where
+    devices share a batch, XLA cannot divide a kernel, and each computes all of it.
 
     Args:
       images: Feature maps, of less than 2^31 values.
