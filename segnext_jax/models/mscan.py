@@ -16,6 +16,7 @@ from segnext_jax.ops import depthwise
 from segnext_jax.ops.drop_path import drop_path
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale
+from segnext_jax.ops.stride_two import stride_two_conv
 
 # Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
 STRIP_LENGTHS = (7, 11, 21)
@@ -42,18 +43,8 @@ class _Layer(nn.Module):
     def _pointwise(self, features: int, name: str) -> Pointwise:
         return Pointwise(features, name=name, **self._types())
 
-    def _stride_two(self, features: int, name: str) -> nn.Conv:
-        """3x3, stride 2. Padding 1 on all sides: 'SAME' pads even sizes unevenly."""
-        return nn.Conv(
-            features,
-            kernel_size=(3, 3),
-            strides=(2, 2),
-            padding=((1, 1), (1, 1)),
-            kernel_init=fan_out_normal,
-            bias_init=nn.initializers.zeros,
-            name=name,
-            **self._types(),
-        )
+    def _stride_two(self, features: int, name: str) -> "StrideTwo":
+        return StrideTwo(features, name=name, **self._types())
 
     def _weights(
         self, kernel_size: tuple[int, int], name: str, channels: int
@@ -84,6 +75,25 @@ class DepthwiseWeights(nn.Module):
             self.param("kernel", fan_out_normal, shape, self.param_dtype),
             self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype),
         )
+
+
+class StrideTwo(nn.Module):
+    """3x3 convolution of stride 2, with the names of `nn.Conv`."""
+
+    features: int
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch new_height new_width features"]:
+        """Return maps of half the size, rounded up."""
+        shape = (3, 3, images.shape[-1], self.features)
+        kernel = self.param("kernel", fan_out_normal, shape, self.param_dtype)
+        zeros = nn.initializers.zeros
+        bias = self.param("bias", zeros, shape[3:], self.param_dtype)
+        return stride_two_conv(images.astype(self.dtype), kernel, bias)
 
 
 class SpatialGatingUnit(_Layer):

@@ -15,7 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-Implementation = Literal["shifted", "grouped"]
+# "pallas": `multi_scale` as one kernel (ops/multi_scale_pallas.py); here as "shifted".
+Implementation = Literal["shifted", "grouped", "pallas"]
 
 
 def depthwise_conv(
@@ -36,7 +37,8 @@ def depthwise_conv(
       bias: Added to the result, or None.
       implementation: ``"shifted"`` sums shifted products, differentiated by a custom
         rule; ``"grouped"`` is ``lax.conv_general_dilated`` with one group per channel,
-        the form that exporters understand.
+        the form that exporters understand; ``"pallas"``, which concerns `multi_scale`,
+        is ``"shifted"`` here.
 
     Returns:
       Feature maps of the size and type of ``images``.
@@ -55,14 +57,14 @@ def depthwise_conv(
             f"got {kernel_height}x{kernel_width}. Use the next odd size."
         )
     kernel = kernel.astype(images.dtype)
-    if implementation == "shifted":
+    if implementation in ("shifted", "pallas"):
         output = _shifted(images, kernel)
     elif implementation == "grouped":
         output = _grouped(images, kernel)
     else:
         raise ValueError(
-            "depthwise implementation must be one of 'shifted', 'grouped': "
-            f"got {implementation!r}."
+            "depthwise implementation must be one of 'shifted', 'grouped', "
+            f"'pallas': got {implementation!r}."
         )
     if bias is None:
         return output

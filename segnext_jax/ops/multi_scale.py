@@ -13,6 +13,7 @@ from segnext_jax.ops.depthwise import (
     windows_gradient,
     windows_sum,
 )
+from segnext_jax.ops.multi_scale_pallas import multi_scale_fused
 
 # Kernel [height, width, channels] and bias [channels] by the name of the convolution.
 Weights = Mapping[str, tuple[Array, Array]]
@@ -32,12 +33,15 @@ def multi_scale(
         strip pair i.
       implementation: See `depthwise_conv`. ``"shifted"`` computes d once and pads it
         once for all rows, where XLA:CPU left to itself computes the 5x5 again in each
-        of its four uses; its own gradient keeps d alone.
+        of its four uses; its own gradient keeps d alone. ``"pallas"`` is one
+        kernel for NVIDIA GPUs: see `multi_scale_fused`.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """
     if implementation == "shifted":
         return _shared(images, weights)
+    if implementation == "pallas":
+        return multi_scale_fused(images, weights)
     return _composed(images, weights, implementation)
 
 
