@@ -110,8 +110,9 @@ def count_macs(model: SegNeXt, size: tuple[int, int]) -> dict[Path, int]:
     normalisations, activations and resizes do not. That is what PyTorch's flop counter
     counts; torchprofile, by which the paper's figures were made, adds about 3 %.
     """
-    # The grouped form has one convolution where the shifted form has a sum.
-    model = model.clone(depthwise_implementation="grouped")
+    # The network as it is published: one convolution where the shifted form has a sum,
+    # all maps at one size where they are joined.
+    model = model.clone(depthwise_implementation="grouped", resize_first=True)
     jaxpr = jax.make_jaxpr(model.apply)(abstract_variables(model), _image(size))
     counts: collections.Counter[Path] = collections.Counter()
     for stack, macs in _products(jaxpr.jaxpr, ""):

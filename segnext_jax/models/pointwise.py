@@ -1,10 +1,11 @@
-"""The 1x1 convolution as a module."""
+"""The 1x1 convolution as modules."""
 
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import fan_out_normal
@@ -38,3 +39,33 @@ class Pointwise(nn.Module):
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, shape[1:], self.param_dtype)
         return pointwise(images.astype(self.dtype), kernel, bias)
+
+
+class JoinedPointwise(nn.Module):
+    """1x1 convolution of joined maps, given apart: no bias, the sum is the caller's.
+
+    Attributes:
+      features: Number of channels that come out.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, maps: list[Float[Array, "batch _ _ _"]]
+    ) -> list[Float[Array, "batch _ _ features"]]:
+        """Return what each map gives, at its own size.
+
+        Args:
+          maps: Of any sizes; their channels in this order are the kernel's rows.
+        """
+        ends = np.cumsum([m.shape[-1] for m in maps])
+        shape = (int(ends[-1]), self.features)
+        kernel = self.param("kernel", fan_out_normal, shape, self.param_dtype)
+        parts = jnp.split(kernel, ends[:-1])
+        return [
+            pointwise(images.astype(self.dtype), part)
+            for images, part in zip(maps, parts, strict=True)
+        ]

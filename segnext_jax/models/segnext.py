@@ -59,6 +59,8 @@ class SegNeXt(nn.Module):
       frozen_stages: See `MSCAN`, as for the next two.
       freeze_batch_norm: Keep all running statistics in training.
       remat: Compute blocks again in the backward pass.
+      depthwise_implementation: See `segnext_jax.ops.depthwise.depthwise_conv`.
+      resize_first: See `segnext_jax.models.hamburger.Squeeze`.
       dtype: Type of activations; losses, statistics and NMF stay float32.
       param_dtype: Type of parameters.
 
@@ -80,6 +82,7 @@ class SegNeXt(nn.Module):
     freeze_batch_norm: bool = False
     remat: bool = False
     depthwise_implementation: depthwise.Implementation = "shifted"
+    resize_first: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -150,6 +153,7 @@ class SegNeXt(nn.Module):
             decomposition=self.decomposition,
             gradient=self.nmf_gradient,
             dropout_rate=self.dropout_rate,
+            resize_first=self.resize_first,
             **types,
         )
 
