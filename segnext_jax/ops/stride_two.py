@@ -62,9 +62,7 @@ _conv.defvjp(_forward, _backward)
 def _library(images: Array, kernel: Array) -> Array:
     # Padded apart: XLA:CPU would compute a normalisation before it inside of the
     # convolution, value by value.
-    padded = lax.optimization_barrier(
-        jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    )
+    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))))
     return lax.conv_general_dilated(
         padded,
         kernel,

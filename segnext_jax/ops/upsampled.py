@@ -16,7 +16,7 @@ logits, whose outer halves are cut off or ignored.
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def _forward(rule: _Rule, logits: Array, labels: Array):
     return (loss, hits), gradient
 
 
-def _backward(rule: _Rule, gradient: Array, cotangents: tuple[Array, Array]):
+def _backward(rule: _Rule, gradient: Array, cotangents: tuple[Array, Any]):
     del rule
     return cotangents[0] * gradient, None
 
@@ -261,7 +261,9 @@ def _pixel(
     best_other = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=0)
     # Of one class alone there is no other.
     largest = jnp.maximum(score, best_other) if num_classes > 1 else score
-    powers = jnp.exp(scores - lax.stop_gradient(largest)[None])
+    # A constant: what is subtracted here is added below.
+    largest = lax.stop_gradient(largest)
+    powers = jnp.exp(scores - largest[None])
     total = jnp.sum(powers, axis=0)
     normaliser = largest + jnp.log(total)
 
