@@ -120,7 +120,7 @@ def _loop(rule: _Rule, logits: Array, labels: Array, *, with_gradient: bool):
     batch, height, width, num_classes = logits.shape
     cells = (batch, height + 1, width + 1)
     shares = _shares(rule.factor, logits.dtype)
-    corners, pull = jax.vjp(_with_border, logits)
+    corners = _with_border(logits)
     top, bottom = corners[:, :, :-1], corners[:, :, 1:]
 
     def add_row(sums: tuple, row: tuple) -> tuple:
@@ -160,7 +160,9 @@ def _loop(rule: _Rule, logits: Array, labels: Array, *, with_gradient: bool):
         sums = (*sums, jnp.zeros_like(top), jnp.zeros_like(bottom))
     rows = (shares, _by_place_in_cell(rule, labels))
     (losses, hits, *gradients), _ = lax.scan(add_row, sums, rows)
-    gradient = pull(_shifted_sum(*gradients, axis=2))[0] if with_gradient else None
+    gradient = None
+    if with_gradient:
+        gradient = _without_border(_shifted_sum(*gradients, axis=2))
     return jnp.sum(losses), jnp.sum(hits), gradient
 
 
@@ -223,6 +225,22 @@ def _with_border(logits: Array) -> Array:
     """Return [classes, batch, height + 2, width + 2], with repeated borders."""
     logits = jnp.transpose(logits, (3, 0, 1, 2))
     return jnp.pad(logits, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+
+
+def _without_border(corners: Array) -> Array:
+    """Return the transpose of `_with_border`: what the border holds goes to its source.
+
+    By comparisons: the pads of the derived transpose are exchanged between devices.
+    """
+    for axis in (2, 3):
+        inner = lax.slice_in_dim(corners, 1, -1, axis=axis)
+        place = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
+        for source, target in ((0, 0), (-1, inner.shape[axis] - 1)):
+            start = source % corners.shape[axis]
+            border = lax.slice_in_dim(corners, start, start + 1, axis=axis)
+            inner = inner + jnp.where(place == target, border, 0)
+        corners = inner
+    return jnp.transpose(corners, (1, 2, 3, 0))
 
 
 def _by_place_in_cell(rule: _Rule, labels: Array) -> Array:

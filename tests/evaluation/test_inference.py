@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import sharding
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.segnext import Variant
 from segnext_jax.pipeline.fitting import FittedSize, Fitting
@@ -317,42 +316,6 @@ def test_tiles_of_any_size_give_the_same():
         np.testing.assert_allclose(given, whole, rtol=0, atol=2e-7)
 
 
-def test_ties_go_to_the_first_class_and_nan_to_none():
-    from segnext_jax.evaluation.scoring import best_labels
-
-    scores = jnp.asarray([[1, 3, 3], [2, 2, 2], [0, 1, np.nan], [-np.inf, -2, -1]])
-    assert best_labels(scores[None, None]).tolist() == [[[1, 0, 3, 2]]]
-
-
-def test_devices_need_nothing_of_each_other():
-    """Rows are resampled where they lie: no collective stands in the programs."""
-    from segnext_jax.evaluation import scoring
-
-    spread = sharding.batch_sharding(sharding.make_mesh())
-
-    def given(*shape, dtype="float32"):
-        return jax.ShapeDtypeStruct((8, *shape), dtype, sharding=spread)
-
-    axis = given(8, dtype="int32"), given(32, 8)
-    arguments = given(6, 9, 5), axis, axis
-    programs = [
-        scoring.resample.lower(*arguments),
-        scoring.add_probabilities.lower(given(32, 32, 5), 0.5, *arguments),
-        scoring.best_labels.lower(given(32, 32, 5)),
-        scoring.network_input.lower(
-            given(16, 24, 3, dtype="uint8"),
-            given(2, dtype="int32"),
-            mean=MEAN,
-            std=STD,
-            is_mirrored=True,
-        ),
-    ]
-    for program in programs:
-        text = program.compile().as_text()
-        for collective in ("all-gather", "all-reduce", "all-to-all", "permute"):
-            assert collective not in text
-
-
 def test_images_of_many_sizes_share_a_batch_without_mixing():
     sizes = [(45, 71), (46, 72), (90, 142), (23, 36)]
     fitting = Fitting((120, 60), multiple=32)
@@ -368,6 +331,32 @@ def test_images_of_many_sizes_share_a_batch_without_mixing():
         np.testing.assert_allclose(given, alone, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("fitting", "factor"),
+    [
+        (Fitting(multiple=8, alignment="pad"), 8),
+        # Stretched: 45x71 to 48x72.
+        (Fitting(multiple=8), None),
+        (Fitting((120, 60), multiple=8, alignment="pad"), None),
+        (Fitting(ratios=(1.0, 1.5), multiple=8, alignment="pad"), None),
+    ],
+)
+def test_images_of_their_own_size_need_no_matrices(fitting, factor):
+    batch = Images([photograph(45, 71), photograph(45, 71, seed=1)], fitting)
+    network = Inference(box_logits, MEAN, STD)
+    assert network._factor(batch, network._views(batch)) == factor
+    # Compares labels by either way with those beside probabilities.
+    infer(batch, box_logits)
+
+
+def test_windows_need_matrices():
+    batch = Images([photograph(45, 71)], Fitting(multiple=8, alignment="pad"))
+    for window, factor in (((48, 72), 8), ((48, 64), None)):
+        network = Inference(box_logits, MEAN, STD, window=window, stride=(24, 24))
+        assert network._factor(batch, network._views(batch)) == factor
+        infer(batch, box_logits, window=window, stride=(24, 24))
+
+
 def test_number_of_programs_depends_on_input_sizes_not_on_image_sizes():
     from segnext_jax.evaluation import scoring
 
@@ -376,7 +365,7 @@ def test_number_of_programs_depends_on_input_sizes_not_on_image_sizes():
     programs = []
     for size in [(45, 71), (47, 72), (52, 80), (55, 85), (58, 90), (60, 93)]:
         network.label_maps(Images([photograph(*size)], fitting))
-        programs.append(scoring.resample._cache_size())
+        programs.append(scoring.resampled_labels._cache_size())
     assert len(set(programs)) == 1
 
 

@@ -85,8 +85,8 @@ def test_blocks_computed_again_keep_less_for_the_backward_pass():
         bytes_kept_for_the_backward_pass(encoder(remat=remat, **depths))
         for remat in (False, True)
     )
-    # A block keeps its input instead of some forty maps of its size.
-    assert again < 0.2 * plain
+    # A block keeps its input instead of some thirty maps of its size.
+    assert again < 0.25 * plain
 
 
 def test_blocks_computed_again_change_no_number(variables, plain):
