@@ -38,7 +38,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
         return
     import jax
 
-    if is_program and jax.default_backend() == "cpu":
+    if is_program and options.keep_memory and jax.default_backend() == "cpu":
         # As a training does; what PyTorch allocates beside it has the same allocator.
         command.keep_freed_memory()
     report = run(options)
@@ -55,6 +55,12 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, Callable]:
     )
     parser.add_argument("--what", choices=PARTS, required=True)
     parser.add_argument("--output", default="", help="also write JSON to this file")
+    parser.add_argument(
+        "--keep_memory",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="on a CPU keep freed memory, as a training does: for all programs",
+    )
     # One program, in this process alone: see `alone`.
     parser.add_argument("--alone", default="", help=argparse.SUPPRESS)
     what = parser.parse_known_args(arguments)[0].what
