@@ -204,9 +204,17 @@ def make_update_step(
             sums = jax.tree.map(lambda part: jnp.sum(part, axis=0), sums)
             batch_stats = update_statistics(state.batch_stats, moments)
 
+        gradient_norm = _norm(gradients)
+        # Nothing of a broken step may reach the state: moments never lose a nan.
+        loss = sum(value for name, value in sums.items() if name != "hits")
+        is_finite = jnp.isfinite(loss + gradient_norm)
         trained, frozen = optimizer_lib.split(state.params, rules)
+        is_guarded = isinstance(optimizer, optimizer_lib.GuardedOptimizer)
         updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, trained
+            gradients,
+            state.optimizer_state,
+            trained,
+            **({"is_finite": is_finite} if is_guarded else {}),
         )
         trained = optax.apply_updates(trained, updates)
         before = state
@@ -227,17 +235,15 @@ def make_update_step(
 
         metrics = {
             "accuracy": sums.pop("hits") / jnp.maximum(num_labels, 1),
-            "gradient_norm": _norm(gradients),
+            "gradient_norm": gradient_norm,
             "update_norm": _norm(updates),
-            "loss": sum(sums.values()),
+            "loss": loss,
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        # Nothing of a broken step may reach the state: moments never lose a nan.
-        is_finite = jnp.isfinite(metrics["loss"] + metrics["gradient_norm"])
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(is_finite, new, old), state, before
-        )
+        kept = optimizer_lib.keep(is_finite, state, before)
+        if is_guarded:
+            kept = kept.replace(optimizer_state=optimizer_state)
         return kept.replace(step=state.step), metrics
 
     return train_step
