@@ -31,9 +31,7 @@ class Sums(NamedTuple):
 
     Attributes:
       loss: Cross-entropy.
-      hits: Number of pixels whose label has a greater score than every other class.
-        Differs: from ``argmax(...) == label`` where two classes have exactly the same
-        score: that counts the one with the smaller id.
+      hits: Number of pixels whose label is the first of the best classes.
     """
 
     loss: Float[Array, ""]
@@ -276,11 +274,14 @@ def _pixel(
     is_label = labels.astype(jnp.int32)[None] == classes
     is_valid = labels != rule.ignore_label
     score = jnp.sum(jnp.where(is_label, scores, 0), axis=0)
-    best_other = jnp.max(jnp.where(is_label, -jnp.inf, scores), axis=0)
-    # Of one class alone there is no other.
-    largest = jnp.maximum(score, best_other) if num_classes > 1 else score
+    # Of equal scores the first class wins, as for argmax, which is a loop of scalars on
+    # a CPU. A label that is no class has -inf after it, and never wins.
+    is_before = classes < labels.astype(jnp.int32)[None]
+    before = jnp.max(jnp.where(is_before, scores, -jnp.inf), axis=0)
+    from_label = jnp.max(jnp.where(is_before, -jnp.inf, scores), axis=0)
+    is_hit = is_valid & (score > before) & (score == from_label)
     # A constant: what is subtracted here is added below.
-    largest = lax.stop_gradient(largest)
+    largest = lax.stop_gradient(jnp.maximum(before, from_label))
     powers = jnp.exp(scores - largest[None])
     total = jnp.sum(powers, axis=0)
     normaliser = largest + jnp.log(total)
@@ -307,6 +308,6 @@ def _pixel(
     slope = powers * jnp.where(is_valid, target_sum / total, 0)[None] - target
     return (
         jnp.where(is_valid, loss, 0),
-        ((score > best_other) & is_valid).astype(jnp.int32),
+        is_hit.astype(jnp.int32),
         slope,
     )

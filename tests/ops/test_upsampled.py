@@ -84,9 +84,16 @@ def test_hits_are_the_pixels_of_the_best_class():
     assert 0 < int(sums.hits) < labels.size
 
 
-def test_a_tie_is_no_hit_and_large_scores_do_not_overflow():
+def test_the_first_of_equal_scores_is_the_hit():
+    logits = jnp.asarray([0.0, 1, 1, 1, 0])[None, None, None] * jnp.ones((1, 2, 2, 1))
+    # The last is no class at all.
+    for label, is_hit in ((0, 0), (1, 1), (2, 0), (3, 0), (4, 0), (77, 0)):
+        labels = jnp.full((1, 4, 4), label, jnp.uint8)
+        assert int(upsampled_cross_entropy(logits, labels).hits) == 16 * is_hit
+
+
+def test_large_scores_do_not_overflow():
     labels = jnp.zeros((1, 4, 4), jnp.uint8)
-    assert int(upsampled_cross_entropy(jnp.zeros((1, 2, 2, 3)), labels).hits) == 0
     logits = jnp.full((1, 2, 2, 3), -1e4).at[..., 0].set(1e4)
     sums = upsampled_cross_entropy(logits, labels)
     assert (float(sums.loss), int(sums.hits)) == (0.0, 16)
