@@ -17,6 +17,7 @@ from typing import Any
 from segnext_jax.benchmark.cases import make_case
 from segnext_jax.benchmark.memory import measure_peak
 from segnext_jax.benchmark.programs import build
+from segnext_jax.benchmark.time_limit import CaseStopped
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "segnext_jax.benchmark")
 # The C library gives freed blocks back at once: what it would keep of them differs from
@@ -80,6 +81,17 @@ def measure(
         if ended.returncode or not output.exists():
             raise ProgramFailed(f"{work}, {name}: {_reason(ended)}")
         return json.loads(output.read_text())
+
+
+def leave(name: str, failure: ProgramFailed, notes: list[str]) -> None:
+    """Note that a program of PyTorch failed, so that the others are measured.
+
+    Raises:
+      CaseStopped: If it is ours.
+    """
+    if name == "ours":
+        raise CaseStopped(str(failure)) from failure
+    notes.append(f"Without {failure}")
 
 
 def _without_caches(folder: str) -> dict[str, str]:

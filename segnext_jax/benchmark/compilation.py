@@ -66,9 +66,7 @@ def _measure(
                     options, work, name, is_cold=True, limit_s=limit.left_s()
                 )
             except alone.ProgramFailed as failure:
-                if name == "ours":
-                    raise CaseStopped(str(failure)) from failure
-                notes.append(f"Without {failure}")
+                alone.leave(name, failure, notes)
                 del seconds[name]
                 continue
             seconds[name].append(found["first s"])

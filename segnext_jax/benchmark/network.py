@@ -137,9 +137,7 @@ def _measure(
             if not is_cpu:
                 lifted[name] = _lift(options, work, name, limit)
         except alone.ProgramFailed as failure:
-            if name == "ours":
-                raise CaseStopped(str(failure)) from failure
-            notes.append(f"Without {failure}")
+            alone.leave(name, failure, notes)
             continue
         except Exception as error:
             # Whatever torch.compile may raise, the other forms are measured.

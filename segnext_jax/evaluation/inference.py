@@ -90,15 +90,11 @@ class _View(NamedTuple):
 
     Attributes:
       logits: Of all windows, side by side.
-      input_size: (height, width) of the network's input.
-      vertical: Matrices of the images' rows.
-      horizontal: Matrices of their columns.
+      axes: Vertical and horizontal axes of all rows of the batch.
     """
 
     logits: Array
-    input_size: Size
-    vertical: resampling.Tiles
-    horizontal: resampling.Tiles
+    axes: tuple[list[resampling.Axis], list[resampling.Axis]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +167,7 @@ class Inference:
         where there are several.
         """
         views = self._views(batch)
-        factor = self._factor(batch, views)
+        factor = _enlargement(views)
         if factor:
             labels = local_rows(scoring.enlarged_labels(views[0].logits, factor))
             sizes = [batch.image_sizes[row] for row in batch.rows]
@@ -184,27 +180,6 @@ class Inference:
             lambda scores: (scoring.best_labels(scores),),
         )
         return [labels for (labels,) in self._assemble(batch, views, finish)]
-
-    def _factor(self, batch: Batch, views: list[_View]) -> int | None:
-        """Return by what the logits of the only view are smaller than the images.
-
-        None where windows, a resize or a factor that is not whole lie between them.
-        """
-        if len(views) > 1:
-            return None
-        fitted = batch.fitted_sizes[0]
-        is_as_it_was = all(
-            tuple(size) == tuple(fitted[row].inner)
-            for row, size in enumerate(batch.image_sizes)
-        )
-        (view,) = views
-        is_whole = self.window is None or all(
-            limit >= side
-            for limit, side in zip(self.window, view.input_size, strict=True)
-        )
-        if not (is_as_it_was and is_whole):
-            return None
-        return whole_factor(view.logits.shape[1:3], view.input_size)
 
     def probability_maps(
         self, batch: Batch
@@ -222,7 +197,7 @@ class Inference:
         """Compute all tiles, and paste them into maps of the original sizes."""
         maps: list = []
         sizes = [batch.image_sizes[row] for row in batch.rows]
-        for top, left, arrays in self._tiles(views, finish):
+        for top, left, arrays in self._tiles(batch, views, finish):
             if not maps:
                 maps = [
                     tuple(np.empty((*size, *a.shape[3:]), a.dtype) for a in arrays)
@@ -238,19 +213,20 @@ class Inference:
         return maps
 
     def _tiles(
-        self, views: list[_View], finish: _Finish
+        self, batch: Batch, views: list[_View], finish: _Finish
     ) -> Iterator[tuple[int, int, list[np.ndarray]]]:
-        num_rows = views[0].vertical.indices.shape[1]
-        num_columns = views[0].horizontal.indices.shape[1]
+        matrices = [self._matrices(view, batch) for view in views]
+        all_vertical, all_horizontal = map(list, zip(*matrices, strict=True))
+        num_rows = all_vertical[0].indices.shape[1]
+        num_columns = all_horizontal[0].indices.shape[1]
         dtype = scoring.score_type(views[0].logits)
-        tile_size = views[0].vertical.weights.shape[2]
+        tile_size = all_vertical[0].weights.shape[2]
         horizontal = [
-            self._place([view.horizontal for view in views], column, dtype)
-            for column in range(num_columns)
+            self._place(all_horizontal, column, dtype) for column in range(num_columns)
         ]
         pending: collections.deque = collections.deque()
         for row in range(num_rows):
-            vertical = self._place([view.vertical for view in views], row, dtype)
+            vertical = self._place(all_vertical, row, dtype)
             for column in range(num_columns):
                 arguments = [
                     (view.logits, *matrices)
@@ -331,26 +307,35 @@ class Inference:
                 ],
                 axis=1,
             )
-        tile_size = self._tile_size(logits)
-        tiles = []
-        for axis in (0, 1):
-            tiles_of_rows = [
-                resampling.cut(
-                    resampling.Axis(
-                        image=image_size[axis],
-                        inner=sizes.inner[axis],
-                        outer=outer[axis],
-                        window=window[axis],
-                        starts=starts[axis],
-                        small=logits.shape[1 + axis] // len(starts[axis]),
-                        is_mirrored=is_mirrored and axis == 1,
-                    ),
-                    tile_size,
+        axes = tuple(
+            [
+                resampling.Axis(
+                    image=image_size[axis],
+                    inner=sizes.inner[axis],
+                    outer=outer[axis],
+                    window=window[axis],
+                    starts=starts[axis],
+                    small=logits.shape[1 + axis] // len(starts[axis]),
+                    is_mirrored=is_mirrored and axis == 1,
                 )
                 for image_size, sizes in zip(batch.image_sizes, fitted, strict=True)
             ]
-            tiles.append(resampling.stack(tiles_of_rows, batch.rows))
-        return _View(logits, outer, *tiles)
+            for axis in (0, 1)
+        )
+        return _View(logits, axes)
+
+    def _matrices(
+        self, view: _View, batch: Batch
+    ) -> tuple[resampling.Tiles, resampling.Tiles]:
+        """Return those of both axes, for this process's rows."""
+        tile_size = self._tile_size(view.logits)
+        vertical, horizontal = (
+            resampling.stack(
+                [resampling.cut(axis, tile_size) for axis in axes], batch.rows
+            )
+            for axes in view.axes
+        )
+        return vertical, horizontal
 
     def _tile_size(self, logits: Array) -> int:
         """Return the side of tiles: the largest multiple of 32 that fits the bytes."""
@@ -358,6 +343,21 @@ class Inference:
         bytes_per_pixel = rows * logits.shape[-1] * scoring.score_type(logits).itemsize
         side = math.isqrt(self.tile_bytes // bytes_per_pixel)
         return max(side // _TILE_MULTIPLE_PX, 1) * _TILE_MULTIPLE_PX
+
+
+def _enlargement(views: list[_View]) -> int | None:
+    """Return the factor, where nothing but an enlargement makes labels of logits.
+
+    None where there are several views, or windows, a resize or a factor that is not
+    whole lie between logits and images.
+    """
+    if len(views) > 1:
+        return None
+    (view,) = views
+    if not all(axis.is_enlarged_alone for axes in view.axes for axis in axes):
+        return None
+    outer = view.axes[0][0].outer, view.axes[1][0].outer
+    return whole_factor(view.logits.shape[1:3], outer)
 
 
 def _fetch(

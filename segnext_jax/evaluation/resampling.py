@@ -49,6 +49,12 @@ class Axis:
     small: int
     is_mirrored: bool = False
 
+    @property
+    def is_enlarged_alone(self) -> bool:
+        """Whether logits are enlarged to the input, of which the image is a part."""
+        is_resized = self.image != self.inner
+        return not (is_resized or self.is_mirrored or self.window != self.outer)
+
     def matrix(self) -> scipy.sparse.csr_array:
         """Return the weights [image, windows * small] of the module's equation."""
         num_columns = len(self.starts) * self.small

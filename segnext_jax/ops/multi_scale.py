@@ -1,7 +1,5 @@
 """The multi-scale part of MSCAN's attention: a 5x5 and three strip pairs, summed."""
 
-from collections.abc import Mapping
-
 import jax
 from jaxtyping import Array, Float
 
@@ -13,10 +11,12 @@ from segnext_jax.ops.depthwise import (
     windows_gradient,
     windows_sum,
 )
+from segnext_jax.ops.multi_scale_composed import (
+    Weights,
+    multi_scale_composed,
+    num_pairs,
+)
 from segnext_jax.ops.multi_scale_pallas import multi_scale_fused
-
-# Kernel [height, width, channels] and bias [channels] by the name of the convolution.
-Weights = Mapping[str, tuple[Array, Array]]
 
 
 def multi_scale(
@@ -42,26 +42,7 @@ def multi_scale(
         return _shared(images, weights)
     if implementation == "pallas":
         return multi_scale_fused(images, weights)
-    return _composed(images, weights, implementation)
-
-
-def _composed(images: Array, weights: Weights, implementation: Implementation) -> Array:
-    def convolve(images: Array, name: str) -> Array:
-        # The name is that of the module which owns the weights.
-        with jax.named_scope(name):
-            kernel, bias = weights[name]
-            return depthwise_conv(images, kernel, bias, implementation=implementation)
-
-    local = convolve(images, "conv0")
-    total = local
-    for index in range(_num_pairs(weights)):
-        row = convolve(local, f"conv{index}_1")
-        total = total + convolve(row, f"conv{index}_2")
-    return total
-
-
-def _num_pairs(weights: Weights) -> int:
-    return len(weights) // 2
+    return multi_scale_composed(images, weights, implementation)
 
 
 def _shared(images: Array, weights: Weights) -> Array:
@@ -78,7 +59,7 @@ def _add_strips(local: Array, weights: Weights) -> Array:
     size = local.shape[1:3]
     padded = pad(local, 0, _longest(weights))
     total = local
-    for index in range(_num_pairs(weights)):
+    for index in range(num_pairs(weights)):
         row = _strip(padded, *weights[f"conv{index}_1"], size)
         total = total + depthwise_conv(row, *weights[f"conv{index}_2"])
     return total
@@ -102,7 +83,7 @@ def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     bias_gradient = sum_images(cotangent)
     local_gradient = cotangent
     gradients = {}
-    for index in range(_num_pairs(weights)):
+    for index in range(num_pairs(weights)):
         names = f"conv{index}_1", f"conv{index}_2"
         (row_kernel, row_bias), (column_kernel, column_bias) = map(weights.get, names)
         row = _strip(padded_local, row_kernel, row_bias, size)

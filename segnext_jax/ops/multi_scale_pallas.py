@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,11 +13,12 @@ from jaxtyping import Array, Float
 
 from segnext_jax.ops import multi_scale_gradients as gradients
 from segnext_jax.ops import multi_scale_kernels as kernels
-from segnext_jax.ops.depthwise import depthwise_conv
+from segnext_jax.ops.multi_scale_composed import (
+    Weights,
+    multi_scale_composed,
+    num_pairs,
+)
 from segnext_jax.ops.pallas_program import Layout, Sizes, Tile
-
-# Kernel [height, width, channels] and bias [channels] by the name of the convolution.
-Weights = Mapping[str, tuple[Array, Array]]
 
 # A lane's pixels: 16, so that of 103 multiply-adds per value each 16 share a weight,
 # and a row strip needs (4 + 20) / 4 loads per value. Sums over column strips take
@@ -125,10 +125,10 @@ def _check_tile(tile: Tile) -> None:
 
 def _sizes(weights: Weights) -> Sizes:
     """Return the sizes of all kernels, whose shapes are checked."""
-    num_pairs = (len(weights) - 1) // 2
+    pairs = range(num_pairs(weights))
     shapes = {name: kernel.shape[:2] for name, (kernel, _) in weights.items()}
-    rows = tuple(shapes[f"conv{index}_1"] for index in range(num_pairs))
-    columns = tuple(shapes[f"conv{index}_2"] for index in range(num_pairs))
+    rows = tuple(shapes[f"conv{index}_1"] for index in pairs)
+    columns = tuple(shapes[f"conv{index}_2"] for index in pairs)
     sizes = Sizes(
         shapes["conv0"], tuple(w for _, w in rows), tuple(h for h, _ in columns)
     )
@@ -263,21 +263,12 @@ def _gradients_backward(layout: Layout, arguments, cotangents):
     """Second derivatives, which training has no use for: of the composition."""
 
     def composed_gradients(images: Array, weights: dict, cotangent: Array):
-        return jax.vjp(_composed, images, weights)[1](cotangent)
+        return jax.vjp(multi_scale_composed, images, weights)[1](cotangent)
 
     return jax.vjp(composed_gradients, *arguments)[1](cotangents)
 
 
 _gradients.defvjp(_gradients_forward, _gradients_backward)
-
-
-def _composed(images: Array, weights: dict) -> Array:
-    local = depthwise_conv(images, *weights["conv0"])
-    total = local
-    for index in range((len(weights) - 1) // 2):
-        row = depthwise_conv(local, *weights[f"conv{index}_1"])
-        total = total + depthwise_conv(row, *weights[f"conv{index}_2"])
-    return total
 
 
 # An operation that no platform has: so it is refused when a program is compiled for a

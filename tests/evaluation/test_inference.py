@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.evaluation.inference import Inference
+from segnext_jax.evaluation.inference import Inference, _enlargement
 from segnext_jax.models.segnext import Variant
 from segnext_jax.pipeline.fitting import FittedSize, Fitting
 
@@ -143,7 +143,7 @@ def test_windows_equal_the_recorded_logits(recorded, official, size, stride, nam
         )
         tiles = [
             (jnp.asarray(axis.indices[:, 0]), jnp.asarray(axis.weights[:, 0]))
-            for axis in (view.vertical, view.horizontal)
+            for axis in network._matrices(view, batch)
         ]
         tile = np.asarray(scoring.resample(view.logits, *tiles))[0]
         logits = tile[: size[0], : size[1]]
@@ -344,7 +344,7 @@ def test_images_of_many_sizes_share_a_batch_without_mixing():
 def test_images_of_their_own_size_need_no_matrices(fitting, factor):
     batch = Images([photograph(45, 71), photograph(45, 71, seed=1)], fitting)
     network = Inference(box_logits, MEAN, STD)
-    assert network._factor(batch, network._views(batch)) == factor
+    assert _enlargement(network._views(batch)) == factor
     # Compares labels by either way with those beside probabilities.
     infer(batch, box_logits)
 
@@ -353,7 +353,7 @@ def test_windows_need_matrices():
     batch = Images([photograph(45, 71)], Fitting(multiple=8, alignment="pad"))
     for window, factor in (((48, 72), 8), ((48, 64), None)):
         network = Inference(box_logits, MEAN, STD, window=window, stride=(24, 24))
-        assert network._factor(batch, network._views(batch)) == factor
+        assert _enlargement(network._views(batch)) == factor
         infer(batch, box_logits, window=window, stride=(24, 24))
 
 
