@@ -66,8 +66,11 @@ def set_up_compilation_cache() -> None:
 
 # Names of glibc's malloc.h, and values: all memory from one heap, none from mmap, and
 # nothing given back.
-_MALLOC_OPTIONS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0)}
-_MALLOC_OPTIONS |= {"M_TRIM_THRESHOLD": (-1, -1)}
+_MALLOC_OPTIONS = {
+    "M_ARENA_MAX": (-8, 1),
+    "M_MMAP_MAX": (-4, 0),
+    "M_TRIM_THRESHOLD": (-1, -1),
+}
 
 
 def keep_freed_memory() -> bool:

@@ -8,10 +8,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from segnext_jax.ops import losses
 from segnext_jax.ops.resize import resize_bilinear
-from segnext_jax.ops.upsampled import (
-    upsampled_cross_entropy,
-    whole_factor,
-)
+from segnext_jax.ops.upsampled import upsampled_cross_entropy, whole_factor
 
 Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
 
@@ -67,7 +64,7 @@ class Objective:
         """Return `terms`, and the number of labelled pixels whose best class is right.
 
         Cross-entropy alone, without a choice of hard pixels, is computed without
-        logits of the size of the labels, where they are larger by a whole factor.
+        logits of the size of the labels, where these are larger by an even factor.
 
         Args:
           logits: Scores at any size, of any float type.

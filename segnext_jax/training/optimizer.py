@@ -198,7 +198,8 @@ def adamw(
 ) -> "GuardedOptimizer":
     """Return AdamW whose learning rate and decay follow ``rules``.
 
-    It is given the parameters that are trained: see `split`.
+    It is given the parameters that are trained: see `split`; ``is_finite``: see
+    `GuardedOptimizer`.
 
     For a parameter p of rule r, with Adam's direction u:
 
@@ -259,6 +260,20 @@ class GuardedOptimizer(optax.GradientTransformationExtraArgs):
     """An optimizer whose ``update`` takes ``is_finite``, and keeps its state if not."""
 
 
+def guarded(optimizer: optax.GradientTransformation) -> GuardedOptimizer:
+    """Return an optimizer that keeps its state where a step is not finite."""
+    if isinstance(optimizer, GuardedOptimizer):
+        return optimizer
+
+    def update(
+        gradients: Any, state: Any, params: Any = None, *, is_finite: Any = True
+    ) -> tuple[Any, Any]:
+        updates, new = optimizer.update(gradients, state, params)
+        return updates, keep(is_finite, new, state)
+
+    return GuardedOptimizer(optimizer.init, update)
+
+
 def keep(is_finite: Any, new: Any, old: Any) -> Any:
     """Return the new tree where a step is finite, else the old one."""
     return jax.tree.map(lambda n, o: jnp.where(is_finite, n, o), new, old)
@@ -300,22 +315,22 @@ def _scale_by_adam(
         square = jax.tree.map(
             lambda v, g: beta2 * v + (1 - beta2) * jnp.square(g), state.nu, gradients
         )
+        stored = jax.tree.map(lambda new, old: new.astype(old.dtype), mean, state.mu)
+        stored = keep(is_finite, stored, state.mu)
+        square = keep(is_finite, square, state.nu)
         # The moments are complete before a parameter moves. Otherwise XLA computes them
         # again, from the old ones, for each parameter, and copies the old ones first:
-        # the new stand in their place. Half the time of the whole update on a CPU.
+        # the new stand in their place. Half the time of the whole update on a CPU
+        # (benchmarks/adam_moments.py).
+        stored, square = jax.lax.optimization_barrier((stored, square))
         if momentum_dtype is None:
-            mean = keep(is_finite, mean, state.mu)
-        square = keep(is_finite, square, state.nu)
-        mean, square = jax.lax.optimization_barrier((mean, square))
+            mean = stored
         first, second = _one_minus_power(beta1, count), _one_minus_power(beta2, count)
         directions = jax.tree.map(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + epsilon), mean, square
         )
-        if momentum_dtype is not None:
-            mean = jax.tree.map(lambda n, o: n.astype(o.dtype), mean, state.mu)
-            mean = keep(is_finite, mean, state.mu)
         count = keep(is_finite, count, state.count)
-        return directions, optax.ScaleByAdamState(count=count, mu=mean, nu=square)
+        return directions, optax.ScaleByAdamState(count=count, mu=stored, nu=square)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

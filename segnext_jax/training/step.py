@@ -154,6 +154,7 @@ def make_update_step(
       average_decay: Decay of the moving average of the weights.
       params_in_use: How parameters lie while images pass.
     """
+    optimizer = optimizer_lib.guarded(optimizer)
 
     def train_step(state: TrainState, batch: dict[str, Any]):
         keys = step_keys(seed, state.step)
@@ -209,12 +210,8 @@ def make_update_step(
         loss = sum(value for name, value in sums.items() if name != "hits")
         is_finite = jnp.isfinite(loss + gradient_norm)
         trained, frozen = optimizer_lib.split(state.params, rules)
-        is_guarded = isinstance(optimizer, optimizer_lib.GuardedOptimizer)
         updates, optimizer_state = optimizer.update(
-            gradients,
-            state.optimizer_state,
-            trained,
-            **({"is_finite": is_finite} if is_guarded else {}),
+            gradients, state.optimizer_state, trained, is_finite=is_finite
         )
         trained = optax.apply_updates(trained, updates)
         before = state
@@ -241,10 +238,11 @@ def make_update_step(
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        kept = optimizer_lib.keep(is_finite, state, before)
-        if is_guarded:
-            kept = kept.replace(optimizer_state=optimizer_state)
-        return kept.replace(step=state.step), metrics
+        # The optimizer has kept its own.
+        state = optimizer_lib.keep(is_finite, state, before).replace(
+            step=state.step, optimizer_state=optimizer_state
+        )
+        return state, metrics
 
     return train_step
 
