@@ -188,12 +188,25 @@ def test_operations_of_a_stage(tmp_path, small_network):
         for height, width in sizes
         for form in ("shifted", "grouped")
     ]
-    assert [name for name, _ in names[2 * len(sizes) :]] == [
-        *("gelu", "1x1", "nmf, 6 steps")
+    assert names[2 * len(sizes) :] == [
+        *(("attention", "shifted"), ("attention", "grouped")),
+        *(("gelu", "own"), ("gelu", "flax"), ("1x1", "own"), ("1x1", "derived")),
+        *(("stride two", "own"), ("stride two", "XLA"), ("nmf, 6 steps", "")),
+        *(("loss", "own"), ("loss", "enlarged")),
     ]
     for row in rows:
         assert row["forward ms"] > 0 and row["gradient ms"] > 0
         assert row["share of roofline"] > 0 and row["gradient's share"] > 0
+
+
+def test_forms_that_differ_are_not_timed(tmp_path, small_network, monkeypatch):
+    monkeypatch.setattr(operations, "_flax_gelu", lambda values: 1.001 * values)
+    stored = measure(
+        *(tmp_path, "--what=ops", "--image_size=64", "--stages", "2", "--rounds=3"),
+        *("--only", "gelu"),
+    )
+    assert [row["form"] for row in stored["rows"]] == ["own"]
+    assert "all forms of gelu must give the same" in stored["notes"][0]
 
 
 def test_ours_and_pytorch_are_compared_before_they_are_timed(

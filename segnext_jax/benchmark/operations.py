@@ -1,22 +1,35 @@
 """Time of the operations that the network spends its time in, one at a time."""
 
 import argparse
+import functools
+import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from segnext_jax.benchmark import turns
 from segnext_jax.benchmark.report import Report
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.segnext import VARIANTS, Variant
-from segnext_jax.ops import nmf
+from segnext_jax.ops import losses, nmf
 from segnext_jax.ops.depthwise import depthwise_conv
 from segnext_jax.ops.gelu import gelu
+from segnext_jax.ops.multi_scale import multi_scale
+from segnext_jax.ops.pointwise import pointwise
+from segnext_jax.ops.resize import resize_bilinear
+from segnext_jax.ops.stride_two import stride_two_conv
+from segnext_jax.ops.upsampled import upsampled_cross_entropy
 
 KERNEL_SIZES = ((5, 5), *((1, k) for k in STRIP_LENGTHS), *((k, 1) for k in (7, 21)))
+# Largest difference between formulations, relative to the largest value.
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}
+# Of the loss: ADE20K's.
+NUM_CLASSES = 150
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--depthwise", nargs="*", default=["shifted", "grouped"])
     parser.add_argument("--stages", type=int, nargs="*", default=[1, 2, 3, 4])
+    parser.add_argument(
+        "--only", nargs="*", help="operations whose names begin so; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=11)
 
 
@@ -42,19 +58,22 @@ def run(options: argparse.Namespace) -> Report:
     missing: dict[str, list[str]] = {}
     for stage in options.stages:
         variant = VARIANTS[options.variant]
-        cases = _cases(options, variant, stage)
-        for operation, form, function, shapes, flops in cases:
-            shared = {"stage": stage, "operation": operation, "form": form}
+        first_forms: dict[str, np.ndarray] = {}
+        for operation in _operations(options, variant, stage):
+            name, form = operation.name, operation.form
+            if options.only and not any(name.startswith(o) for o in options.only):
+                continue
             try:
-                row = _measure(function, shapes, flops, options, peaks)
+                row = _measure(operation, options, peaks, first_forms)
             # A form that this device lacks, or that its compiler cannot do.
             except Exception as error:
                 if not form:
                     raise
                 lines = str(error).strip().splitlines() or [""]
                 reason = f"{form} {type(error).__name__}: {lines[0]}"
-                missing.setdefault(reason, []).append(f"stage {stage} {operation}")
+                missing.setdefault(reason, []).append(f"stage {stage} {name}")
                 continue
+            shared = {"stage": stage, "operation": name, "form": form}
             report.rows.append(shared | row)
     for reason, where in missing.items():
         report.notes.append(f"Not measured, {', '.join(where)}: {reason}")
@@ -67,15 +86,16 @@ def run(options: argparse.Namespace) -> Report:
 
 
 def _measure(
-    function: Callable,
-    shapes: list[tuple[int, ...]],
-    flops: float,
+    operation: "_Operation",
     options: argparse.Namespace,
     peaks: turns.Peaks,
+    first_forms: dict[str, np.ndarray],
 ) -> dict[str, float]:
+    function, flops = operation.function, operation.flops
     generator = np.random.default_rng(0)
     arguments = [
-        jnp.asarray(generator.random(shape), options.dtype) for shape in shapes
+        jnp.asarray(generator.random(shape), options.dtype)
+        for shape in operation.shapes
     ]
     backward = jax.grad(
         lambda *a: jnp.sum(function(*a).astype(jnp.float32)),
@@ -85,6 +105,8 @@ def _measure(
         "forward": _waiting(function, arguments),
         "gradient": _waiting(backward, arguments),
     }
+    output = np.asarray(programs["forward"]().astype(jnp.float32))
+    _check_same(operation, output, first_forms, options.dtype)
     times = turns.take_turns(programs, options.rounds)
     forward_ms, gradient_ms = (
         times[name].to_row()["median ms"] for name in ("forward", "gradient")
@@ -100,41 +122,159 @@ def _measure(
     }
 
 
+def _check_same(
+    operation: "_Operation",
+    output: np.ndarray,
+    first_forms: dict[str, np.ndarray],
+    dtype: str,
+) -> None:
+    """Refuse to time formulations of one operation that do different things.
+
+    Raises:
+      ValueError: If the output differs from that of the first form.
+    """
+    wanted = first_forms.setdefault(operation.name, output)
+    difference = np.max(np.abs(output - wanted)) / np.max(np.abs(wanted))
+    if not difference < TOLERANCES[dtype]:
+        raise ValueError(
+            f"all forms of {operation.name} must give the same: {operation.form} "
+            f"differs by {difference:.2g} of the largest value."
+        )
+
+
 def _waiting(function: Callable, arguments: list[Any]) -> Callable[[], Any]:
     compiled = jax.jit(function).lower(*arguments).compile()
     return lambda: jax.block_until_ready(compiled(*arguments))
 
 
-def _cases(
+class _Operation(NamedTuple):
+    """One formulation of an operation.
+
+    Attributes:
+      name: Of the operation.
+      form: Of the formulation; empty where there is one alone.
+      function: Of arrays, all of which it is differentiated by.
+      shapes: Of the arrays.
+      flops: Of one call, by the operation's definition.
+    """
+
+    name: str
+    form: str
+    function: Callable
+    shapes: list[tuple[int, ...]]
+    flops: float
+
+
+def _operations(
     options: argparse.Namespace, variant: Variant, stage: int
-) -> Iterator[tuple[str, str, Callable, list[tuple[int, ...]], float]]:
-    """Yield operation, formulation, function, shapes of arguments, operations."""
+) -> Iterator[_Operation]:
+    """Yield what the network computes at the size of a stage."""
     side = options.image_size // 2 ** (stage + 1)
     channels = variant.embed_dims[stage - 1]
     hidden = int(channels * variant.mlp_ratios[stage - 1])
     pixels = options.batch * side**2
-
-    def depthwise(form: str) -> Callable:
-        return lambda x, k: depthwise_conv(x, k, implementation=form)
-
-    sizes = [(size, channels) for size in KERNEL_SIZES] + [((3, 3), hidden)]
-    for (height, width), width_channels in sizes:
-        image = (options.batch, side, side, width_channels)
-        for form in options.depthwise:
-            flops = 2.0 * pixels * width_channels * height * width
-            shapes = [image, (height, width, width_channels)]
-            yield f"depthwise {height}x{width}", form, depthwise(form), shapes, flops
-    image = (options.batch, side, side, hidden)
-    yield "gelu", "", gelu, [image], 25.0 * pixels * hidden
-    shapes = [(pixels, channels), (channels, hidden)]
-    yield "1x1", "", jnp.matmul, shapes, 2.0 * pixels * channels * hidden
+    image = (options.batch, side, side, channels)
+    wide = (options.batch, side, side, hidden)
+    yield from _depthwise(options, image, wide)
+    yield from _attention(options, image)
+    for form, function in (("own", gelu), ("flax", _flax_gelu)):
+        yield _Operation("gelu", form, function, [wide], 25.0 * pixels * hidden)
+    forms = (("own", pointwise), ("derived", lambda x, k: jnp.einsum("...c,cf", x, k)))
+    for form, function in forms:
+        flops = 2.0 * pixels * channels * hidden
+        yield _Operation("1x1", form, function, [image, (channels, hidden)], flops)
+    before = 3 if stage == 1 else variant.embed_dims[stage - 2]
+    features = channels // 2 if stage == 1 else channels
+    larger = (options.batch, options.image_size, options.image_size, before)
+    if stage > 1:
+        larger = (options.batch, 2 * side, 2 * side, before)
+    shapes = [larger, (3, 3, before, features), (features,)]
+    flops = 2.0 * math.prod(larger[:3]) / 4 * 9 * before * features
+    for form, function in (("own", stride_two_conv), ("XLA", _library_conv)):
+        yield _Operation("stride two", form, function, shapes, flops)
     if stage == 2:
-        width, rank = variant.head_channels, variant.rank
-        positions = side**2
+        yield from _head(options, variant, side)
 
-        def reconstruct(inputs: Any, bases: Any) -> Any:
-            return nmf.reconstruct(inputs, bases, num_steps=6)
 
-        shapes = [(options.batch, positions, width), (options.batch, width, rank)]
-        step = 4.0 * positions * width * rank + 4.0 * (positions + width) * rank**2
-        yield "nmf, 6 steps", "", reconstruct, shapes, 8 * step * options.batch
+def _depthwise(
+    options: argparse.Namespace, image: tuple[int, ...], wide: tuple[int, ...]
+) -> Iterator[_Operation]:
+    # The fused kernel is one of the whole attention.
+    forms = [form for form in options.depthwise if form != "pallas"]
+    for height, width in (*KERNEL_SIZES, (3, 3)):
+        shape = wide if height == width == 3 else image
+        shapes = [shape, (height, width, shape[-1])]
+        flops = 2.0 * math.prod(shape) * height * width
+        for form in forms:
+            function = functools.partial(depthwise_conv, implementation=form)
+            name = f"depthwise {height}x{width}"
+            yield _Operation(name, form, function, shapes, flops)
+
+
+def _attention(
+    options: argparse.Namespace, image: tuple[int, ...]
+) -> Iterator[_Operation]:
+    """Yield the formulations of the 5x5 and all strip pairs."""
+    sizes = {"conv0": (5, 5)}
+    for index, length in enumerate(STRIP_LENGTHS):
+        sizes |= {f"conv{index}_1": (1, length), f"conv{index}_2": (length, 1)}
+    channels = image[-1]
+    shapes = [image, *((*size, channels) for size in sizes.values())]
+    shapes += [(channels,)] * len(sizes)
+    flops = 2.0 * math.prod(image) * sum(h * w for h, w in sizes.values())
+
+    def attention(images: Any, *arrays: Any, form: str) -> Any:
+        kernels, biases = arrays[: len(sizes)], arrays[len(sizes) :]
+        weights = dict(zip(sizes, zip(kernels, biases, strict=True), strict=True))
+        return multi_scale(images, weights, implementation=form)
+
+    for form in options.depthwise:
+        function = functools.partial(attention, form=form)
+        yield _Operation("attention", form, function, shapes, flops)
+
+
+def _head(
+    options: argparse.Namespace, variant: Variant, side: int
+) -> Iterator[_Operation]:
+    """Yield the decomposition, and what is made of logits at 1/8 of the image."""
+    width, rank = variant.head_channels, variant.rank
+    positions = side**2
+
+    def reconstruct(inputs: Any, bases: Any) -> Any:
+        return nmf.reconstruct(inputs, bases, num_steps=6)
+
+    shapes = [(options.batch, positions, width), (options.batch, width, rank)]
+    step = 4.0 * positions * width * rank + 4.0 * (positions + width) * rank**2
+    flops = 8 * step * options.batch
+    yield _Operation("nmf, 6 steps", "", reconstruct, shapes, flops)
+    size = (options.batch, 8 * side, 8 * side)
+    labels = np.random.default_rng(0).integers(0, NUM_CLASSES, size).astype(np.uint8)
+
+    def by_cells(logits: Any) -> Any:
+        return upsampled_cross_entropy(logits, jnp.asarray(labels)).loss
+
+    def enlarged(logits: Any) -> Any:
+        large = resize_bilinear(logits.astype(jnp.float32), size[1:])
+        one = jnp.ones((), jnp.float32)
+        return losses.cross_entropy(large, jnp.asarray(labels), divisor=one)
+
+    shapes = [(options.batch, side, side, NUM_CLASSES)]
+    # A product and a sum for each axis, and an exponential, twice a value.
+    flops = 8.0 * math.prod(size) * NUM_CLASSES
+    for form, function in (("own", by_cells), ("enlarged", enlarged)):
+        yield _Operation("loss", form, function, shapes, flops)
+
+
+def _flax_gelu(values: Any) -> Any:
+    return nn.gelu(values, approximate=False)
+
+
+def _library_conv(images: Any, kernel: Any, bias: Any) -> Any:
+    output = lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=(2, 2),
+        padding=((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return output + jnp.broadcast_to(bias, output.shape)

@@ -1,12 +1,13 @@
 """3x3 convolution of stride 2, padding 1: as one matrix product on CPUs."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+# With fewer channels XLA's own convolution is faster (its gradients never are). With
+# more it is not, behind a LayerNorm, which XLA:CPU then computes inside of it.
+_MIN_CHANNELS = 32
 _PLACES = [(row, column) for row in range(3) for column in range(3)]
 
 
@@ -21,8 +22,8 @@ def stride_two_conv(
     of half the size, rounded up.
 
     On a CPU the nine pixels of each window are laid side by side for one matrix
-    product, a third to a half of the time of XLA's convolution and of its gradients
-    (BENCHMARKS.md). Elsewhere it is XLA's.
+    product: about half the time of XLA's gradients (`--what=ops` of the benchmark).
+    Elsewhere the convolution is XLA's, as are the values for few channels.
 
     Args:
       images: Feature maps.
@@ -38,7 +39,7 @@ def stride_two_conv(
 
 @jax.custom_vjp
 def _conv(images: Array, kernel: Array) -> Array:
-    if images.shape[-1] < 32:
+    if images.shape[-1] < _MIN_CHANNELS:
         return _library(images, kernel)
     return lax.platform_dependent(images, kernel, cpu=_product, default=_library)
 
@@ -60,14 +61,11 @@ _conv.defvjp(_forward, _backward)
 
 
 def _library(images: Array, kernel: Array) -> Array:
-    # Padded apart: XLA:CPU would compute a normalisation before it inside of the
-    # convolution, value by value.
-    padded = lax.optimization_barrier(jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))))
     return lax.conv_general_dilated(
-        padded,
+        images,
         kernel,
         window_strides=(2, 2),
-        padding="VALID",
+        padding=((1, 1), (1, 1)),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
 
@@ -133,9 +131,7 @@ def _product_gradients(
         [
             jnp.stack(
                 [
-                    functools.reduce(
-                        jnp.add, [part(row, column) for row in ys for column in xs]
-                    )
+                    sum(part(row, column) for row in ys for column in xs)
                     for xs in places
                 ],
                 axis=3,
