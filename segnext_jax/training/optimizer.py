@@ -318,13 +318,10 @@ def _scale_by_adam(
         stored = jax.tree.map(lambda new, old: new.astype(old.dtype), mean, state.mu)
         stored = keep(is_finite, stored, state.mu)
         square = keep(is_finite, square, state.nu)
-        # The moments are complete before a parameter moves. Otherwise XLA computes them
-        # again, from the old ones, for each parameter, and copies the old ones first:
-        # the new stand in their place. Half the time of the whole update on a CPU
-        # (benchmarks/adam_moments.py).
-        stored, square = jax.lax.optimization_barrier((stored, square))
-        if momentum_dtype is None:
-            mean = stored
+        # A parameter moves by the moment that is stored. By one that is not, XLA would
+        # compute it again from the old moments, and copy these before: the new ones
+        # stand in their place (benchmarks/optimizer_copies.py).
+        mean = jax.tree.map(lambda m, s: s if s.dtype == m.dtype else m, mean, stored)
         first, second = _one_minus_power(beta1, count), _one_minus_power(beta2, count)
         directions = jax.tree.map(
             lambda m, v: (m / first) / (jnp.sqrt(v / second) + epsilon), mean, square

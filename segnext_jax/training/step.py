@@ -91,7 +91,8 @@ def make_train_step(
     Metrics are float32 scalars: ``loss``, its terms where there are several,
     ``accuracy`` (share of labelled pixels), ``gradient_norm`` (before clipping, of
     what is trained) and ``update_norm``. Where loss or gradient norm is not finite, the
-    step is counted, and the rest of the state stays as it was.
+    step is counted, and the rest of the state stays as it was; where ``update_norm`` is
+    not, all but the optimizer's moments.
 
     With ``accumulate_steps`` above 1 the memory is that of a part, and loss and
     gradient equal those of the whole batch where every image is on its own: means
@@ -210,9 +211,15 @@ def make_update_step(
         loss = sum(value for name, value in sums.items() if name != "hits")
         is_finite = jnp.isfinite(loss + gradient_norm)
         trained, frozen = optimizer_lib.split(state.params, rules)
+        # Otherwise the squares of their norm are kept for Adam's, in memory.
+        gradients = jax.lax.optimization_barrier(gradients)
         updates, optimizer_state = optimizer.update(
             gradients, state.optimizer_state, trained, is_finite=is_finite
         )
+        update_norm = _norm(updates)
+        # The parameters move after all that reads the old ones, so that a donated
+        # state is not copied before it is overwritten.
+        is_moved = is_finite & jnp.isfinite(update_norm)
         trained = optax.apply_updates(trained, updates)
         before = state
         state = state.replace(
@@ -233,13 +240,13 @@ def make_update_step(
         metrics = {
             "accuracy": sums.pop("hits") / jnp.maximum(num_labels, 1),
             "gradient_norm": gradient_norm,
-            "update_norm": _norm(updates),
+            "update_norm": update_norm,
             "loss": loss,
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
         # The optimizer has kept its own.
-        state = optimizer_lib.keep(is_finite, state, before).replace(
+        state = optimizer_lib.keep(is_moved, state, before).replace(
             step=state.step, optimizer_state=optimizer_state
         )
         return state, metrics

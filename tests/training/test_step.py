@@ -1,6 +1,7 @@
 """The train step: official numbers, devices, draws."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +76,7 @@ def begin(parts, mesh):
     return state, placement, step
 
 
-def run(parts, mesh):
-    state, placement, step = begin(parts, mesh)
+def run(state, placement, step, mesh):
     state = jax.device_put(state, placement)
     losses = []
     for batch in batches():
@@ -86,15 +86,25 @@ def run(parts, mesh):
 
 
 @pytest.fixture(scope="module")
-def one_device(parts):
-    return run(parts, sharding.make_mesh(devices=jax.devices()[:1]))
+def one_device_step(parts):
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    state, placement, step = begin(parts, mesh)
+    batch = sharding.shard_batch(next(batches()), mesh)
+    compiled = step.lower(state, batch).compile()
+    # On the host, where no step can take it.
+    return jax.tree.map(np.array, state), placement, compiled, mesh
+
+
+@pytest.fixture(scope="module")
+def one_device(one_device_step):
+    return run(*one_device_step)
 
 
 @pytest.mark.parametrize("fsdp", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_eight_devices_equal_one(parts, one_device, fsdp, capfd):
     """Also where parameters and moments are spread over two of them."""
     mesh = sharding.make_mesh(fsdp)
-    state, losses = run(parts, mesh)
+    state, losses = run(*begin(parts, mesh), mesh)
     # XLA's warning that activations are gathered whole, and spread again.
     assert "full rematerialization" not in capfd.readouterr().err
     expected_state, expected = one_device
@@ -142,8 +152,10 @@ def test_spread_parameters_make_the_same_steps(make_network, fsdp):
         )
 
     parts = (model, optimizer, step_on)
-    expected_state, expected = run(parts, sharding.make_mesh(devices=jax.devices()[:1]))
-    state, losses = run(parts, sharding.make_mesh(fsdp))
+    one = sharding.make_mesh(devices=jax.devices()[:1])
+    expected_state, expected = run(*begin(parts, one), one)
+    mesh = sharding.make_mesh(fsdp)
+    state, losses = run(*begin(parts, mesh), mesh)
     kernel = state.params["backbone"]["patch_embed1"]["kernel"]
     moments = next(s for s in state.optimizer_state if hasattr(s, "nu"))
     for leaf in (kernel, moments.nu["backbone"]["patch_embed1"]["kernel"]):
@@ -171,9 +183,8 @@ def test_training_changes_every_parameter_and_statistic(parts, one_device):
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_broken_step_changes_nothing_but_its_number(parts, one_device, poison):
-    mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    state, placement, step = begin(parts, mesh)
+def test_a_broken_step_changes_nothing_but_its_number(one_device_step, poison):
+    state, placement, step, mesh = one_device_step
     state = jax.tree.map(np.array, state)
     state.params["decode_head"]["conv_seg"]["bias"][2] = poison
     before = jax.tree.map(np.copy, state)
@@ -186,6 +197,14 @@ def test_a_broken_step_changes_nothing_but_its_number(parts, one_device, poison)
         jax.tree.map(np.asarray, after.replace(step=0)),
         before.replace(step=0),
     )
+
+
+def test_a_donated_state_is_overwritten_without_copies(one_device_step):
+    state, _, step, _ = one_device_step
+    copied = re.findall(r" copy\(%?(state_\w+)", step.as_text())
+    arrays = [name for name in copied if not re.search("(step|count)_*$", name)]
+    assert len(jax.tree.leaves(state)) > 300
+    assert not arrays
 
 
 def test_draws_are_a_function_of_seed_step_and_stream():
