@@ -77,8 +77,8 @@ def keep_freed_memory() -> bool:
     """Keep freed memory for the next request instead of giving it to the kernel.
 
     For programs that run the same computation again and again on a CPU: XLA asks for
-    all its temporaries at each run, and the kernel clears them page by page, a fifth of
-    the processor time of a train step (BENCHMARKS.md). Memory then stays at its peak.
+    all its temporaries at each run, and the kernel clears them page by page
+    (BENCHMARKS.md). Memory then stays at its peak.
 
     Returns:
       Whether it was done: by glibc alone, and not where the user has set its options

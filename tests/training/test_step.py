@@ -6,6 +6,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from segnext_jax import sharding
@@ -197,6 +198,33 @@ def test_a_broken_step_changes_nothing_but_its_number(one_device_step, poison):
         jax.tree.map(np.asarray, after.replace(step=0)),
         before.replace(step=0),
     )
+
+
+def test_an_update_that_is_not_finite_moves_no_parameter(make_network):
+    model = make_network()
+    optimizer = optax.chain(optax.trace(0.9), optax.scale(np.inf))
+
+    def step_on(mesh):
+        return make_train_step(
+            model,
+            optimizer,
+            rules=RULES,
+            objective=Objective(),
+            seed=0,
+            mean=MEAN,
+            std=STD,
+            use_photometric=False,
+        )
+
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    state, placement, step = begin((model, optimizer, step_on), mesh)
+    before = jax.tree.map(np.array, state)
+    batch = sharding.shard_batch(next(batches()), mesh)
+    after, metrics = step(jax.device_put(state, placement), batch)
+    assert np.isfinite(metrics["loss"] + metrics["gradient_norm"])
+    assert not np.isfinite(metrics["update_norm"])
+    jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, before.batch_stats)
 
 
 def test_a_donated_state_is_overwritten_without_copies(one_device_step):
