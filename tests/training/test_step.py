@@ -24,6 +24,24 @@ NUM_STEPS = 10
 RULES = optimizer_lib.official_rules()
 
 
+def steps_of(model, optimizer, **options):
+    """Return what makes the train step for a mesh."""
+
+    def step_on(mesh):
+        return make_train_step(
+            model,
+            optimizer,
+            rules=RULES,
+            seed=0,
+            mean=MEAN,
+            std=STD,
+            params_in_use=sharding.replicated(mesh),
+            **{"objective": Objective(), "use_photometric": True, **options},
+        )
+
+    return step_on
+
+
 @pytest.fixture(scope="module")
 def parts():
     model = SegNeXt(VARIANT, num_classes=5)
@@ -36,21 +54,7 @@ def parts():
         weight_decay=0.01,
     )
 
-    def step_on(mesh):
-        return make_train_step(
-            model,
-            optimizer,
-            rules=RULES,
-            objective=Objective(),
-            seed=0,
-            mean=MEAN,
-            std=STD,
-            use_photometric=True,
-            grey_probability=0.5,
-            params_in_use=sharding.replicated(mesh),
-        )
-
-    return model, optimizer, step_on
+    return model, optimizer, steps_of(model, optimizer, grey_probability=0.5)
 
 
 def batches():
@@ -139,20 +143,8 @@ def test_spread_parameters_make_the_same_steps(make_network, fsdp):
         weight_decay=0.01,
     )
 
-    def step_on(mesh):
-        return make_train_step(
-            model,
-            optimizer,
-            rules=RULES,
-            objective=Objective(average="valid"),
-            seed=0,
-            mean=MEAN,
-            std=STD,
-            use_photometric=True,
-            params_in_use=sharding.replicated(mesh),
-        )
-
-    parts = (model, optimizer, step_on)
+    objective = Objective(average="valid")
+    parts = model, optimizer, steps_of(model, optimizer, objective=objective)
     one = sharding.make_mesh(devices=jax.devices()[:1])
     expected_state, expected = run(*begin(parts, one), one)
     mesh = sharding.make_mesh(fsdp)
@@ -204,20 +196,9 @@ def test_an_update_that_is_not_finite_moves_no_parameter(make_network):
     model = make_network()
     optimizer = optax.chain(optax.trace(0.9), optax.scale(np.inf))
 
-    def step_on(mesh):
-        return make_train_step(
-            model,
-            optimizer,
-            rules=RULES,
-            objective=Objective(),
-            seed=0,
-            mean=MEAN,
-            std=STD,
-            use_photometric=False,
-        )
-
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    state, placement, step = begin((model, optimizer, step_on), mesh)
+    parts = model, optimizer, steps_of(model, optimizer, use_photometric=False)
+    state, placement, step = begin(parts, mesh)
     before = jax.tree.map(np.array, state)
     batch = sharding.shard_batch(next(batches()), mesh)
     after, metrics = step(jax.device_put(state, placement), batch)
