@@ -5,6 +5,7 @@ on where a run was interrupted; with several processes each makes its share of t
 global batch. So the number of the next batch is the whole state.
 """
 
+import atexit
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ from absl import flags
 _ENDLESS = 2**62
 
 Batch = dict[str, np.ndarray]
+
+# The streams that were started, as long as they live.
+_OPEN: "weakref.WeakSet[BatchStream]" = weakref.WeakSet()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,10 +101,10 @@ class BatchStream(Iterator[Batch]):
         self._num_workers = num_workers
         self._num_threads = num_threads
         self._prefetch = prefetch
-        # Grain's iterator while it runs. In a list that the finalizer shares, so that
-        # it is gone before the interpreter takes grain apart at exit.
+        # Grain's iterator while it runs. In a list that the finalizer of a stream that
+        # is dropped shares.
         self._running: list[Any] = []
-        weakref.finalize(self, _stop, self._running)
+        weakref.finalize(self, _stop, self._running).atexit = False
         self.next_batch = 0
 
     def _make_batch(self) -> Callable[[int], Batch]:
@@ -124,6 +128,7 @@ class BatchStream(Iterator[Batch]):
         """
         if not self._running:
             self._running.append(iter(self._dataset()))
+            _close_at_exit(self)
         try:
             batch = next(self._running[0])
         except ValueError as error:
@@ -208,6 +213,19 @@ def check_at_least(lowest: int, **values: int) -> None:
     for name, value in values.items():
         if value < lowest:
             raise ValueError(f"{name} must be at least {lowest}: got {value}.")
+
+
+def _close_at_exit(stream: BatchStream) -> None:
+    # What was registered last runs first: before multiprocessing, which grain has
+    # imported by now, ends the threads and processes that an orderly stop still needs.
+    _OPEN.add(stream)
+    atexit.unregister(_close_open_streams)
+    atexit.register(_close_open_streams)
+
+
+def _close_open_streams() -> None:
+    for stream in list(_OPEN):
+        stream.close()
 
 
 def _stop(running: list[Any]) -> None:
