@@ -62,6 +62,24 @@ def test_newest_is_restored_onto_the_mesh_and_old_ones_go(tmp_path):
     checkpoints.close()
 
 
+def test_a_state_on_all_devices_is_saved_without_compiling(tmp_path, caplog):
+    """As many programs as shapes and devices would hold up the first checkpoint."""
+    placement = sharding.replicated(sharding.make_mesh())
+    model = {f"w{i}": np.full((8, 16 + i), i, np.float32) for i in range(5)}
+    checkpoints = Checkpoints(tmp_path)
+    model = jax.device_put({"params": model}, placement)
+    optimizer = jax.device_put({"step": np.int32(1)}, placement)
+    with jax.log_compiles():
+        checkpoints.save(1, model=model, optimizer=optimizer, iterator={})
+        checkpoints.wait()
+        assert "Compiling" not in caplog.text
+        jax.jit(lambda x: x + 1)(model["params"]["w0"])
+        assert "Compiling" in caplog.text
+    restored, _ = checkpoints.restore_model(abstract(model, placement))
+    jax.tree.map(np.testing.assert_array_equal, restored, model)
+    checkpoints.close()
+
+
 def three_checkpoints(workdir):
     checkpoints = Checkpoints(workdir, num_kept=3)
     for step in (10, 20, 30):
