@@ -17,8 +17,8 @@ import time
 import cv2
 import numpy as np
 
-from segnext_jax import checkpoint
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
@@ -47,7 +47,7 @@ def main() -> None:
     config = config_lib.load(None, overrides)
     model = SegNeXt.from_config(config.model, 16)
     variables = initialize(model, seed=0)
-    checkpoint.save_model(folder / "model", variables, config_lib.to_json(config))
+    model_folder.save_model(folder / "model", variables, config_lib.to_json(config))
     for side in (options.window, options.side):
         path = folder / f"{side}{options.suffix}"
         generator = np.random.default_rng(0)

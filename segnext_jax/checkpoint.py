@@ -1,4 +1,4 @@
-"""Checkpoints: training states in a run's workdir, and models ready for use.
+"""Checkpoints: training states in a run's workdir.
 
 A run's workdir:
 
@@ -18,7 +18,6 @@ than they need, on any number of devices.
 
 import concurrent.futures
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,13 +27,11 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from segnext_jax import checksums
+from segnext_jax import checksums, stored_arrays
 from segnext_jax.scores import BestScores, Scores
 
-CONFIG_FILE = "config.json"
 _CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged"
-_MODEL = "model"
 _SCORES = "scores.json"
 
 
@@ -74,8 +71,8 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             ),
             item_handlers={
-                "model": _array_handler(),
-                "optimizer": _array_handler(),
+                "model": stored_arrays.array_handler(),
+                "optimizer": stored_arrays.array_handler(),
                 "iterator": ocp.JsonCheckpointHandler(),
                 "about": ocp.JsonCheckpointHandler(),
             },
@@ -159,8 +156,8 @@ class Checkpoints:
             the expected.
         """
         args = ocp.args.Composite(
-            model=_restored_as(model),
-            optimizer=_restored_as(optimizer),
+            model=stored_arrays.request(model),
+            optimizer=stored_arrays.request(optimizer),
             iterator=ocp.args.JsonRestore(),
         )
         restored, passed_over, _ = self._restore(args)
@@ -183,7 +180,7 @@ class Checkpoints:
         Raises:
           ValueError: Also if no checkpoint has a score.
         """
-        args = ocp.args.Composite(model=_restored_as(model))
+        args = ocp.args.Composite(model=stored_arrays.request(model))
         wanted = None
         if is_best and self._manager.all_steps():
             wanted = self.best_step()
@@ -306,30 +303,6 @@ class Checkpoints:
                 continue
 
 
-def _array_handler() -> ocp.PyTreeCheckpointHandler:
-    """Return what writes trees of arrays, each copy of an array from one device.
-
-    Orbax's default lets every device that holds a replicated array write a part of it.
-    It cuts the parts by programs that it compiles for each shape and device: the first
-    checkpoint of eight devices would hold the training up for as long as a compilation
-    of the whole step, to save a copy of some 100 MB.
-    """
-    handlers = ocp.type_handlers
-    return ocp.PyTreeCheckpointHandler(
-        type_handler_registry=handlers.create_type_handler_registry(
-            (jax.Array, handlers.ArrayHandler(use_replica_parallel=False)),
-            (np.ndarray, handlers.NumpyHandler()),
-        )
-    )
-
-
-def _restored_as(tree: Any) -> ocp.args.PyTreeRestore:
-    """Return the request for the arrays of a tree of `jax.ShapeDtypeStruct`."""
-    return ocp.args.PyTreeRestore(
-        tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree)
-    )
-
-
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
     """Move a folder into another, beside what is there already."""
     target.mkdir(exist_ok=True)
@@ -347,81 +320,3 @@ def _first_line(error: Exception) -> str:
 def _meet(purpose: str) -> None:
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(purpose)
-
-
-def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
-    """Write a model for use: parameters, batch statistics and configuration.
-
-    Args:
-      directory: A new folder; written under another name first, so that it is either
-        whole or not there.
-      variables: ``{"params": ..., "batch_stats": ...}``.
-      config_text: The configuration, as `segnext_jax.config.to_json` gives it.
-
-    Raises:
-      ValueError: If ``directory`` exists.
-    """
-    directory = pathlib.Path(directory).absolute()
-    if directory.exists():
-        raise ValueError(
-            f"the folder for the model must be new: {directory} exists. Delete it or "
-            "name another."
-        )
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with ocp.Checkpointer(_array_handler()) as checkpointer:
-        checkpointer.save(partial / _MODEL, ocp.args.PyTreeSave(variables))
-    (partial / CONFIG_FILE).write_text(config_text)
-    partial.rename(directory)
-
-
-def is_model(directory: str | pathlib.Path) -> bool:
-    """Tell whether a folder is one that `save_model` wrote."""
-    directory = pathlib.Path(directory)
-    return (directory / CONFIG_FILE).is_file() and (directory / _MODEL).is_dir()
-
-
-def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any, str]:
-    """Return (variables, configuration text) of a folder that `save_model` wrote.
-
-    Args:
-      directory: The folder.
-      expected: Tree of `jax.ShapeDtypeStruct` with shardings, see `abstract`. None:
-        arrays as they were stored, on the first device.
-
-    Raises:
-      ValueError: If it is not such a folder, or its arrays are not the expected.
-    """
-    directory = pathlib.Path(directory).absolute()
-    if not is_model(directory):
-        raise ValueError(
-            f"{directory} must be a model's folder with {CONFIG_FILE} and {_MODEL}/, "
-            "as python -m segnext_jax.convert writes it: at least one is missing."
-        )
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            variables = checkpointer.restore(directory / _MODEL, expected)
-        except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"the model in {directory} is not that of the configuration: {reason} "
-                "Correct config.model or config.data.name."
-            ) from error
-    return variables, (directory / CONFIG_FILE).read_text()
-
-
-def abstract(tree: Any, sharding: Any) -> Any:
-    """Return shapes and types of a tree, to be restored with these shardings.
-
-    Args:
-      tree: Arrays, or their shapes.
-      sharding: One for all, or a tree of them; not that of the saving run, in general.
-    """
-    return jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=place
-        ),
-        tree,
-        jax.tree.broadcast(sharding, tree),
-    )

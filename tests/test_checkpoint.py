@@ -13,13 +13,9 @@ import numpy as np
 import pytest
 
 from segnext_jax import sharding
-from segnext_jax.checkpoint import (
-    CheckpointError,
-    Checkpoints,
-    abstract,
-    load_model,
-    save_model,
-)
+from segnext_jax.checkpoint import CheckpointError, Checkpoints
+from segnext_jax.model_folder import load_model, save_model
+from segnext_jax.stored_arrays import abstract
 
 
 def trees(step):

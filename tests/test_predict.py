@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax import checkpoint
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.decode import decode_image, decode_label
 from segnext_jax.evaluation.row_blocks import RowBlock
@@ -363,7 +363,7 @@ def checkpoint_path(tiny_network, tmp_path_factory):
         str(ROOT / "configs" / "camvid_tiny.py"), [*tiny_network, *scale]
     )
     variables = initialize(SegNeXt.from_config(configuration.model, 11), seed=0)
-    checkpoint.save_model(path, variables, config_lib.to_json(configuration))
+    model_folder.save_model(path, variables, config_lib.to_json(configuration))
     return path
 
 

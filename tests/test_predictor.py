@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 import segnext_jax
-from segnext_jax import checkpoint
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
@@ -28,7 +28,7 @@ def config(tiny_network):
 def folder(config, tmp_path_factory):
     variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
     path = tmp_path_factory.mktemp("models") / "tiny"
-    checkpoint.save_model(path, variables, config_lib.to_json(config))
+    model_folder.save_model(path, variables, config_lib.to_json(config))
     return path
 
 
@@ -173,17 +173,17 @@ def test_encoder_alone_is_refused(config, tmp_path):
     variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
     del variables["params"]["decode_head"]
     path = tmp_path / "encoder"
-    checkpoint.save_model(path, variables, config_lib.to_json(config))
+    model_folder.save_model(path, variables, config_lib.to_json(config))
     with pytest.raises(ValueError, match="a whole network is needed.*decode_head"):
         segnext_jax.load(path)
 
 
 def test_weights_of_other_sizes_are_refused(config, folder, tmp_path):
-    variables, _ = checkpoint.load_model(folder)
+    variables, _ = model_folder.load_model(folder)
     other = config_lib.from_json(config_lib.to_json(config))
     other.data.name = "cityscapes"
     path = tmp_path / "other"
-    checkpoint.save_model(path, jax.device_get(variables), config_lib.to_json(other))
+    model_folder.save_model(path, jax.device_get(variables), config_lib.to_json(other))
     with pytest.raises(ValueError, match=r"conv_seg.* is \[11\], needed \[19\]"):
         segnext_jax.load(path)
 

@@ -11,14 +11,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
 from segnext_jax.datasets.resolve import resolve_spec
 
-MODEL = "model"
 CHECKPOINTS = "checkpoints"
 PARTIAL = (
     "this is no whole network: use the folder as config.init_from of a training, which "
@@ -132,7 +131,7 @@ def check_target(path: pathlib.Path, overwrite: bool) -> None:
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not _is_model(path):
+    if not model_folder.is_model(path):
         raise ValueError(
             f"the folder to write must be new or empty: {path} holds other files. Name "
             "another."
@@ -142,10 +141,6 @@ def check_target(path: pathlib.Path, overwrite: bool) -> None:
             f"the folder to write must be new: {path} holds a model. Name another, or "
             "pass --overwrite."
         )
-
-
-def _is_model(path: pathlib.Path) -> bool:
-    return (path / MODEL).is_dir() and (path / checkpoint.CONFIG_FILE).is_file()
 
 
 def write(
@@ -166,7 +161,7 @@ def write(
     new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     old = new.with_name(new.name + ".old")
     try:
-        checkpoint.save_model(new, variables, config_lib.to_json(config))
+        model_folder.save_model(new, variables, config_lib.to_json(config))
         if path.exists():
             path.rename(old)
         new.rename(path)
@@ -186,12 +181,12 @@ def read(path: pathlib.Path) -> tuple[Variables, ConfigDict]:
     """
     steps = [p for p in (path / CHECKPOINTS).glob("*") if p.name.isdigit()]
     if not steps:
-        variables, text = checkpoint.load_model(path)
+        variables, text = model_folder.load_model(path)
         return variables, config_lib.from_json(text)
     newest = max(steps, key=lambda step: int(step.name))
     with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(newest.absolute() / MODEL)
-    text = (path / checkpoint.CONFIG_FILE).read_text()
+        variables = checkpointer.restore(newest.absolute() / model_folder.MODEL)
+    text = (path / model_folder.CONFIG_FILE).read_text()
     return variables, config_lib.from_json(text)
 
 

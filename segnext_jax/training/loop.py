@@ -12,7 +12,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, convert, sharding
+from segnext_jax import checkpoint, convert, sharding, stored_arrays
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
@@ -71,7 +71,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     checkpoints = checkpoint.Checkpoints(
         workdir, config.keep_checkpoints, config.keep_best
     )
-    state = _restore(checkpoints, loader, checkpoint.abstract(shapes, placement))
+    state = _restore(checkpoints, loader, stored_arrays.abstract(shapes, placement))
     if state is None:
         variables = initial_variables(config, model)
         state = jax.device_put(create(variables), placement)

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, sharding
+from segnext_jax import checkpoint, model_folder, sharding, stored_arrays
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
 from segnext_jax.evaluation.inference import Inference
@@ -166,10 +166,12 @@ def restore_variables(
     Raises:
       ValueError: If it holds no weights, or those of another network.
     """
-    expected = checkpoint.abstract(abstract_variables(model), sharding.replicated(mesh))
-    if checkpoint.is_model(workdir):
+    expected = stored_arrays.abstract(
+        abstract_variables(model), sharding.replicated(mesh)
+    )
+    if model_folder.is_model(workdir):
         step = None
-        variables, _ = checkpoint.load_model(workdir, expected)
+        variables, _ = model_folder.load_model(workdir, expected)
     else:
         checkpoints = checkpoint.Checkpoints(workdir)
         variables, step = checkpoints.restore_model(

@@ -15,7 +15,6 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoint import CONFIG_FILE
 from segnext_jax.config_overrides import differences
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
@@ -23,6 +22,7 @@ from segnext_jax.datasets.resolve import class_table, resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.evaluation.top_k import ClassificationMetrics
+from segnext_jax.model_folder import CONFIG_FILE
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"

@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from segnext_jax import checkpoint, predictor
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder, predictor
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
@@ -32,7 +32,7 @@ def variables(config):
 @pytest.fixture(scope="session")
 def checkpoint_dir(config, variables, tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny"
-    checkpoint.save_model(path, variables, config_lib.to_json(config))
+    model_folder.save_model(path, variables, config_lib.to_json(config))
     return path
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import segnext_jax
-from segnext_jax import checkpoint, sharding
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder, sharding
 from segnext_jax.models.initialization import initialize
 from segnext_jax.pipeline.resized_crop import central_crop
 from segnext_jax.training import workdir as workdir_lib
@@ -115,7 +115,7 @@ def test_evaluation_is_that_of_the_network_on_each_photograph(
 
     # The same of a folder of weights, which is no segmentation network.
     folder = tmp_path / "model"
-    checkpoint.save_model(folder, variables, config_lib.to_json(config))
+    model_folder.save_model(folder, variables, config_lib.to_json(config))
     assert evaluate_workdir(config, folder).summary() == metrics.summary()
     results = json.loads((folder / "evaluation.json").read_text())
     assert results["step"] is None and tuple(results["class_top1"]) == CLASSES

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import checkpoint, sharding
+from segnext_jax import checkpoint, sharding, stored_arrays
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
@@ -80,7 +80,7 @@ def test_state_is_restored_on_another_mesh(make_network, tmp_path):
         sharding.make_mesh(fsdp=4),
         sharding.make_mesh(devices=jax.devices()[:1]),
     ):
-        expected = checkpoint.abstract(shapes, placement(mesh))
+        expected = stored_arrays.abstract(shapes, placement(mesh))
         model, rest = expected.to_checkpoint()
         model, rest, _ = checkpoints.restore(model=model, optimizer=rest)
         restored = state_lib.TrainState.from_checkpoint(model, rest)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import checkpoint, sharding
 from segnext_jax import config as config_lib
+from segnext_jax import model_folder, sharding
 from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.counting import Counts, count_image
 from segnext_jax.models.initialization import initialize
@@ -116,7 +116,7 @@ def test_workdir_gets_table_picture_and_spread_over_bases(
         "evaluation.stride=48,48",
     )
     folder = tmp_path / "model"
-    checkpoint.save_model(folder, variables, config_lib.to_json(config))
+    model_folder.save_model(folder, variables, config_lib.to_json(config))
     metrics = evaluate_workdir(config, folder)
     results = json.loads((folder / "evaluation.json").read_text())
     spread = results["over_bases"]
@@ -169,7 +169,7 @@ def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
 
     def start(number, count):
         folder = tmp_path / f"process_{number}_of_{count}"
-        checkpoint.save_model(folder, variables, config_lib.to_json(config))
+        model_folder.save_model(folder, variables, config_lib.to_json(config))
         return folder, subprocess.Popen(
             [
                 *(sys.executable, "-c", PROCESS, address, str(count), str(number)),

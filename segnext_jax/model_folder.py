@@ -1,0 +1,78 @@
+"""A model ready for use: a folder with arrays and their configuration.
+
+config.json     the configuration
+model/          parameters and batch statistics
+"""
+
+import pathlib
+import shutil
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from segnext_jax import stored_arrays
+
+CONFIG_FILE = "config.json"
+MODEL = "model"
+
+
+def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
+    """Write a model for use: parameters, batch statistics and configuration.
+
+    Args:
+      directory: A new folder; written under another name first, so that it is either
+        whole or not there.
+      variables: ``{"params": ..., "batch_stats": ...}``.
+      config_text: The configuration, as `segnext_jax.config.to_json` gives it.
+
+    Raises:
+      ValueError: If ``directory`` exists.
+    """
+    directory = pathlib.Path(directory).absolute()
+    if directory.exists():
+        raise ValueError(
+            f"the folder for the model must be new: {directory} exists. Delete it or "
+            "name another."
+        )
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with ocp.Checkpointer(stored_arrays.array_handler()) as checkpointer:
+        checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+    (partial / CONFIG_FILE).write_text(config_text)
+    partial.rename(directory)
+
+
+def is_model(directory: str | pathlib.Path) -> bool:
+    """Tell whether a folder is one that `save_model` wrote."""
+    directory = pathlib.Path(directory)
+    return (directory / CONFIG_FILE).is_file() and (directory / MODEL).is_dir()
+
+
+def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any, str]:
+    """Return (variables, configuration text) of a folder that `save_model` wrote.
+
+    Args:
+      directory: The folder.
+      expected: Tree of `jax.ShapeDtypeStruct` with shardings, see
+        `stored_arrays.abstract`. None: arrays as they were stored, on the first device.
+
+    Raises:
+      ValueError: If it is not such a folder, or its arrays are not the expected.
+    """
+    directory = pathlib.Path(directory).absolute()
+    if not is_model(directory):
+        raise ValueError(
+            f"{directory} must be a model's folder with {CONFIG_FILE} and {MODEL}/, "
+            "as python -m segnext_jax.convert writes it: at least one is missing."
+        )
+    with ocp.StandardCheckpointer() as checkpointer:
+        try:
+            variables = checkpointer.restore(directory / MODEL, expected)
+        except (ValueError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"the model in {directory} is not that of the configuration: {reason} "
+                "Correct config.model or config.data.name."
+            ) from error
+    return variables, (directory / CONFIG_FILE).read_text()
