@@ -152,6 +152,7 @@ def _shifted(images: Array, kernel: Array) -> Array:
     return windows_sum(padded, kernel, images.shape[1:3])
 
 
+@functools.partial(jax.jit, static_argnames="size")
 def windows_sum(
     padded: Float[Array, "batch padded_height padded_width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
@@ -182,6 +183,7 @@ def _shifted_forward(images: Array, kernel: Array):
     return _shifted(images, kernel), (images, kernel)
 
 
+@jax.jit
 def _shifted_backward(residuals, cotangent: Array):
     images, kernel = residuals
     height, width, _ = kernel.shape

@@ -53,6 +53,7 @@ def _shared(images: Array, weights: Weights) -> Array:
         return _add_strips(local, weights)
 
 
+@jax.jit
 @jax.custom_vjp
 def _add_strips(local: Array, weights: Weights) -> Array:
     """Return ``d + sum_i column_i(row_i(d))``, d padded once for all rows."""
@@ -65,10 +66,12 @@ def _add_strips(local: Array, weights: Weights) -> Array:
     return total
 
 
+@jax.jit
 def _forward(local: Array, weights: Weights):
     return _add_strips(local, weights), (local, weights)
 
 
+@jax.jit
 def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     """Return the gradients; the sum is linear in d.
 
@@ -104,7 +107,7 @@ def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     return local_gradient, gradients
 
 
-_add_strips.defvjp(_forward, _backward)
+_add_strips.__wrapped__.defvjp(_forward, _backward)
 
 
 def _longest(weights: Weights) -> int:
