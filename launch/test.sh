@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Install the package with its test extra, check the code, run the tests.
-# --all also runs the tests marked slow; further arguments go to pytest.
+# Install the package with its test extra, check the code, run the tests, two files at
+# a time. --all also runs those marked slow, in turn; further arguments go to pytest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
 install_into_venv test
 
-tests=(-m "not slow")
+# By whole files: what the tests of one share is compiled once.
+options=(-m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 if [ "${1:-}" = --all ]; then
-  tests=()
+  # One at a time: some start four processes, which wait for each other with a limit.
+  options=()
   shift
 fi
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
-.venv/bin/python -m pytest "${tests[@]}" "$@"
+.venv/bin/python -m pytest "${options[@]}" "$@"

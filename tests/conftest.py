@@ -11,6 +11,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false"
 )
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Programs that the tests start compile what an earlier one has compiled only once.
@@ -21,6 +22,16 @@ os.environ.setdefault(
 import pytest  # noqa: E402
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared"
+
+
+# Files of minutes. Each file is one worker's (`--dist=loadfile`, launch/test.sh): begun
+# last, the other workers would wait for them.
+_LONGEST = ("tests/test_end_to_end.py", "tests/training/test_step.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
 
 
 @pytest.fixture(scope="session")

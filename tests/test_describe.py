@@ -15,8 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
     [
         # MACs at 512x512 by torch.utils.flop_counter on the official network.
         ("tiny", 4_263_414, 6.404),
-        ("small", 13_932_886, 15.646),
-        ("base", 27_636_310, 34.663),
+        pytest.param("small", 13_932_886, 15.646, marks=pytest.mark.slow),
+        pytest.param("base", 27_636_310, 34.663, marks=pytest.mark.slow),
         ("large", 48_926_550, 69.686),
     ],
 )

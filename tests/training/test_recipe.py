@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from segnext_jax import config as config_lib
 from segnext_jax import checkpoint, sharding, stored_arrays
+from segnext_jax import config as config_lib
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
