@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+from segnext_jax.ops.first_best import first_best
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.ops.upsampled import upsampled_labels
 
@@ -95,14 +96,15 @@ def resampled_labels(
     """Return `best_labels` of `resample`, whose arguments it has.
 
     Here classes lie between rows and columns: both products have their results in
-    place, and the two reductions run along contiguous columns.
+    place, and classes are compared along contiguous columns.
     """
 
     def one_image(logits, rows, row_weights, columns, column_weights):
         part = logits[rows][:, columns].astype(row_weights.dtype)
         part = jnp.einsum("ikc,xk->icx", part, column_weights, precision="highest")
         scores = jnp.einsum("yi,icx->ycx", row_weights, part, precision="highest")
-        return _best(scores, axis=1)
+        shape = scores.shape[0], scores.shape[2]
+        return first_best(scores, lambda scores: scores, shape, axis=1)
 
     return jax.vmap(one_image)(logits, *vertical, *horizontal)
 

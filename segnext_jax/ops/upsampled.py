@@ -23,6 +23,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
+from segnext_jax.ops.first_best import first_best
+
 Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
 
 
@@ -178,30 +180,33 @@ def upsampled_labels(
     if factor % 2:
         raise ValueError(f"the factor must be even: got {factor}.")
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    batch, height, width, num_classes = logits.shape
+    batch, height, width, _ = logits.shape
     shares = _shares(factor, logits.dtype)
     corners = _with_border(logits)
-    top, bottom = corners[:, :, :-1], corners[:, :, 1:]
-    classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+    # The corners of an image in one row: below a corner and beside it are places at
+    # fixed distances. Cells that begin in the last row or column are cut off.
+    rows, columns = height + 2, width + 2
+    num_cells = rows * columns
+    corners = corners.reshape(*corners.shape[:2], num_cells)
+    corners = jnp.pad(corners, ((0, 0), (0, 0), (0, columns + 1)), mode="edge")
 
     def row(share: Array) -> Array:
-        left, right = _sides(top, bottom, share)
+        top, bottom = corners[..., : num_cells + 1], corners[..., columns:]
+        # An array of its own, or every use of it would mix anew.
+        sides = lax.optimization_barrier((1 - share) * top + share * bottom)
 
-        def pixel(share: Array) -> Array:
-            scores = (1 - share) * left + share * right
-            is_best = scores == jnp.max(scores, axis=0)[None]
-            # As two plain reductions: argmax is a loop of scalars on a CPU.
-            best = jnp.min(jnp.where(is_best, classes, num_classes), axis=0)
-            return best.astype(jnp.uint8)
+        def score(side: Array) -> Array:
+            across = shares[:, None, None]
+            return (1 - across) * side[None, :, :-1] + across * side[None, :, 1:]
 
-        return lax.map(pixel, shares)
+        return first_best(sides, score, (factor, batch, num_cells))
 
     labels = lax.map(row, shares)
-    labels = labels.reshape(factor, factor, batch, height + 1, width + 1)
+    labels = labels.reshape(factor, factor, batch, rows, columns)
     labels = jnp.transpose(labels, (2, 3, 0, 4, 1))
-    labels = labels.reshape(batch, (height + 1) * factor, (width + 1) * factor)
+    labels = labels.reshape(batch, rows * factor, columns * factor)
     half = factor // 2
-    return labels[:, half:-half, half:-half]
+    return labels[:, half : half + height * factor, half : half + width * factor]
 
 
 def _shares(factor: int, dtype: jnp.dtype) -> Array:
