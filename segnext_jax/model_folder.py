@@ -1,7 +1,9 @@
 """A model ready for use: a folder with arrays and their configuration.
 
-config.json     the configuration
-model/          parameters and batch statistics
+A model's folder:
+
+    config.json     the configuration
+    model/          parameters and batch statistics
 """
 
 import pathlib

@@ -10,6 +10,7 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from segnext_jax import sharding
@@ -74,6 +75,32 @@ def test_a_state_on_all_devices_is_saved_without_compiling(tmp_path, caplog):
     restored, _ = checkpoints.restore_model(abstract(model, placement))
     jax.tree.map(np.testing.assert_array_equal, restored, model)
     checkpoints.close()
+
+
+def test_a_checkpoint_of_orbax_own_writer_is_restored(tmp_path):
+    """As earlier versions wrote them, each device a part of each array."""
+    placement = sharding.replicated(sharding.make_mesh())
+    values = np.arange(128, dtype=np.float32).reshape(8, 16)
+    model = jax.device_put({"params": {"a": values}}, placement)
+    optimizer = jax.device_put({"step": np.int32(7)}, placement)
+    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
+        manager.save(
+            7,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model),
+                optimizer=ocp.args.StandardSave(optimizer),
+                iterator=ocp.args.JsonSave({"next_batch": 7}),
+                about=ocp.args.JsonSave({}),
+            ),
+        )
+    checkpoints = Checkpoints(tmp_path)
+    restored, state, iterator = checkpoints.restore(
+        model=abstract(model, placement), optimizer=abstract(optimizer, placement)
+    )
+    checkpoints.close()
+    np.testing.assert_array_equal(restored["params"]["a"], values)
+    assert int(state["step"]) == 7
+    assert iterator == {"next_batch": 7}
 
 
 def three_checkpoints(workdir):

@@ -135,14 +135,10 @@ def best_labels(
     As two plain reductions: XLA compiles argmax to a loop that takes seven times as
     long on a CPU.
     """
-    return _best(scores, axis=scores.ndim - 1)
-
-
-def _best(scores: Array, axis: int) -> Array:
-    num_classes = scores.shape[axis]
-    is_best = scores == jnp.max(scores, axis=axis, keepdims=True)
-    classes = lax.broadcasted_iota(jnp.int32, scores.shape, axis)
-    best = jnp.min(jnp.where(is_best, classes, num_classes), axis=axis)
+    num_classes = scores.shape[-1]
+    is_best = scores == jnp.max(scores, axis=-1, keepdims=True)
+    classes = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    best = jnp.min(jnp.where(is_best, classes, num_classes), axis=-1)
     return best.astype(jnp.uint8)
 
 
