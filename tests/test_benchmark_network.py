@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import pathlib
@@ -320,3 +321,9 @@ def test_rounds_that_would_end_too_late_do_not_begin(monkeypatch):
     # Each look at the clock is a second: three a round, one before it.
     times = turns.take_turns({"a": lambda: None}, 9, warm_up=1, limit_s=14.0)
     assert times["a"].wall == [1.0, 1.0]
+
+
+def test_against_without_pytorch_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--against needs PyTorch.*pip install"):
+        main(["--what=forward", "--size=32x32", f"--against={__file__}"])

@@ -6,6 +6,7 @@ case of its own.
 
 import argparse
 import copy
+import importlib.util
 import itertools
 import pathlib
 from collections.abc import Iterator
@@ -175,12 +176,18 @@ def split(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     """Yield the options of each case: one variant, one size, one batch.
 
     Raises:
-      ValueError: If a size or batch is impossible, or ``--against`` is no file.
+      ValueError: If a size or batch is impossible, ``--against`` is no file, or PyTorch
+        is missing.
     """
     if options.against and not pathlib.Path(options.against).is_file():
         raise ValueError(
             "--against must be a Python file with the network in PyTorch: got "
             f"{options.against}, which is no file."
+        )
+    if options.against and importlib.util.find_spec("torch") is None:
+        raise ValueError(
+            "--against needs PyTorch: it is not installed here. "
+            "pip install 'segnext_jax[test]' installs the version that was compared."
         )
     if min(options.batch) < 1:
         raise ValueError(f"--batch must be at least 1: got {min(options.batch)}.")
