@@ -14,9 +14,9 @@ from flax import traverse_util
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from segnext_jax import config as config_lib
 from segnext_jax import convert
-from segnext_jax.config_overrides import apply
+from segnext_jax.config.overrides import apply
+from segnext_jax.config.rules import validate
 from segnext_jax.datasets.decode import decode_image
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.inference import Inference
@@ -318,7 +318,7 @@ def load(
         raise ValueError(f"the network to load must exist: {path} does not.")
     variables, config = convert.read_model(path, dataset)
     faults = [fault for text in overrides if (fault := apply(config, text))]
-    if overrides and (faults := faults + config_lib.validate(config)):
+    if overrides and (faults := faults + validate(config)):
         raise ValueError(f"{path} cannot run as given:\n  - " + "\n  - ".join(faults))
     return Predictor(variables, config)
 

@@ -12,15 +12,10 @@ PACKAGE = ROOT / "segnext_jax"
 ALLOWED = {
     "ops": set(),
     "datasets": set(),
-    "config_rules": {"config_classification", "config_overrides", "datasets"},
     "models": {"ops"},
     "pipeline": {"datasets"},
     "visualize": {"datasets"},
-    "config_overrides": set(),
-    "config_classification": {"config_overrides"},
-    "config": {
-        *("config_classification", "config_overrides", "config_rules", "datasets"),
-    },
+    "config": {"datasets"},
     "command": set(),
     "sharding": set(),
     "checksums": set(),
@@ -33,7 +28,7 @@ ALLOWED = {
     "evaluation": {"ops"},
     "convert": {"command", "config", "datasets", "model_folder", "models"},
     "training": {
-        *("checkpoint", "config", "config_overrides", "convert", "datasets"),
+        *("checkpoint", "config", "convert", "datasets"),
         *("evaluation", "metric_writer", "model_folder", "models", "ops"),
         *("pipeline", "progress", "sharding", "stored_arrays", "visualize"),
     },
@@ -41,7 +36,7 @@ ALLOWED = {
     "prediction_files": {"datasets", "label_png", "visualize"},
     "prediction": {"datasets", "prediction_files", "visualize"},
     "predictor": {
-        *("config", "config_overrides", "convert", "datasets", "evaluation"),
+        *("config", "convert", "datasets", "evaluation"),
         *("models", "pipeline", "prediction"),
     },
     "demo": {"command", "datasets", "label_png", "prediction", "prediction_files"}

@@ -16,11 +16,7 @@ from jaxtyping import UInt8
 
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.class_table import (
-    CLASSES_FILE,
-    ClassTable,
-    read_class_table,
-)
+from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
 from segnext_jax.datasets.folder import WHOLE, find_splits
 from segnext_jax.datasets.masks import MASK_VALUES, MaskReader
 from segnext_jax.datasets.preparation import main as run

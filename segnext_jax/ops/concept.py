@@ -6,13 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.decomposition import iterated, length, product
-from segnext_jax.ops.vq import (
-    SMALLEST_LENGTH,
-    choose,
-    cluster_means,
-    draw_bases,
-    unit,
-)
+from segnext_jax.ops.vq import SMALLEST_LENGTH, choose, cluster_means, draw_bases, unit
 
 __all__ = ["RIDGE", "draw_bases", "reconstruct"]
 

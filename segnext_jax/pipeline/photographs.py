@@ -123,7 +123,7 @@ def open_photographs(data: Any, classes: tuple[str, ...], split: str) -> Photogr
     """Open one split of the photographs that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config.py).
+        data: The section `data` of a configuration (segnext_jax/config/fields.py).
         classes: Names of the class folders that the network knows.
         split: "train" or "val".
 

@@ -196,7 +196,7 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
     """Open one split of the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config.py).
+        data: The section `data` of a configuration (segnext_jax/config/fields.py).
         spec: The data set; see `segnext_jax.datasets.resolve`.
         split: Name of the split, `spec.train_split` for instance.
 

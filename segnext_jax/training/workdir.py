@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segnext_jax import config as config_lib
-from segnext_jax.config_overrides import differences
+from segnext_jax.config.overrides import differences
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec

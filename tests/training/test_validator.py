@@ -13,6 +13,7 @@ import pytest
 
 from segnext_jax import config as config_lib
 from segnext_jax import model_folder, sharding
+from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.counting import Counts, count_image
 from segnext_jax.models.initialization import initialize
@@ -160,7 +161,7 @@ def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
     config = make_config()
     overrides = [
         f"--config.{field}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
-        for field, v in config_lib.flatten(config)
+        for field, v in flatten(config)
         if field.startswith(("model.", "data.data_dir")) and v is not None
     ]
     overrides += ["--config.evaluation.batch_size=8", "--mode=evaluate"]

@@ -1,12 +1,12 @@
-"""What each field of a configuration may hold: one row per field."""
+"""What each field of a configuration may hold, and which fields each task has."""
 
+import fnmatch
 from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from segnext_jax.config_classification import faults_of_classification
-from segnext_jax.config_overrides import flatten
+from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
 
@@ -284,3 +284,87 @@ def _faults_of_class_weights(config: ConfigDict) -> list[str]:
         "config.loss.class_weights must have one factor for each of the "
         f"{num_classes} classes of {config.data.name}: got {len(weights)}."
     ]
+
+
+# Patterns of the fields that a task alone has: in the other they keep their defaults,
+# so that no setting is given in vain.
+FIELDS_OF_TASK = {
+    "segmentation": (
+        *("data.colours", "data.ignore_colours", "data.mask_values", "data.id_map"),
+        *("data.zero_is_ignore", "data.train_split", "data.base_scale"),
+        *("data.scale_range", "data.max_class_share", "data.rotation_probability"),
+        *("data.max_rotation", "data.rare_class_temperature", "data.grey_probability"),
+        *("data.photometric", "model.head_channels", "model.rank"),
+        *("model.dropout_rate", "model.decomposition", "model.nmf_*"),
+        *("optimizer.head_lr_multiplier", "optimizer.norm_decay_multiplier"),
+        *("optimizer.layer_decay", "loss.weights.*", "loss.average"),
+        *("loss.class_weights", "loss.ohem_*", "loss.focal_gamma"),
+        *("loss.dice_smooth", "evaluation.scale", "evaluation.ratios"),
+        *("evaluation.flip", "evaluation.size_multiple", "evaluation.alignment"),
+        *("evaluation.mode", "evaluation.window", "evaluation.stride"),
+        *("evaluation.tile_mebibytes", "evaluation.num_bases"),
+        *("evaluation.boundary_iou", "evaluation.boundary_ratio"),
+        *("evaluation.num_overlays",),
+    ),
+    "classification": ("classification.*",),
+}
+# Likewise of a schedule.
+FIELDS_OF_SCHEDULE = {
+    "poly": ("optimizer.power",),
+    "cosine": ("optimizer.cooldown_steps",),
+}
+
+
+def faults_of_task(config: ConfigDict, defaults: ConfigDict) -> list[str]:
+    """Return what is given in vain, one sentence each.
+
+    Args:
+      config: The configuration.
+      defaults: `segnext_jax.config.base_config`.
+    """
+    given, usual = dict(flatten(config)), dict(flatten(defaults))
+    return [
+        f"config.{field} is for {kind}={theirs!r} alone: got {given[field]!r} with "
+        f"{ours!r}. Leave it at {usual[field]!r}."
+        for kind, ours, table in (
+            ("config.task", config.task, FIELDS_OF_TASK),
+            (
+                "config.optimizer.schedule",
+                config.optimizer.schedule,
+                FIELDS_OF_SCHEDULE,
+            ),
+        )
+        for theirs, patterns in table.items()
+        if ours in table and theirs != ours
+        for field in given
+        if given[field] != usual[field] and _matches(field, patterns)
+    ]
+
+
+def _matches(field: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(field, pattern) for pattern in patterns)
+
+
+def faults_of_classification(config: Any) -> list[str]:
+    """Return what is wrong with data and mixing, one sentence each.
+
+    Args:
+      config: A configuration whose task is classification.
+    """
+    data, options, faults = config.data, config.classification, []
+    if data.name == "folder" and not data.folder:
+        faults.append('config.data.folder must name a folder if data.name is "folder".')
+    if data.name != "folder" and data.folder:
+        faults.append(
+            'config.data.folder is read if config.data.name is "folder": got '
+            f"{data.folder!r} with {data.name!r}. Leave one out."
+        )
+    size = min(options.mix_group_size, config.batch_size)
+    is_mixed = options.mixup_alpha or options.cutmix_alpha
+    if is_mixed and size > 0 and (size % 2 or config.batch_size % size):
+        faults.append(
+            "config.batch_size must be a multiple of config.classification."
+            "mix_group_size, or less, and the smaller one even, as images are mixed in "
+            f"pairs: got {config.batch_size} and {options.mix_group_size}."
+        )
+    return faults

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import config_rules
-from segnext_jax.config_overrides import differences, flatten
+from segnext_jax.config import rules as config_rules
+from segnext_jax.config.overrides import differences, flatten
 from segnext_jax.models.segnext import VARIANTS
 
 
@@ -162,7 +162,7 @@ def test_variants_of_the_rule_are_those_of_the_network(file):
         config_lib.load(file, [f"model.variant={variant}"])
 
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 IMAGENET, SHAPES = str(CONFIGS / "imagenet_tiny.py"), str(CONFIGS / "shapes_tiny.py")
 
 

@@ -1,24 +1,11 @@
 """Every setting of a run: default, unit, meaning, source.
 
 `base_config` is the paper's recipe for ADE20K with SegNeXt-B; a file in ``configs/``
-holds what differs from it, or from a neighbour (`start_from`). `load` reads such a
-file, applies ``--config.<field>=<value>`` overrides, checks everything, and names all
-faults at once.
+holds what differs from it, or from a neighbour (`segnext_jax.config.start_from`).
 """
-
-import difflib
-import importlib.util
-import json
-import pathlib
-from collections.abc import Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
-
-from segnext_jax.config_classification import classification_section, faults_of_task
-from segnext_jax.config_overrides import apply
-from segnext_jax.config_rules import validate
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
 # may be resumed with other values of these.
@@ -278,109 +265,40 @@ def base_config() -> ConfigDict:
     # Validation images drawn with their prediction at each evaluation.
     evaluation.num_overlays = 4
 
-    config.classification = classification_section()
+    config.classification = _classification_section()
     config.lock()
     return config
 
 
-def start_from(file: str, neighbour: str) -> ConfigDict:
-    """Return the configuration of another file in the same folder, to be changed.
+def _classification_section() -> ConfigDict:
+    """Return ``config.classification``: how images are changed and tested.
 
-    Args:
-      file: ``__file__`` of the configuration that is being written.
-      neighbour: Name of the other one, as ``cityscapes_base.py``.
-
-    Raises:
-      ValueError: If it is missing or fails.
+    Source, unless noted: ``train.py`` and ``train.sh`` of the VAN repository and the
+    defaults of timm 0.4.12, which it uses.
     """
-    return _read(pathlib.Path(file).parent / neighbour)
-
-
-def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Return the validated configuration of a file, with overrides applied.
-
-    Args:
-      path: A Python file with ``get_config() -> ConfigDict``; None: `base_config`.
-      overrides: ``"model.variant=small"``, ``"data.crop_size=176,240"``, ...
-
-    Raises:
-      ValueError: If the file is missing or fails, or any field is unknown or
-        impossible; the message lists all faults.
-    """
-    config = base_config() if path is None else _read(pathlib.Path(path))
-    faults = []
-    for override in overrides:
-        fault = apply(config, override)
-        if fault:
-            faults.append(fault)
-    faults.extend(validate(config))
-    faults.extend(faults_of_task(config, base_config()))
-    if faults:
-        name = path or "the configuration"
-        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
-    return config
-
-
-def _read(path: pathlib.Path) -> ConfigDict:
-    if not path.is_file():
-        known = sorted(str(p) for p in path.parent.glob("*.py"))
-        close = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5) or known
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(
-            f"--config must name a Python file: {path} does not exist.{hint}"
-        )
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
-        raise ValueError(f"--config must name a Python file (.py): got {path}.")
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        config = module.get_config()
-    except Exception as error:  # Whatever the user's file raises is the user's to mend.
-        message = str(error).strip("\"'")
-        raise ValueError(
-            f"{path} must define get_config() that returns a configuration: it failed "
-            f"with {type(error).__name__}: {message}"
-        ) from error
-    if not isinstance(config, ConfigDict):
-        raise ValueError(
-            f"get_config() in {path} must return a ConfigDict, as base_config() does: "
-            f"got {type(config).__name__}."
-        )
-    return config
-
-
-def to_json(config: ConfigDict) -> str:
-    """Return the configuration as JSON text; `from_json` reads it."""
-    return json.dumps(config.to_dict(), indent=2)
-
-
-def from_json(text: str) -> ConfigDict:
-    """Return the configuration that `to_json` wrote.
-
-    Fields that this version does not know are refused; fields that it has gained since
-    keep their defaults.
-
-    Raises:
-      ValueError: If the text is not such a configuration.
-    """
-    config = base_config()
-    faults = []
-
-    def fill(section: ConfigDict, values: dict, prefix: str) -> None:
-        for key, value in values.items():
-            if key not in section:
-                faults.append(f"config.{prefix}{key} is not a field of this version.")
-            elif isinstance(value, dict):
-                fill(section[key], value, f"{prefix}{key}.")
-            else:
-                section[key] = _as_tuples(value)
-
-    fill(config, json.loads(text), "")
-    if faults:
-        raise ValueError("the stored configuration does not fit: " + " ".join(faults))
-    return config
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+    options = ConfigDict()
+    # Share of the photograph's area that a crop shows, and its width over its height
+    # before it is resized; bilinear or bicubic, by chance.
+    options.area_range = (0.08, 1.0)
+    options.aspect_range = (3 / 4, 4 / 3)
+    # RandAugment (rand-m9-mstd0.5-inc1): operations drawn per image (0: none), the
+    # probability of each to be applied, mean and deviation of its magnitude in [0, 10].
+    options.augment_operations = 2
+    options.augment_probability = 0.5
+    options.augment_magnitude = 9.0
+    options.augment_deviation = 0.5
+    # Brightness, contrast and saturation times 1 - x to 1 + x, after that. VAN's
+    # command line says 0.4, which timm leaves out where RandAugment is on.
+    options.colour_jitter = 0.0
+    # Beta(alpha, alpha) of mixup and of cutmix (0: without it), and the probability of
+    # cutmix where there are both.
+    options.mixup_alpha = 0.8
+    options.cutmix_alpha = 1.0
+    options.switch_probability = 0.5
+    # Images of a batch that are mixed in the same way (VAN: those of one GPU).
+    options.mix_group_size = 128
+    # Probability of replacing a rectangle of an image by noise.
+    options.erase_probability = 0.25
+    # Evaluation: side of the central crop over the image's shorter side (VAN: 0.9).
+    options.crop_share = 0.9
+    return options

@@ -54,7 +54,7 @@ def _suggestion(name: str, fields: Iterable[str]) -> str:
     suggestions = [f"config.{field}" for field in (same_leaf or close)]
     if suggestions:
         return f" Did you mean {' or '.join(suggestions)}?"
-    return " All fields stand in segnext_jax/config.py."
+    return " All fields stand in segnext_jax/config/fields.py."
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
