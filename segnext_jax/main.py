@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 # Nothing heavy is imported here: the worker processes of the input pipeline import this
 # module again, and never touch a device.
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
         options.workdir or pathlib.Path("runs") / pathlib.Path(options.config).stem
     )
 
-    from segnext_jax import processes
+    from segnext_jax.cli import processes
 
     processes.join(
         processes.ProcessOptions(

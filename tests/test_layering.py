@@ -12,48 +12,45 @@ PACKAGE = ROOT / "segnext_jax"
 ALLOWED = {
     "ops": set(),
     "datasets": set(),
-    "models": {"ops"},
-    "pipeline": {"datasets"},
-    "visualize": {"datasets"},
-    "config": {"datasets"},
-    "command": set(),
+    "cli": set(),
     "sharding": set(),
+    "models": {"ops"},
+    "config": {"datasets"},
+    "evaluation": {"ops"},
     "checksums": set(),
     "scores": {"checksums"},
     "stored_arrays": set(),
     "model_folder": {"stored_arrays"},
     "checkpoint": {"checksums", "scores", "stored_arrays"},
-    "metric_writer": set(),
-    "progress": set(),
-    "evaluation": {"ops"},
-    "convert": {"command", "config", "datasets", "model_folder", "models"},
-    "training": {
-        *("checkpoint", "config", "convert", "datasets"),
-        *("evaluation", "metric_writer", "model_folder", "models", "ops"),
-        *("pipeline", "progress", "sharding", "stored_arrays", "visualize"),
-    },
     "label_png": set(),
+    "visualize": {"datasets"},
+    "pipeline": {"datasets"},
+    "convert": set("cli config datasets model_folder models".split()),
+    "metric_writer": set(),
+    "training": set(
+        (
+            "checkpoint cli config convert datasets evaluation metric_writer "
+            "model_folder models ops pipeline sharding stored_arrays visualize"
+        ).split()
+    ),
     "prediction_files": {"datasets", "label_png", "visualize"},
     "prediction": {"datasets", "prediction_files", "visualize"},
-    "predictor": {
-        *("config", "convert", "datasets", "evaluation"),
-        *("models", "pipeline", "prediction"),
-    },
-    "demo": {"command", "datasets", "label_png", "prediction", "prediction_files"}
-    | {"predictor"},
-    "predict": {"command", "datasets", "prediction_files", "predictor", "progress"},
-    "check_dataset": {
-        *("command", "config", "datasets", "pipeline", "progress", "visualize"),
-    },
-    "describe": {"command", "config", "datasets", "models", "ops", "training"},
-    "benchmark": {
-        *("command", "config", "convert", "datasets", "describe", "evaluation"),
-        *("models", "ops", "pipeline", "training"),
-    },
-    "export": {"command", "models", "ops", "predictor"},
+    "predictor": set(
+        "config convert datasets evaluation models pipeline prediction".split()
+    ),
+    "predict": set("cli datasets prediction_files predictor".split()),
+    "main": {"cli", "config", "training"},
+    "describe": set("cli config datasets models ops training".split()),
+    "benchmark": set(
+        (
+            "cli config convert datasets describe evaluation models ops "
+            "pipeline training"
+        ).split()
+    ),
+    "check_dataset": set("cli config datasets pipeline visualize".split()),
+    "demo": set("cli datasets label_png prediction prediction_files predictor".split()),
+    "export": set("cli models ops predictor".split()),
     "__init__": {"predictor"},
-    "processes": set(),
-    "main": {"command", "config", "processes", "training"},
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 
 def main(arguments: Sequence[str]) -> None:

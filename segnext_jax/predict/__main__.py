@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 # Exit code where some inputs could not be predicted, and all others have been.
 INCOMPLETE = 3

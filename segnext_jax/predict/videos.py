@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from segnext_jax import prediction_files
+from segnext_jax.cli.progress import Progress
 from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
 from segnext_jax.predictor import Predictor
-from segnext_jax.progress import Progress
 
 # Of a video whose file does not say it.
 _FRAMES_PER_SECOND = 25.0

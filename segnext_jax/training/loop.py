@@ -13,10 +13,10 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, convert, sharding, stored_arrays
+from segnext_jax.cli.progress import Progress
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
-from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib

@@ -15,6 +15,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import checkpoint, model_folder, sharding, stored_arrays
+from segnext_jax.cli.progress import Progress
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
 from segnext_jax.evaluation.inference import Inference
@@ -25,7 +26,6 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
-from segnext_jax.progress import Progress
 from segnext_jax.training import workdir as workdir_lib
 
 _SECONDS_BETWEEN_REPORTS = 10

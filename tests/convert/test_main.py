@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from segnext_jax import command, convert
+from segnext_jax import convert
+from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.__main__ import main
 from segnext_jax.convert.detect import unwrap

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 
+from segnext_jax.cli.processes import ProcessOptions, join
 from segnext_jax.metric_writer import METRICS_FILE
-from segnext_jax.processes import ProcessOptions, join
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 NUM_DEVICES = 8
 
 
