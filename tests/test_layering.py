@@ -17,20 +17,16 @@ ALLOWED = {
     "models": {"ops"},
     "config": {"datasets"},
     "evaluation": {"ops"},
-    "checksums": set(),
-    "scores": {"checksums"},
-    "stored_arrays": set(),
-    "model_folder": {"stored_arrays"},
-    "checkpoint": {"checksums", "scores", "stored_arrays"},
     "label_png": set(),
     "visualize": {"datasets"},
+    "checkpoints": set("config datasets evaluation models".split()),
     "pipeline": {"datasets"},
-    "convert": set("cli config datasets model_folder models".split()),
+    "convert": set("checkpoints cli config datasets models".split()),
     "metric_writer": set(),
     "training": set(
         (
-            "checkpoint cli config convert datasets evaluation metric_writer "
-            "model_folder models ops pipeline sharding stored_arrays visualize"
+            "checkpoints cli convert datasets evaluation metric_writer models "
+            "ops pipeline sharding visualize"
         ).split()
     ),
     "prediction_files": {"datasets", "label_png", "visualize"},

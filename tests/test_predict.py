@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.decode import decode_image, decode_label
 from segnext_jax.evaluation.row_blocks import RowBlock

@@ -10,7 +10,7 @@ from PIL import Image
 
 import segnext_jax
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 from absl import logging
 
-from segnext_jax.checkpoint import Checkpoints
-from segnext_jax.model_folder import CONFIG_FILE
+from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.training.state import TrainState
 
 LIST_FILE = "broken_steps.jsonl"

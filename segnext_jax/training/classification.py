@@ -14,6 +14,7 @@ import optax
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
+from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
 from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
 from segnext_jax.metric_writer import MetricWriter
@@ -27,7 +28,6 @@ from segnext_jax.pipeline.photographs import open_photographs
 from segnext_jax.pipeline.random_augment import RandAugment
 from segnext_jax.pipeline.resized_crop import RandomResizedCrop
 from segnext_jax.training import recipe
-from segnext_jax.training import workdir as workdir_lib
 from segnext_jax.training.step import StepFn
 from segnext_jax.training.validator import restore_variables
 
@@ -110,7 +110,7 @@ class Classification:
         self, metrics: ClassificationMetrics, step: int | None, workdir: pathlib.Path
     ) -> None:
         """Log the metrics and write them into the run's folder."""
-        workdir_lib.write_classification_results(metrics, step, self._classes, workdir)
+        run_folder.write_classification_results(metrics, step, self._classes, workdir)
 
 
 def make_crop(config: ConfigDict) -> RandomResizedCrop:
@@ -146,8 +146,8 @@ def evaluate_workdir(
     Raises:
       ValueError: If it holds no weights, or those of another network.
     """
-    config = workdir_lib.with_classes(config, workdir)
-    workdir_lib.check_network(config, workdir)
+    config = run_folder.with_classes(config, workdir)
+    run_folder.check_network(config, workdir)
     mesh = sharding.make_mesh()
     task = Classification(config, mesh)
     variables, step = restore_variables(config, task.model, workdir, mesh)

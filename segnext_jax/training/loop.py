@@ -12,7 +12,9 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, convert, sharding, stored_arrays
+from segnext_jax import convert, sharding
+from segnext_jax.checkpoints import arrays, run_folder
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli.progress import Progress
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
@@ -20,7 +22,6 @@ from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
-from segnext_jax.training import workdir as workdir_lib
 from segnext_jax.training.broken_steps import BrokenSteps
 from segnext_jax.training.meter import Meter
 from segnext_jax.training.preemption import Preempted, Preemption
@@ -47,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       CheckpointError: If a checkpoint cannot be written.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
-    config = workdir_lib.with_classes(config, workdir)
+    config = run_folder.with_classes(config, workdir)
     _check_start(config, workdir)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     sharding.check_batch_size(
@@ -68,10 +69,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     )
     shapes = jax.eval_shape(create, abstract_variables(model))
     placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
-    checkpoints = checkpoint.Checkpoints(
-        workdir, config.keep_checkpoints, config.keep_best
-    )
-    state = _restore(checkpoints, loader, stored_arrays.abstract(shapes, placement))
+    checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
+    state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
         variables = initial_variables(config, model)
         state = jax.device_put(create(variables), placement)
@@ -126,7 +125,7 @@ class _Run:
     task: Task
     mesh: jax.sharding.Mesh
     loader: BatchStream
-    checkpoints: checkpoint.Checkpoints
+    checkpoints: Checkpoints
     writer: MetricWriter
     progress: Progress
     meter: Meter
@@ -214,7 +213,7 @@ class _Run:
             model=model,
             optimizer=rest,
             iterator=self.loader.state(),
-            about=workdir_lib.about(self.config),
+            about=run_folder.about(self.config),
         )
 
     def _evaluate(
@@ -261,11 +260,11 @@ def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
 def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Claim the workdir in one process; the others check what it wrote."""
     if jax.process_index() == 0:
-        workdir_lib.claim(config, workdir)
+        run_folder.claim(config, workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("workdir is claimed")
     if jax.process_index() != 0:
-        workdir_lib.claim(config, workdir)
+        run_folder.claim(config, workdir)
 
 
 def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
@@ -310,7 +309,7 @@ def _log_start(
 
 
 def _restore(
-    checkpoints: checkpoint.Checkpoints,
+    checkpoints: Checkpoints,
     loader: BatchStream,
     expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:

@@ -9,6 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from segnext_jax import visualize
+from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.metric_writer import MetricWriter
@@ -16,7 +17,6 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_split
 from segnext_jax.training import recipe
-from segnext_jax.training import workdir as workdir_lib
 from segnext_jax.training.step import StepFn
 from segnext_jax.training.validator import Validator
 
@@ -91,4 +91,4 @@ class Segmentation:
         self, metrics: Metrics, step: int | None, workdir: pathlib.Path
     ) -> None:
         """Log the table of metrics and write it into the run's folder."""
-        workdir_lib.write_results(metrics, step, self._spec.classes, workdir)
+        run_folder.write_results(metrics, step, self._spec.classes, workdir)

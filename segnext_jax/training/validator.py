@@ -14,7 +14,9 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, model_folder, sharding, stored_arrays
+from segnext_jax import sharding
+from segnext_jax.checkpoints import arrays, model_folder, run_folder
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli.progress import Progress
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
@@ -26,7 +28,6 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
-from segnext_jax.training import workdir as workdir_lib
 
 _SECONDS_BETWEEN_REPORTS = 10
 
@@ -166,14 +167,12 @@ def restore_variables(
     Raises:
       ValueError: If it holds no weights, or those of another network.
     """
-    expected = stored_arrays.abstract(
-        abstract_variables(model), sharding.replicated(mesh)
-    )
+    expected = arrays.abstract(abstract_variables(model), sharding.replicated(mesh))
     if model_folder.is_model(workdir):
         step = None
         variables, _ = model_folder.load_model(workdir, expected)
     else:
-        checkpoints = checkpoint.Checkpoints(workdir)
+        checkpoints = Checkpoints(workdir)
         variables, step = checkpoints.restore_model(
             expected, is_best=config.evaluation.checkpoint == "best"
         )
@@ -195,8 +194,8 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     Raises:
       ValueError: If it holds no weights, or those of another network.
     """
-    config = workdir_lib.with_classes(config, workdir)
-    workdir_lib.check_network(config, workdir)
+    config = run_folder.with_classes(config, workdir)
+    run_folder.check_network(config, workdir)
     spec = resolve_spec(config.data)
     mesh = sharding.make_mesh()
     model = SegNeXt.from_config(config.model, spec.num_classes)
@@ -213,7 +212,7 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     if len(seeds) > 1:
         more["over_bases"] = {"seeds": list(seeds), **spread(runs)}
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        workdir_lib.write_results(runs[0], step, spec.classes, workdir, **more)
+        run_folder.write_results(runs[0], step, spec.classes, workdir, **more)
     for name, values in more.get("over_bases", {}).items():
         if name != "seeds":
             percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())

@@ -174,7 +174,7 @@ def test_head_for_other_classes_is_left_to_training(
 
 
 def test_run_workdir_is_exported_from_its_newest_checkpoint(model, tmp_path):
-    checkpoint = pytest.importorskip("segnext_jax.checkpoint")
+    checkpoint = pytest.importorskip("segnext_jax.checkpoints.checkpoints")
     variables, config = folder.read(model)
     (tmp_path / "config.json").write_text((model / "config.json").read_text())
     checkpoints = checkpoint.Checkpoints(tmp_path, num_kept=2)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from segnext_jax import sharding
-from segnext_jax.checkpoint import Checkpoints
-from segnext_jax.stored_arrays import abstract
+from segnext_jax.checkpoints.arrays import abstract
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.training.broken_steps import LIST_FILE, STATE_FOLDER, BrokenSteps
 from segnext_jax.training.state import TrainState
 

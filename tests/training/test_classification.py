@@ -9,10 +9,10 @@ import pytest
 
 import segnext_jax
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder, sharding
+from segnext_jax import sharding
+from segnext_jax.checkpoints import model_folder, run_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.pipeline.resized_crop import central_crop
-from segnext_jax.training import workdir as workdir_lib
 from segnext_jax.training.classification import Classification, make_crop
 from segnext_jax.training.tasks import evaluate_workdir, make_task
 
@@ -53,25 +53,25 @@ def config(photographs):
 
 
 def test_classes_are_those_of_the_folders_and_stay_those_of_the_run(config, tmp_path):
-    named = workdir_lib.with_classes(config, tmp_path / "run")
+    named = run_folder.with_classes(config, tmp_path / "run")
     assert named.data.classes == CLASSES and config.data.classes == ()
-    workdir_lib.claim(named, tmp_path / "run")
+    run_folder.claim(named, tmp_path / "run")
     # Without the photographs the run still knows them.
     with config.unlocked():
         config.data.folder = str(tmp_path / "none")
-    assert workdir_lib.with_classes(config, tmp_path / "run").data.classes == CLASSES
+    assert run_folder.with_classes(config, tmp_path / "run").data.classes == CLASSES
 
 
 def test_network_of_another_task_is_refused(config, tmp_path):
-    workdir_lib.claim(
-        workdir_lib.with_classes(config, tmp_path / "run"), tmp_path / "run"
+    run_folder.claim(
+        run_folder.with_classes(config, tmp_path / "run"), tmp_path / "run"
     )
     other = config_lib.load(
         "configs/shapes_tiny.py",
         ["model.embed_dims=8,8,8,8"],
     )
     with pytest.raises(ValueError, match="config.task is classification there, segm"):
-        workdir_lib.check_network(other, tmp_path / "run")
+        run_folder.check_network(other, tmp_path / "run")
 
 
 def test_crop_has_the_recipe_of_the_config(config):
@@ -87,7 +87,7 @@ def test_crop_has_the_recipe_of_the_config(config):
 def test_evaluation_is_that_of_the_network_on_each_photograph(
     config, photographs, tmp_path
 ):
-    config = workdir_lib.with_classes(config, tmp_path / "run")
+    config = run_folder.with_classes(config, tmp_path / "run")
     task = make_task(config, sharding.make_mesh())
     assert isinstance(task, Classification)
     variables = initialize(task.model, seed=1)
@@ -124,7 +124,7 @@ def test_evaluation_is_that_of_the_network_on_each_photograph(
 
 
 def test_loader_gives_batches_and_names(config, tmp_path):
-    config = workdir_lib.with_classes(config, tmp_path / "run")
+    config = run_folder.with_classes(config, tmp_path / "run")
     with make_task(config, sharding.make_mesh()).make_loader() as loader:
         batches = [next(loader) for _ in range(7)]
         names = [loader.image_ids(number) for number in range(7)]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder, sharding
+from segnext_jax import sharding
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.counting import Counts, count_image

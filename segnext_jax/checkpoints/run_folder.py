@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segnext_jax import config as config_lib
+from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.config.overrides import differences
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
@@ -22,7 +23,6 @@ from segnext_jax.datasets.resolve import class_table, resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.evaluation.top_k import ClassificationMetrics
-from segnext_jax.model_folder import CONFIG_FILE
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"

@@ -27,8 +27,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from segnext_jax import checksums, stored_arrays
-from segnext_jax.scores import BestScores, Scores
+from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.checkpoints.best import BestScores, Scores
 
 _CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged"
@@ -71,8 +71,8 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
             ),
             item_handlers={
-                "model": stored_arrays.array_handler(),
-                "optimizer": stored_arrays.array_handler(),
+                "model": arrays.array_handler(),
+                "optimizer": arrays.array_handler(),
                 "iterator": ocp.JsonCheckpointHandler(),
                 "about": ocp.JsonCheckpointHandler(),
             },
@@ -156,8 +156,8 @@ class Checkpoints:
             the expected.
         """
         args = ocp.args.Composite(
-            model=stored_arrays.request(model),
-            optimizer=stored_arrays.request(optimizer),
+            model=arrays.request(model),
+            optimizer=arrays.request(optimizer),
             iterator=ocp.args.JsonRestore(),
         )
         restored, passed_over, _ = self._restore(args)
@@ -180,7 +180,7 @@ class Checkpoints:
         Raises:
           ValueError: Also if no checkpoint has a score.
         """
-        args = ocp.args.Composite(model=stored_arrays.request(model))
+        args = ocp.args.Composite(model=arrays.request(model))
         wanted = None
         if is_best and self._manager.all_steps():
             wanted = self.best_step()
@@ -231,12 +231,12 @@ class Checkpoints:
     def _check(self, step: int) -> tuple[bool, str]:
         """Return whether a checkpoint has checksums, and what does not match them."""
         folder = self._folder / str(step)
-        has_checksums = checksums.is_sealed(folder)
+        has_checksums = integrity.is_sealed(folder)
         # One process reads for all: the files may be large, and the answer must be one.
         is_whole = True
         fault = ""
         if has_checksums and jax.process_index() == 0:
-            fault = checksums.differing_file(folder)
+            fault = integrity.differing_file(folder)
             is_whole = not fault
         if jax.process_count() > 1:
             is_whole = bool(multihost_utils.broadcast_one_to_all(np.int32(is_whole)))
@@ -294,10 +294,10 @@ class Checkpoints:
         if jax.process_index() != 0:
             return
         for folder in self._folder.iterdir():
-            if not folder.name.isdecimal() or checksums.is_sealed(folder):
+            if not folder.name.isdecimal() or integrity.is_sealed(folder):
                 continue
             try:
-                checksums.seal(folder)
+                integrity.seal(folder)
             except FileNotFoundError:
                 # Newer ones take its place: it is being deleted.
                 continue

@@ -14,9 +14,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from segnext_jax import sharding
-from segnext_jax.checkpoint import CheckpointError, Checkpoints
-from segnext_jax.model_folder import load_model, save_model
-from segnext_jax.stored_arrays import abstract
+from segnext_jax.checkpoints.arrays import abstract
+from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
+from segnext_jax.checkpoints.model_folder import load_model, save_model
 
 
 def trees(step):
@@ -199,7 +199,7 @@ def test_the_best_checkpoints_are_kept_beside_the_latest(tmp_path):
 DISK_FULL = """
 import resource, sys
 import jax.numpy as jnp
-from segnext_jax.checkpoint import CheckpointError, Checkpoints
+from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
 
 checkpoints = Checkpoints(sys.argv[1], num_kept=2)
 def save(step, size):

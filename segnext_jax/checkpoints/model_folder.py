@@ -12,7 +12,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from segnext_jax import stored_arrays
+from segnext_jax.checkpoints import arrays
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
@@ -39,7 +39,7 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
     partial = directory.with_name(directory.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with ocp.Checkpointer(stored_arrays.array_handler()) as checkpointer:
+    with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
         checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
     (partial / CONFIG_FILE).write_text(config_text)
     partial.rename(directory)
@@ -57,7 +57,7 @@ def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any
     Args:
       directory: The folder.
       expected: Tree of `jax.ShapeDtypeStruct` with shardings, see
-        `stored_arrays.abstract`. None: arrays as they were stored, on the first device.
+        `arrays.abstract`. None: arrays as they were stored, on the first device.
 
     Raises:
       ValueError: If it is not such a folder, or its arrays are not the expected.
