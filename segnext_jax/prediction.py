@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from segnext_jax import prediction_files, visualize
+from segnext_jax import prediction_files
 from segnext_jax.datasets import DatasetSpec
+from segnext_jax.images import pictures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,13 +42,13 @@ class Prediction:
 
     def overlay(self, opacity: float = 0.5) -> UInt8[np.ndarray, "height width 3"]:
         """Return the image tinted by the classes' colours."""
-        return visualize.overlay(self.image, self.labels, self.spec.colours, opacity)
+        return pictures.overlay(self.image, self.labels, self.spec.colours, opacity)
 
     def side_by_side(
         self, opacity: float = 0.5
     ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
         """Return image and overlay beside each other, above a legend with shares."""
-        return visualize.side_by_side(self.image, None, self.labels, self.spec, opacity)
+        return pictures.side_by_side(self.image, None, self.labels, self.spec, opacity)
 
     def class_areas(self) -> dict[str, float]:
         """Return the share of pixels of each class that occurs, largest first."""

@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from segnext_jax import visualize
 from segnext_jax.datasets import DatasetSpec
-from segnext_jax.label_png import LabelPngWriter
+from segnext_jax.images import pictures
+from segnext_jax.images.label_png import LabelPngWriter
 
 _JPEG_QUALITY = 92
 # JPEG ends at 65,500, and two stand side by side.
@@ -238,10 +238,10 @@ def picture_fn(
     """
 
     def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return visualize.overlay(image, labels, spec.colours, opacity)
+        return pictures.overlay(image, labels, spec.colours, opacity)
 
     def draw_side_by_side(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        return visualize.side_by_side(
+        return pictures.side_by_side(
             image, None, labels, spec, opacity, all_classes=all_classes
         )
 

@@ -17,10 +17,10 @@ from ml_collections import ConfigDict
 from segnext_jax import convert
 from segnext_jax.config.overrides import apply
 from segnext_jax.config.rules import validate
-from segnext_jax.datasets.decode import decode_image
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
+from segnext_jax.images.decode import decode_image
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline import FittedSize, Fitting

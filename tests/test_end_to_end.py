@@ -326,8 +326,8 @@ def test_label_outside_the_classes_ends_in_one_sentence(command, tmp_path, num_w
 def write_with_bad_label(data_dir):
     import cv2
 
-    from segnext_jax.datasets.builder import SegmentationBuilder
-    from segnext_jax.datasets.preparation import prepare
+    from segnext_jax.preparation.command import prepare
+    from segnext_jax.preparation.segmentation import SegmentationBuilder
 
     class Broken(SegmentationBuilder):
         spec = SPECS["shapes"]

@@ -14,8 +14,8 @@ from PIL import Image
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import model_folder
 from segnext_jax.datasets import SPECS
-from segnext_jax.datasets.decode import decode_image, decode_label
 from segnext_jax.evaluation.row_blocks import RowBlock
+from segnext_jax.images.decode import decode_image, decode_label
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.predict.__main__ import main

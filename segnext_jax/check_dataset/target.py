@@ -9,16 +9,15 @@ from typing import Any
 from segnext_jax.datasets import DatasetSpec, prepared_dir
 from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.datasets.folder import SPLITS, scan_folder
-from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.pairs import RawExample, read_file
 from segnext_jax.datasets.prepared import is_prepared, prepare_command
-from segnext_jax.datasets.raw_files import RawExample, read_file
 from segnext_jax.datasets.resolve import (
     FOLDER,
     class_table,
-    mask_reader,
     prepared_table,
     resolve_spec,
 )
+from segnext_jax.images.masks import MaskReader, mask_reader
 from segnext_jax.pipeline import PreparedSource
 
 

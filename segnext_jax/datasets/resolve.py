@@ -13,7 +13,6 @@ from typing import Any
 
 from segnext_jax.datasets import SPECS, get_spec
 from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
-from segnext_jax.datasets.masks import MaskReader
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
 from segnext_jax.datasets.spec import DatasetSpec
 
@@ -78,27 +77,6 @@ def prepared_table(folder: Path) -> ClassTable:
     metadata = json.loads((folder / "metadata.json").read_text())
     colours = tuple(map(tuple, metadata["colours"]))
     return ClassTable(tuple(metadata["classes"]), colours)
-
-
-def mask_reader(data: Any) -> MaskReader:
-    """Return how the masks of a folder are read.
-
-    Args:
-        data: The section `data` of a configuration, its name "folder".
-
-    Raises:
-        FileNotFoundError: The folder or its classes.txt is missing.
-        ValueError: The conventions contradict each other or the classes.
-    """
-    table = class_table(data)
-    return MaskReader(
-        num_classes=len(table.classes),
-        mask_values=data.mask_values,
-        colours=table.colours,
-        ignore_colours=table.ignore_colours,
-        zero_is_ignore=data.zero_is_ignore,
-        id_map=tuple(map(tuple, data.id_map)),
-    )
 
 
 def faults_of(data: Any) -> list[str]:

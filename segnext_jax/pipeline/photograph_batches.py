@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.decode import decode_image
+from segnext_jax.images.decode import decode_image
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.order import Order, ShuffledEpochs, augmentation_rng
 from segnext_jax.pipeline.photographs import Photograph, Photographs

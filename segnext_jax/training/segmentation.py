@@ -8,10 +8,10 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from segnext_jax import visualize
 from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.images import pictures
 from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
@@ -82,7 +82,7 @@ class Segmentation:
         def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
             height, width = label.shape
             image = cv2.resize(image, (width, height))  # From the network's input size.
-            picture = visualize.side_by_side(image, label, prediction, self._spec)
+            picture = pictures.side_by_side(image, label, prediction, self._spec)
             writer.write_overlay(step, name, picture)
 
         return self._validator.run(variables, draw)

@@ -5,7 +5,8 @@ import pytest
 from segnext_jax.config import base_config
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.class_table import distinct_colours
-from segnext_jax.datasets.resolve import mask_reader, resolve_spec
+from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.images.masks import mask_reader
 
 
 @pytest.fixture

@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from segnext_jax.datasets.classification import ImageNet
 from segnext_jax.datasets.photographs import photograph_classes
-from segnext_jax.datasets.preparation import prepare
 from segnext_jax.pipeline.photograph_batches import (
     PhotographLoader,
     photograph_eval_batches,
@@ -18,6 +16,8 @@ from segnext_jax.pipeline.photograph_batches import (
 from segnext_jax.pipeline.photographs import open_photographs
 from segnext_jax.pipeline.random_augment import RandAugment
 from segnext_jax.pipeline.resized_crop import RandomResizedCrop, central_crop
+from segnext_jax.preparation.command import prepare
+from segnext_jax.preparation.imagenet import ImageNet
 
 CROP = RandomResizedCrop(
     crop_size=(16, 24),

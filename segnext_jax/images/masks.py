@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from segnext_jax.datasets.colour_masks import colours_to_ids
-from segnext_jax.datasets.decode import decode_colours, decode_label
+from segnext_jax.datasets.resolve import class_table
 from segnext_jax.datasets.spec import Colour
+from segnext_jax.images.colour_masks import colours_to_ids
+from segnext_jax.images.decode import decode_colours, decode_label
 
 MASK_VALUES = ("ids", "colours")
 
@@ -125,3 +127,24 @@ class MaskReader:
                 "Add them (255 as their train id ignores them)."
             )
         return labels.astype(np.uint8)
+
+
+def mask_reader(data: Any) -> MaskReader:
+    """Return how the masks of a folder are read.
+
+    Args:
+        data: The section `data` of a configuration, its name "folder".
+
+    Raises:
+        FileNotFoundError: The folder or its classes.txt is missing.
+        ValueError: The conventions contradict each other or the classes.
+    """
+    table = class_table(data)
+    return MaskReader(
+        num_classes=len(table.classes),
+        mask_values=data.mask_values,
+        colours=table.colours,
+        ignore_colours=table.ignore_colours,
+        zero_is_ignore=data.zero_is_ignore,
+        id_map=tuple(map(tuple, data.id_map)),
+    )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segnext_jax.datasets.raw_files import PreparationError, one_line
+from segnext_jax.datasets.pairs import PreparationError, one_line
 
 
 @dataclasses.dataclass(frozen=True)

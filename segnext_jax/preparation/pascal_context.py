@@ -12,15 +12,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.matlab_files import read_label_map
-from segnext_jax.datasets.raw_files import (
+from segnext_jax.datasets.pairs import (
     PreparationError,
     RawExample,
     files_by_name,
     read_file,
 )
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.matlab_files import read_label_map
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 # The id among the 459 of each of the 60 classes; position is the merged id.
 IDS_OF_459 = (

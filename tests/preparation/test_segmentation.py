@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import DatasetSpec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.decode import decode_image, decode_label, encode_label
-from segnext_jax.datasets.preparation import main, prepare
-from segnext_jax.datasets.raw_files import PreparationError, match_pairs
+from segnext_jax.datasets.pairs import PreparationError, match_pairs
+from segnext_jax.images.decode import decode_image, decode_label, encode_label
 from segnext_jax.pipeline import open_source
+from segnext_jax.preparation.command import main, prepare
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 SPEC = DatasetSpec("tiny", ("a", "b", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
 
@@ -178,13 +178,13 @@ def test_unknown_options_are_refused(capsys):
 KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, {here!r})
-import test_builder
-class Killed(test_builder.Tiny):
+import test_segmentation
+class Killed(test_segmentation.Tiny):
     def load(self, example):
         if example.image_id == "3":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().load(example)
-sys.exit(test_builder.main(Killed, sys.argv[1:]))
+sys.exit(test_segmentation.main(Killed, sys.argv[1:]))
 """
 
 
@@ -231,7 +231,7 @@ def test_a_folder_that_is_no_prepared_set_is_neither_used_nor_deleted(
 def test_preparing_never_imports_tensorflow_or_jax(tree, tmp_path):
     here = str(pathlib.Path(__file__).parent)
     command = (
-        f"import sys; sys.path.insert(0, {here!r}); import test_builder as t\n"
+        f"import sys; sys.path.insert(0, {here!r}); import test_segmentation as t\n"
         "assert t.main(t.Tiny, sys.argv[1:]) == 0\n"
         "t.open_source(t.SPEC, 'train', sys.argv[2].split('=')[1])[0]\n"
         "assert 'tensorflow' not in sys.modules and 'jax' not in sys.modules\n"

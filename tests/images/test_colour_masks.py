@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.colour_masks import colours_to_ids
+from segnext_jax.images.colour_masks import colours_to_ids
 
 COLOURS = ((0, 0, 0), (255, 0, 1), (1, 0, 255), (3, 2, 1))
 

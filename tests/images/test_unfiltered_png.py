@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import decode_label, encode_label
-from segnext_jax.datasets.unfiltered_png import decode_unfiltered_png
+from segnext_jax.images.decode import decode_label, encode_label
+from segnext_jax.images.unfiltered_png import decode_unfiltered_png
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 256, (37, 53), np.uint8)

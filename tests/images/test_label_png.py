@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax.datasets.decode import decode_label
-from segnext_jax.label_png import LabelPngWriter, encode_label_png
+from segnext_jax.images.decode import decode_label
+from segnext_jax.images.label_png import LabelPngWriter, encode_label_png
 
 LABELS = np.random.default_rng(0).integers(0, 256, (37, 53), np.uint8)
 COLOURS = ((10, 20, 30), (200, 100, 0), (0, 0, 255))

@@ -21,7 +21,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
-from segnext_jax.datasets.raw_files import PreparationError
+from segnext_jax.datasets.pairs import PreparationError
 
 _INFLATERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ZIP_LOCAL_HEADER = struct.Struct("<4s22xHH")

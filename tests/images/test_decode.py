@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from segnext_jax.datasets.decode import (
+from segnext_jax.images.decode import (
     check_labels,
     decode_colours,
     decode_image,

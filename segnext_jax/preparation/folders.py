@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from segnext_jax.datasets.archives import (
+from segnext_jax.datasets.pairs import RawFile
+from segnext_jax.preparation.archives import (
     ArchiveMember,
     Index,
     index_archive,
     is_archive,
 )
-from segnext_jax.datasets.raw_files import RawFile
 
 # Downloads are found this many levels below the folder that the user names.
 _SEARCH_DEPTH = 4

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from segnext_jax import visualize
 from segnext_jax.datasets import SPECS, DatasetSpec
+from segnext_jax.images import pictures
 
 RNG = np.random.default_rng(0)
 COLOURS = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
@@ -19,7 +19,7 @@ def test_a_contact_sheet_has_a_cell_per_image_and_one_legend():
     present = np.zeros(256, bool)
     present[:2] = True
     cells = [(f"very long path to image number {k}", image, labels) for k in range(4)]
-    sheet = visualize.contact_sheet(cells, spec, (20, 50), present)
+    sheet = pictures.contact_sheet(cells, spec, (20, 50), present)
     # A panel holds the image at 40x20 in 50x20; rows and columns of cells are apart by
     # 8 pixels, captions take 22.
     assert sheet.shape[1] == 3 * (2 * 50 + 3 * 8)
@@ -32,7 +32,7 @@ def test_a_contact_sheet_has_a_cell_per_image_and_one_legend():
         assert (tinted[:, 20:] == (40, 40, 160)).all()
     assert (sheet[50 + 22 : 92, 124:] == 255).all()
     present[255] = True
-    taller = visualize.contact_sheet(cells, spec, (20, 50), present)
+    taller = pictures.contact_sheet(cells, spec, (20, 50), present)
     assert taller.shape[1] == sheet.shape[1]
     assert (taller[100:] != 255).sum() > (sheet[100:] != 255).sum()
 
@@ -41,7 +41,7 @@ def test_labels_get_their_colours_and_other_ids_are_black():
     labels = LABELS.copy()
     labels[:3] = 255
     labels[3] = 3
-    picture = visualize.colour_labels(labels, COLOURS)
+    picture = pictures.colour_labels(labels, COLOURS)
     for label, colour in enumerate(COLOURS):
         assert (picture[labels == label] == colour).all()
     assert (picture[:4] == 0).all()
@@ -50,20 +50,20 @@ def test_labels_get_their_colours_and_other_ids_are_black():
 def test_opacity_weighs_image_and_colour():
     for opacity in (0.0, 0.25, 1.0):
         expected = (1 - opacity) * IMAGE + opacity * np.array(COLOURS)[LABELS]
-        picture = visualize.overlay(IMAGE, LABELS, COLOURS, opacity)
+        picture = pictures.overlay(IMAGE, LABELS, COLOURS, opacity)
         assert np.abs(picture - expected).max() <= 0.5 + 1e-6
 
 
 def test_ignored_pixels_are_hatched_and_never_tinted():
     labels = LABELS.copy()
     labels[10:30] = 255
-    picture = visualize.overlay(IMAGE, labels, COLOURS)
+    picture = pictures.overlay(IMAGE, labels, COLOURS)
     is_kept = (picture == IMAGE).all(-1)
     share = is_kept[10:30].mean()
     assert 0.7 < share < 0.8
     assert (picture[10:30] >= IMAGE[10:30] // 2).all()
     np.testing.assert_array_equal(
-        picture[:10], visualize.overlay(IMAGE, LABELS, COLOURS)[:10]
+        picture[:10], pictures.overlay(IMAGE, LABELS, COLOURS)[:10]
     )
 
 
@@ -71,22 +71,22 @@ def test_inputs_are_left_alone():
     image, labels = IMAGE.copy(), LABELS.copy()
     labels[0, 0] = 255
     before = labels.copy()
-    visualize.side_by_side(image, labels, labels, SPEC)
+    pictures.side_by_side(image, labels, labels, SPEC)
     np.testing.assert_array_equal(image, IMAGE)
     np.testing.assert_array_equal(labels, before)
 
 
 def test_sizes_and_opacity_are_checked():
     with pytest.raises(ValueError, match=r"\(37, 53\) and \(36, 53\)"):
-        visualize.overlay(IMAGE, LABELS[1:], COLOURS)
+        pictures.overlay(IMAGE, LABELS[1:], COLOURS)
     with pytest.raises(ValueError, match=r"opacity must lie in \[0, 1\]: got 2.0"):
-        visualize.overlay(IMAGE, LABELS, COLOURS, 2.0)
+        pictures.overlay(IMAGE, LABELS, COLOURS, 2.0)
 
 
 @pytest.mark.parametrize("width", [1, 60, 500])
 def test_a_legend_shows_every_colour_where_it_is_wide_enough(width):
     spec = SPECS["cityscapes"]
-    picture = visualize.legend(spec.classes, spec.colours, width)
+    picture = pictures.legend(spec.classes, spec.colours, width)
     assert picture.shape[1] == width and picture.dtype == np.uint8
     shown = set(map(tuple, picture.reshape(-1, 3).tolist()))
     assert (set(spec.colours) <= shown) == (width > 1)
@@ -95,7 +95,7 @@ def test_a_legend_shows_every_colour_where_it_is_wide_enough(width):
 def test_side_by_side_shows_three_panels_and_only_the_classes_present():
     truth = np.zeros((37, 53), np.uint8)
     prediction = np.full((37, 53), 2, np.uint8)
-    picture = visualize.side_by_side(IMAGE, truth, prediction, SPEC, opacity=1.0)
+    picture = pictures.side_by_side(IMAGE, truth, prediction, SPEC, opacity=1.0)
     factor = 7  # 37 pixels are enlarged to at least 240.
     width = 53 * factor
     assert picture.shape[1] == 3 * width + 2 * 8
@@ -112,7 +112,7 @@ def test_side_by_side_shows_three_panels_and_only_the_classes_present():
 def test_side_by_side_leaves_large_images_at_their_size():
     image = RNG.integers(0, 256, (250, 310, 3), np.uint8)
     labels = np.full((250, 310), 255, np.uint8)
-    picture = visualize.side_by_side(image, labels, labels, SPEC)
+    picture = pictures.side_by_side(image, labels, labels, SPEC)
     np.testing.assert_array_equal(picture[22:272, :310], image)
 
 
@@ -120,11 +120,11 @@ def test_without_truth_the_legend_names_shares_largest_first():
     prediction = np.zeros((250, 310), np.uint8)
     prediction[:200] = 2
     image = np.full((250, 310, 3), 128, np.uint8)
-    picture = visualize.side_by_side(image, None, prediction, SPEC, opacity=1.0)
+    picture = pictures.side_by_side(image, None, prediction, SPEC, opacity=1.0)
     assert picture.shape[1] == 2 * 310 + 8
     np.testing.assert_array_equal(picture[22:272, :310], image)
     assert (picture[22:222, 318:] == COLOURS[2]).all()
-    expected = visualize.legend(["c 80.0%", "a 20.0%"], [COLOURS[2], COLOURS[0]], 628)
+    expected = pictures.legend(["c 80.0%", "a 20.0%"], [COLOURS[2], COLOURS[0]], 628)
     np.testing.assert_array_equal(picture[272:], expected)
 
 
@@ -134,7 +134,7 @@ def test_pictures_of_one_size_can_have_one_size():
     image = np.zeros((250, 310, 3), np.uint8)
     spec = SPECS["cityscapes"]
     sizes = {
-        visualize.side_by_side(image, None, ids, spec, all_classes=True).shape
+        pictures.side_by_side(image, None, ids, spec, all_classes=True).shape
         for ids in labels
     }
     assert len(sizes) == 1
@@ -142,23 +142,23 @@ def test_pictures_of_one_size_can_have_one_size():
 
 def test_a_legend_hatches_what_has_no_colour_and_knows_umlauts():
     plain, hatched = (
-        visualize.legend(["x"], [colour], 200) for colour in ((128, 128, 128), None)
+        pictures.legend(["x"], [colour], 200) for colour in ((128, 128, 128), None)
     )
     assert (plain != hatched).any()
     assert (plain == hatched).mean() > 0.9
     names = ["Straße", "Strase"]
-    one, other = (visualize.legend([name], [(0, 0, 0)], 200) for name in names)
+    one, other = (pictures.legend([name], [(0, 0, 0)], 200) for name in names)
     assert (one != other).any()
 
 
 def test_hatching_is_seen_on_white_and_on_black():
     for value in (0, 255):
         image = np.full((16, 16, 3), value, np.uint8)
-        picture = visualize.overlay(image, np.full((16, 16), 255, np.uint8), COLOURS)
+        picture = pictures.overlay(image, np.full((16, 16), 255, np.uint8), COLOURS)
         assert np.abs(picture.astype(int) - value).max() >= 127
 
 
 def test_thin_images_are_not_enlarged_beyond_measure():
     image = np.zeros((1, 5000, 3), np.uint8)
-    picture = visualize.side_by_side(image, None, image[..., 0], SPEC)
+    picture = pictures.side_by_side(image, None, image[..., 0], SPEC)
     assert picture.shape[1] == 2 * 5000 + 8

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
-from segnext_jax.datasets.raw_builder import RawBuilder, check_free_space
-from segnext_jax.datasets.raw_files import PreparationError, one_line
+from segnext_jax.preparation.builder import RawBuilder, check_free_space
 
 
 def prepare(builder: RawBuilder) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from segnext_jax.datasets.matlab_files import read_label_map
+from segnext_jax.preparation.matlab_files import read_label_map
 
 IDS = np.arange(12).reshape(3, 4)
 

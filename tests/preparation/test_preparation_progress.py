@@ -1,7 +1,7 @@
 import sys
 
-from segnext_jax.datasets import preparation_progress
-from segnext_jax.datasets.preparation_progress import show_progress
+from segnext_jax.preparation import preparation_progress
+from segnext_jax.preparation.preparation_progress import show_progress
 
 
 def test_lines_now_and_then_where_there_is_no_terminal(monkeypatch, capsys):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.images.masks import MaskReader
 
 RNG = np.random.default_rng(0)
 COLOURS = ((0, 0, 0), (128, 64, 128), (255, 255, 255))

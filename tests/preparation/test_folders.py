@@ -2,8 +2,8 @@ import zipfile
 
 import pytest
 
-from segnext_jax.datasets.raw_files import match_pairs
-from segnext_jax.datasets.raw_folders import DiskFolder, SeveralFolders
+from segnext_jax.datasets.pairs import match_pairs
+from segnext_jax.preparation.folders import DiskFolder, SeveralFolders
 
 
 @pytest.fixture

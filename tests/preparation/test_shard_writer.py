@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from segnext_jax.datasets import DatasetSpec, shard_writer
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.preparation import prepare
+from segnext_jax.datasets import DatasetSpec
 from segnext_jax.pipeline import open_source
+from segnext_jax.preparation import shard_writer
+from segnext_jax.preparation.command import prepare
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 SPEC = DatasetSpec("drawn", ("a", "b"), ((0, 0, 0), (9, 9, 9)))
 NUM = 23

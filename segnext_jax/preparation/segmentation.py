@@ -18,21 +18,21 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.decode import (
-    check_labels,
-    check_sizes,
-    decode_image,
-    decode_label,
-    encode_label,
-)
-from segnext_jax.datasets.raw_builder import RawBuilder
-from segnext_jax.datasets.raw_files import (
+from segnext_jax.datasets.pairs import (
     PreparationError,
     RawExample,
     file_size,
     read_file,
 )
 from segnext_jax.datasets.spec import DatasetSpec
+from segnext_jax.images.decode import (
+    check_labels,
+    check_sizes,
+    decode_image,
+    decode_label,
+    encode_label,
+)
+from segnext_jax.preparation.builder import RawBuilder
 
 
 class SegmentationBuilder(RawBuilder, skip_registration=True):

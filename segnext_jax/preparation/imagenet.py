@@ -18,15 +18,10 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from segnext_jax.datasets.decode import decode_image
-from segnext_jax.datasets.raw_builder import RawBuilder
-from segnext_jax.datasets.raw_files import (
-    PreparationError,
-    RawFile,
-    file_size,
-    read_file,
-)
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.datasets.pairs import PreparationError, RawFile, file_size, read_file
+from segnext_jax.images.decode import decode_image
+from segnext_jax.preparation.builder import RawBuilder
+from segnext_jax.preparation.folders import RawFolder
 
 _ENDINGS = (".jpg", ".jpeg", ".png")
 _TRUTH = "ILSVRC2012_validation_ground_truth.txt"

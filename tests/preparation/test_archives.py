@@ -6,9 +6,9 @@ import zipfile
 
 import pytest
 
-from segnext_jax.datasets.archives import index_archive
-from segnext_jax.datasets.raw_files import PreparationError, read_head
-from segnext_jax.datasets.raw_folders import ArchiveFolder, DiskFolder
+from segnext_jax.datasets.pairs import PreparationError, read_head
+from segnext_jax.preparation.archives import index_archive
+from segnext_jax.preparation.folders import ArchiveFolder, DiskFolder
 
 CONTENTS = {
     "a/one.txt": b"1" * 5000,

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import encode_label
+from segnext_jax.images.decode import encode_label
 
 # Run apart: TFDS must download and prepare without TensorFlow.
 PREPARE = """
 import sys
 sys.path.insert(0, {here!r})
-from test_builder import Tiny, main
-from segnext_jax.datasets.downloads import Download
+from test_segmentation import Tiny, main
+from segnext_jax.preparation.downloads import Download
 class Fetched(Tiny):
     downloads = (Download({url!r}, {size}, {checksum!r}),)
 status = main(Fetched, sys.argv[1:])

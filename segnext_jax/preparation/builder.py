@@ -13,17 +13,17 @@ from typing import Any, ClassVar, cast
 
 import tensorflow_datasets as tfds
 
-from segnext_jax.datasets.downloads import Download, fetch
-from segnext_jax.datasets.ordered_threads import map_in_order
-from segnext_jax.datasets.preparation_progress import show_progress
-from segnext_jax.datasets.raw_files import PreparationError, one_line
-from segnext_jax.datasets.raw_folders import (
+from segnext_jax.datasets.pairs import PreparationError, one_line
+from segnext_jax.preparation.downloads import Download, fetch
+from segnext_jax.preparation.folders import (
     ArchiveFolder,
     DiskFolder,
     RawFolder,
     SeveralFolders,
 )
-from segnext_jax.datasets.shard_writer import write_split
+from segnext_jax.preparation.ordered_threads import map_in_order
+from segnext_jax.preparation.preparation_progress import show_progress
+from segnext_jax.preparation.shard_writer import write_split
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -1,0 +1,1 @@
+"""Bytes to arrays and back: photographs, masks, label files, pictures for people."""

@@ -1,0 +1,1 @@
+"""From official downloads to prepared data sets; what the scripts of data/ use."""
