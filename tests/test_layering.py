@@ -25,28 +25,25 @@ ALLOWED = {
     "metric_writer": set(),
     "training": set(
         (
-            "checkpoints cli convert datasets evaluation images metric_writer "
-            "models ops pipeline sharding"
+            "checkpoints cli convert datasets evaluation images "
+            "metric_writer models ops pipeline sharding"
         ).split()
     ),
-    "prediction_files": {"datasets", "images"},
-    "prediction": {"datasets", "images", "prediction_files"},
-    "predictor": set(
-        ("config convert datasets evaluation images models pipeline prediction").split()
+    "predict": set(
+        ("cli config convert datasets evaluation images models pipeline").split()
     ),
-    "predict": set("cli datasets prediction_files predictor".split()),
     "main": {"cli", "config", "training"},
     "describe": set("cli config datasets models ops training".split()),
     "benchmark": set(
         (
-            "cli config convert datasets describe evaluation models ops "
-            "pipeline preparation training"
+            "cli config convert datasets describe evaluation models "
+            "ops pipeline preparation training"
         ).split()
     ),
     "check_dataset": set("cli config datasets images pipeline".split()),
-    "demo": set("cli datasets images prediction prediction_files predictor".split()),
-    "export": set("cli models ops predictor".split()),
-    "__init__": {"predictor"},
+    "demo": set("cli datasets images predict".split()),
+    "export": set("cli models ops predict".split()),
+    "__init__": {"predict"},
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

@@ -1,1 +1,1 @@
-"""Predictions of many files: what goes in, what comes out, and the loop between."""
+"""Predictions: of one image in Python (`predictor`), of many files by the command."""

@@ -22,7 +22,7 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
-from segnext_jax.predictor import Predictor
+from segnext_jax.predict.predictor import Predictor
 from segnext_jax.training.validator import Validator, evaluate_workdir
 
 ROOT = pathlib.Path(__file__).parents[2]

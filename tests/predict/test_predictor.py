@@ -14,7 +14,7 @@ from segnext_jax.checkpoints import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_lists_and_batches_give_what_single_images_give(model):
 def test_large_images_go_by_blocks_of_rows(model, monkeypatch):
     image = photograph(300, 200)
     expected = model.predict(image)
-    monkeypatch.setattr("segnext_jax.predictor._MAX_MAP_BYTES", 100)
+    monkeypatch.setattr("segnext_jax.predict.predictor._MAX_MAP_BYTES", 100)
     assert model.is_large(image.shape[:2])
     found = model.predict(image)
     assert (found.labels != expected.labels).mean() < 1e-3

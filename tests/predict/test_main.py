@@ -22,10 +22,10 @@ from segnext_jax.predict.__main__ import main
 from segnext_jax.predict.benchmark_formats import FORMATS
 from segnext_jax.predict.inputs import find_inputs
 from segnext_jax.predict.jobs import Options, plan
+from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.run import run
-from segnext_jax.predictor import Predictor
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from segnext_jax import prediction_files
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.images import pictures
+from segnext_jax.predict import files
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Prediction:
           ValueError: If there is no such kind, or the suffix is another.
         """
         path = pathlib.Path(path)
-        suffixes = prediction_files.SUFFIXES
+        suffixes = files.SUFFIXES
         if kind not in suffixes:
             raise ValueError(
                 f"kind must be one of {', '.join(suffixes)}: got {kind!r}."
@@ -82,9 +82,9 @@ class Prediction:
                 f"a file of {kind} must end in {suffixes[kind]}: got "
                 f"{path.name}. Other kinds: {', '.join(suffixes)}."
             )
-        options = prediction_files.FileOptions(opacity=opacity)
-        with prediction_files.atomic_file(path) as file:
-            target = prediction_files.begin(kind, file, self.image, self.spec, options)
+        options = files.FileOptions(opacity=opacity)
+        with files.atomic_file(path) as file:
+            target = files.begin(kind, file, self.image, self.spec, options)
             has_probabilities = kind == "probabilities"
             target.write(self.labels, self.probabilities if has_probabilities else None)
             target.close()

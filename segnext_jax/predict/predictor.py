@@ -24,7 +24,7 @@ from segnext_jax.images.decode import decode_image
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline import FittedSize, Fitting
-from segnext_jax.prediction import Prediction
+from segnext_jax.predict.prediction import Prediction
 
 # Inputs of the network above this are seen window by window, or not at all: 4096 x 4096
 # are 200 MB in float32, and a hundred times that within the network.

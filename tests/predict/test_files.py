@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax import prediction_files as files
 from segnext_jax.datasets import DatasetSpec
+from segnext_jax.predict import files
 
 RNG = np.random.default_rng(0)
 SPEC = DatasetSpec(
