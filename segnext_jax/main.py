@@ -52,7 +52,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
     if is_program and jax.default_backend() == "cpu":
         command.keep_freed_memory()
     from segnext_jax.training.loop import train
-    from segnext_jax.training.tasks import evaluate_workdir
+    from segnext_jax.training.tasks.task import evaluate_workdir
 
     command.set_up_logging()
     if options.mode == "train":

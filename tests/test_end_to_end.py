@@ -15,8 +15,8 @@ import pytest
 
 import segnext_jax
 from segnext_jax.datasets import SPECS
-from segnext_jax.metric_writer import METRICS_FILE
 from segnext_jax.pipeline import open_source
+from segnext_jax.training.monitor.metric_writer import METRICS_FILE
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 12

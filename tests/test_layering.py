@@ -22,11 +22,10 @@ ALLOWED = {
     "pipeline": {"datasets", "images"},
     "preparation": {"datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
-    "metric_writer": set(),
     "training": set(
         (
             "checkpoints cli convert datasets evaluation images "
-            "metric_writer models ops pipeline sharding"
+            "models ops pipeline sharding"
         ).split()
     ),
     "predict": set(
@@ -47,7 +46,14 @@ ALLOWED = {
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (
-    *("state", "schedule", "optimizer", "objective", "step", "classification_step"),
+    *(
+        "state",
+        "schedule",
+        "optimizer",
+        "objective",
+        "step",
+        "tasks/classification_step",
+    ),
 )
 
 HEAVY = {

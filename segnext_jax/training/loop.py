@@ -16,17 +16,17 @@ from segnext_jax import convert, sharding
 from segnext_jax.checkpoints import arrays, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli.progress import Progress
-from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.broken_steps import BrokenSteps
-from segnext_jax.training.meter import Meter
-from segnext_jax.training.preemption import Preempted, Preemption
-from segnext_jax.training.profiler import Profiler
-from segnext_jax.training.tasks import Metrics, Task, make_task
+from segnext_jax.training.monitor.broken_steps import BrokenSteps
+from segnext_jax.training.monitor.meter import Meter
+from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.monitor.preemption import Preempted, Preemption
+from segnext_jax.training.monitor.profiler import Profiler
+from segnext_jax.training.tasks.task import Metrics, Task, make_task
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:

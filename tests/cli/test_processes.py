@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.cli.processes import ProcessOptions, join
-from segnext_jax.metric_writer import METRICS_FILE
+from segnext_jax.training.monitor.metric_writer import METRICS_FILE
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUM_DEVICES = 8

@@ -19,7 +19,7 @@ from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.loop import train
-from segnext_jax.training.validator import evaluate_workdir
+from segnext_jax.training.tasks.validator import evaluate_workdir
 
 FILE = str(pathlib.Path(__file__).parents[2] / "configs" / "shapes_tiny.py")
 OPTIONS = (

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from segnext_jax.training.preemption import Preempted, Preemption
+from segnext_jax.training.monitor.preemption import Preempted, Preemption
 
 
 def notice() -> None:

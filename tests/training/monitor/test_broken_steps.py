@@ -8,7 +8,11 @@ import pytest
 from segnext_jax import sharding
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.training.broken_steps import LIST_FILE, STATE_FOLDER, BrokenSteps
+from segnext_jax.training.monitor.broken_steps import (
+    LIST_FILE,
+    STATE_FOLDER,
+    BrokenSteps,
+)
 from segnext_jax.training.state import TrainState
 
 STATE = TrainState(

@@ -12,17 +12,17 @@ from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
-from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_split
 from segnext_jax.training import recipe
+from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
-from segnext_jax.training.validator import Validator
+from segnext_jax.training.tasks.validator import Validator
 
 
 class Segmentation:
-    """A network that gives each pixel a class; see `training.tasks.Task`."""
+    """A network that gives each pixel a class; see `training.tasks.task.Task`."""
 
     main_metric = "mIoU"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from absl import logging
 
-from segnext_jax.training.meter import Meter
+from segnext_jax.training.monitor.meter import Meter
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from segnext_jax import sharding
 from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
 from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
-from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.photograph_batches import (
@@ -28,12 +27,13 @@ from segnext_jax.pipeline.photographs import open_photographs
 from segnext_jax.pipeline.random_augment import RandAugment
 from segnext_jax.pipeline.resized_crop import RandomResizedCrop
 from segnext_jax.training import recipe
+from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
-from segnext_jax.training.validator import restore_variables
+from segnext_jax.training.tasks.validator import restore_variables
 
 
 class Classification:
-    """A network that gives each photograph a class; see `training.tasks.Task`."""
+    """A network that gives each photograph a class; see `training.tasks.task.Task`."""
 
     main_metric = "top1"
 
@@ -80,7 +80,7 @@ class Classification:
         optimizer: optax.GradientTransformation,
         params_in_use: jax.sharding.Sharding,
     ) -> StepFn:
-        """Return the train step; see `segnext_jax.training.classification_step`."""
+        """Return the train step; see `training.tasks.classification_step`."""
         return recipe.make_classification_step(
             self._config, self.model, optimizer, len(self._classes), params_in_use
         )

@@ -14,11 +14,11 @@ from segnext_jax.ops.erasing import erase
 from segnext_jax.ops.mixing import draw_mixing
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.classification_step import (
+from segnext_jax.training.step import step_keys
+from segnext_jax.training.tasks.classification_step import (
     make_classification_step,
     soft_cross_entropy,
 )
-from segnext_jax.training.step import step_keys
 
 NUM_CLASSES, BATCH, SIZE = 5, 16, (32, 48)
 # One at which some groups are blended and others cut.

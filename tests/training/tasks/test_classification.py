@@ -13,8 +13,8 @@ from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder, run_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.pipeline.resized_crop import central_crop
-from segnext_jax.training.classification import Classification, make_crop
-from segnext_jax.training.tasks import evaluate_workdir, make_task
+from segnext_jax.training.tasks.classification import Classification, make_crop
+from segnext_jax.training.tasks.task import evaluate_workdir, make_task
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 

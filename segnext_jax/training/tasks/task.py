@@ -8,12 +8,12 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from segnext_jax.metric_writer import MetricWriter
 from segnext_jax.pipeline.stream import BatchStream
-from segnext_jax.training import classification, validator
-from segnext_jax.training.classification import Classification
-from segnext_jax.training.segmentation import Segmentation
+from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks import classification, validator
+from segnext_jax.training.tasks.classification import Classification
+from segnext_jax.training.tasks.segmentation import Segmentation
 
 
 @runtime_checkable

@@ -23,9 +23,9 @@ from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predict.predictor import Predictor
-from segnext_jax.training.validator import Validator, evaluate_workdir
+from segnext_jax.training.tasks.validator import Validator, evaluate_workdir
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_workdir_gets_table_picture_and_spread_over_bases(
 
 
 def test_plan_and_pace_are_logged(make_config, variables, caplog, monkeypatch):
-    from segnext_jax.training import validator as validator_lib
+    from segnext_jax.training.tasks import validator as validator_lib
 
     monkeypatch.setattr(validator_lib, "_SECONDS_BETWEEN_REPORTS", 0)
     with caplog.at_level("INFO"):

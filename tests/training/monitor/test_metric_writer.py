@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax.metric_writer import METRICS_FILE, MetricWriter
+from segnext_jax.training.monitor.metric_writer import METRICS_FILE, MetricWriter
 
 
 def read(workdir):

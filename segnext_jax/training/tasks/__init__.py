@@ -1,0 +1,1 @@
+"""What a run is to learn: segmentation, or classification of photographs."""
