@@ -19,13 +19,13 @@ from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
 from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
-from segnext_jax.pipeline.photograph_batches import (
+from segnext_jax.pipeline.classification.batches import (
     PhotographLoader,
     photograph_eval_batches,
 )
-from segnext_jax.pipeline.photographs import open_photographs
-from segnext_jax.pipeline.random_augment import RandAugment
-from segnext_jax.pipeline.resized_crop import RandomResizedCrop
+from segnext_jax.pipeline.classification.random_augment import RandAugment
+from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
+from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn

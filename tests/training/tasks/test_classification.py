@@ -12,7 +12,7 @@ from segnext_jax import config as config_lib
 from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder, run_folder
 from segnext_jax.models.initialization import initialize
-from segnext_jax.pipeline.resized_crop import central_crop
+from segnext_jax.pipeline.classification.resized_crop import central_crop
 from segnext_jax.training.tasks.classification import Classification, make_crop
 from segnext_jax.training.tasks.task import evaluate_workdir, make_task
 

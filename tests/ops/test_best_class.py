@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from segnext_jax.ops.first_best import first_best
+from segnext_jax.ops.best_class import best_class
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -16,7 +16,7 @@ def test_labels_are_those_of_argmax(num_classes, axis):
     scores[rng.random(scores.shape) < 0.05] = -np.inf
     scores[:, 0, 0] = -np.inf
     maps = np.moveaxis(scores, 0, axis)
-    find = jax.jit(lambda maps: first_best(maps, lambda x: x, (6, 7), axis))
+    find = jax.jit(lambda maps: best_class(maps, lambda x: x, (6, 7), axis))
     labels = find(maps)
     assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, scores.argmax(axis=0))
@@ -29,7 +29,7 @@ def test_scores_are_made_of_the_map_of_each_class():
         return of_class[1:] - of_class[:-1]
 
     expected = np.diff(maps, axis=1).argmax(axis=0)
-    labels = first_best(jax.numpy.asarray(maps), difference, (4, 4))
+    labels = best_class(jax.numpy.asarray(maps), difference, (4, 4))
     np.testing.assert_array_equal(labels, expected)
 
 
@@ -37,5 +37,5 @@ def test_scores_are_made_of_the_map_of_each_class():
 def test_a_nan_is_no_class(place):
     scores = np.zeros((30, 3), np.float32)
     scores[place, 1] = np.nan
-    labels = first_best(jax.numpy.asarray(scores), lambda x: x, (3,))
+    labels = best_class(jax.numpy.asarray(scores), lambda x: x, (3,))
     np.testing.assert_array_equal(labels, [0, 30, 0])

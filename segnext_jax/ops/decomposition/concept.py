@@ -5,8 +5,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segnext_jax.ops.decomposition import iterated, length, product
-from segnext_jax.ops.vq import SMALLEST_LENGTH, choose, cluster_means, draw_bases, unit
+from segnext_jax.ops.decomposition.iteration import iterated, length, product
+from segnext_jax.ops.decomposition.vq import (
+    SMALLEST_LENGTH,
+    choose,
+    cluster_means,
+    draw_bases,
+    unit,
+)
 
 __all__ = ["RIDGE", "draw_bases", "reconstruct"]
 

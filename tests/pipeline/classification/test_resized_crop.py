@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax.pipeline.resized_crop import (
+from segnext_jax.pipeline.classification.resized_crop import (
     RandomResizedCrop,
     central_crop,
     draw_window,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from segnext_jax.ops.decomposition import iterated, product
+from segnext_jax.ops.decomposition.iteration import iterated, product
 
 # Keeps the denominators of the updates away from zero (NMF2D in ham_head.py).
 EPSILON = 1e-6

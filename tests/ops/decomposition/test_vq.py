@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops import vq
+from segnext_jax.ops.decomposition import vq
 
 
 def choose(x, d, eps_in, floor):

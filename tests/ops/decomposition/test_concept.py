@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops import concept
+from segnext_jax.ops.decomposition import concept
 
 
 def iterate(inputs, bases, num_steps):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from segnext_jax.ops.decomposition import iterated, length, product
+from segnext_jax.ops.decomposition.iteration import iterated, length, product
 
 # Inverse temperature of the assignment (INV_T in ham.py).
 SHARPNESS = 100.0

@@ -9,13 +9,16 @@ import pytest
 from ml_collections import ConfigDict
 
 from segnext_jax.datasets.photographs import photograph_classes
-from segnext_jax.pipeline.photograph_batches import (
+from segnext_jax.pipeline.classification.batches import (
     PhotographLoader,
     photograph_eval_batches,
 )
-from segnext_jax.pipeline.photographs import open_photographs
-from segnext_jax.pipeline.random_augment import RandAugment
-from segnext_jax.pipeline.resized_crop import RandomResizedCrop, central_crop
+from segnext_jax.pipeline.classification.random_augment import RandAugment
+from segnext_jax.pipeline.classification.resized_crop import (
+    RandomResizedCrop,
+    central_crop,
+)
+from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.preparation.command import prepare
 from segnext_jax.preparation.imagenet import ImageNet
 

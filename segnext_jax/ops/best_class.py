@@ -19,7 +19,7 @@ from jaxtyping import Array, UInt8
 _CLASSES_AT_A_TIME = 25
 
 
-def first_best(
+def best_class(
     maps: Array,
     score_fn: Callable[[Array], Array],
     shape: tuple[int, ...],

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from segnext_jax.pipeline.geometry import CropWindow, Size
-from segnext_jax.pipeline.random_augment import (
+from segnext_jax.pipeline.classification.random_augment import (
     INTERPOLATIONS,
     RandAugment,
     jitter_colours,
 )
+from segnext_jax.pipeline.geometry import CropWindow, Size
 
 _NUM_TRIES = 10
 

@@ -11,10 +11,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.images.decode import decode_image
+from segnext_jax.pipeline.classification.resized_crop import (
+    RandomResizedCrop,
+    central_crop,
+)
+from segnext_jax.pipeline.classification.sources import Photograph, Photographs
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.order import Order, ShuffledEpochs, augmentation_rng
-from segnext_jax.pipeline.photographs import Photograph, Photographs
-from segnext_jax.pipeline.resized_crop import RandomResizedCrop, central_crop
 from segnext_jax.pipeline.stream import Batch, BatchStream, Share, check_at_least
 
 
@@ -118,7 +121,7 @@ def photograph_eval_batches(
     Args:
         source: The photographs.
         batch_size: Photographs per batch over all processes.
-        crop_size: See `segnext_jax.pipeline.resized_crop.central_crop`.
+        crop_size: See `segnext_jax.pipeline.classification.resized_crop.central_crop`.
         crop_share: Likewise.
         process_index: Number of this process among those of the run.
         process_count: Number of processes of the run.

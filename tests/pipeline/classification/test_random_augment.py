@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from segnext_jax.pipeline import random_augment
-from segnext_jax.pipeline.random_augment import (
+from segnext_jax.pipeline.classification import random_augment
+from segnext_jax.pipeline.classification.random_augment import (
     OPERATIONS,
     Draw,
     RandAugment,

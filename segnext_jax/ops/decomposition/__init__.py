@@ -1,0 +1,1 @@
+"""Matrix decompositions of the Hamburger."""

@@ -1,0 +1,1 @@
+"""Photographs with one class each: sources, crops, batches, for pre-training."""
