@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import os
@@ -28,12 +29,12 @@ def small_network(monkeypatch):
 
 
 @pytest.fixture
-def small_opponent(reference, tmp_path):
+def small_opponent(tmp_path):
     """The same small network in PyTorch."""
     path = tmp_path / "small_torch.py"
     path.write_text(
         "import importlib.util\n"
-        f"path = {str(reference / 'torch_segnext.py')!r}\n"
+        f"path = {str(cases.NETWORK)!r}\n"
         "spec = importlib.util.spec_from_file_location('torch_segnext', path)\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
@@ -321,6 +322,14 @@ def test_rounds_that_would_end_too_late_do_not_begin(monkeypatch):
     # Each look at the clock is a second: three a round, one before it.
     times = turns.take_turns({"a": lambda: None}, 9, warm_up=1, limit_s=14.0)
     assert times["a"].wall == [1.0, 1.0]
+
+
+def test_against_alone_takes_the_network_of_the_repository(load_compared):
+    options, _ = parse(["--what=forward", "--against", "--torch_forms", "eager"])
+    assert pathlib.Path(options.against).samefile(cases.NETWORK)
+    published = {name: dataclasses.astuple(sizes) for name, sizes in VARIANTS.items()}
+    assert load_compared(cases.NETWORK.stem).SPECS == published
+    assert parse(["--what=forward"])[0].against is None
 
 
 def test_against_without_pytorch_is_one_sentence(monkeypatch):

@@ -166,6 +166,30 @@ def check_record(variant, size, dtype, reference, make_pair):
     np.testing.assert_array_equal(given[is_clear], wanted[is_clear])
 
 
+@pytest.mark.parametrize(
+    ("variant", "size"),
+    [("tiny", "97x161")]
+    + [
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (("tiny", "128x128"), ("base", "128x128"), ("base", "97x161"))
+    ],
+)
+def test_the_oracle_equals_the_recorded_numbers(variant, size, reference, make_pair):
+    file = np.load(reference / f"{variant}.npz")
+    pair = make_pair(variant, 150)
+    images = file[f"{size}/input"].transpose(0, 2, 3, 1)
+    for train, name in ((False, "logits"), (True, "train_logits")):
+        with pair.torch.no_grad():
+            *_, logits = pair.run_theirs(images, file[f"{size}/bases"], train)
+        given = logits.numpy().transpose(0, 3, 1, 2).ravel()
+        if f"{size}/{name}64" in file:
+            wanted = file[f"{size}/{name}64"].ravel()
+        else:
+            given = given[:: int(file[f"{size}/{name}_stride"])]
+            wanted = file[f"{size}/{name}64_sample"]
+        np.testing.assert_allclose(given, wanted, rtol=0, atol=1e-12)
+
+
 def test_tiny_equals_the_recorded_numbers(reference, make_pair):
     check_record("tiny", "128x128", "float64", reference, make_pair)
 
