@@ -4,6 +4,7 @@ Float64 first: two right implementations agree to 1e-13 there, and float32 hides
 epsilon. The tolerances are those of issue 3.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from segnext_jax.models.segnext import Variant
+from segnext_jax.models.segnext import VARIANTS, Variant
 from segnext_jax.ops.resize import resize_bilinear
 
 # Compiled for one call each: half the time without optimisation.
@@ -164,6 +165,12 @@ def check_record(variant, size, dtype, reference, make_pair):
     assert is_clear.mean() > 0.9
     given, wanted = full[0].argmax(axis=0)[::4, ::4], record["argmax"][::4, ::4]
     np.testing.assert_array_equal(given[is_clear], wanted[is_clear])
+
+
+def test_the_oracle_has_the_published_sizes(load_compared):
+    pytest.importorskip("torch", reason="the oracle is in torch")
+    published = {name: dataclasses.astuple(sizes) for name, sizes in VARIANTS.items()}
+    assert load_compared("torch_segnext").SPECS == published
 
 
 @pytest.mark.parametrize(
