@@ -37,6 +37,8 @@ WORKS = {
 # Photographs of ADE20K have many sizes, most of them 4:3.
 PHOTOGRAPH_SIZES = ("512x683", "480x640", "600x800", "768x1024")
 IGNORE_LABEL = 255
+# The network in PyTorch, in a checkout of the repository: the package is without it.
+NETWORK = pathlib.Path(__file__).parents[2] / "benchmarks/compare/torch_segnext.py"
 
 
 class Case(NamedTuple):
@@ -123,7 +125,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depthwise", help="formulation of depthwise convolutions; default: config's"
     )
-    parser.add_argument("--against", help="Python file with the network in PyTorch")
+    parser.add_argument(
+        "--against",
+        nargs="?",
+        const=str(NETWORK),
+        metavar="FILE",
+        help="measure the network in PyTorch, too; FILE: another than "
+        "benchmarks/compare/torch_segnext.py",
+    )
     parser.add_argument(
         "--torch_forms",
         choices=FORMS,
@@ -183,7 +192,8 @@ def split(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if options.against and not pathlib.Path(options.against).is_file():
         raise ValueError(
             "--against must be a Python file with the network in PyTorch: got "
-            f"{options.against}, which is no file."
+            f"{options.against}, which is no file. A checkout of the repository has "
+            "one, which --against without a file takes."
         )
     if options.against and importlib.util.find_spec("torch") is None:
         raise ValueError(
