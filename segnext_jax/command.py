@@ -52,6 +52,17 @@ def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]
     return [text.removeprefix(prefix) for text in rest]
 
 
+def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -> None:
+    """Add ``--which``: the checkpoint of a run that is taken."""
+    parser.add_argument(
+        "--which",
+        default=default,
+        metavar="latest|best|STEP",
+        help="checkpoint of a run: the newest, that with the best mIoU (top-1), or a "
+        "step (default: latest)",
+    )
+
+
 def set_up_compilation_cache() -> None:
     """Keep compiled programs over runs, in the user's cache folder.
 

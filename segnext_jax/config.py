@@ -11,13 +11,14 @@ import importlib.util
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from segnext_jax import config_stored
 from segnext_jax.config_classification import classification_section, faults_of_task
-from segnext_jax.config_overrides import apply
+from segnext_jax.config_commands import faults_of_command
+from segnext_jax.config_overrides import REMOVED, apply
 from segnext_jax.config_rules import validate
 
 # Fields that change neither the course of a training nor what a checkpoint means: a run
@@ -59,6 +60,8 @@ def base_config() -> ConfigDict:
     # Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a folder
     # of python -m segnext_jax.convert, or a run's workdir. Empty: random weights.
     config.init_from = ""
+    # Which checkpoint, if it is a run: latest, best (by mIoU or top-1), or a step.
+    config.init_which = "latest"
     # Images per step over all devices and processes (paper: 16; Cityscapes 8).
     config.batch_size = 16
     # Parts of the batch that pass the network one after another, to save memory; see
@@ -242,8 +245,6 @@ def base_config() -> ConfigDict:
     evaluation = config.evaluation = ConfigDict()
     # Images per step over all devices, of equal size; the last is filled up.
     evaluation.batch_size = 8
-    # Checkpoint that --mode=evaluate takes: latest, best (by mIoU).
-    evaluation.checkpoint = "latest"
     # Whether to evaluate the starting weights, too.
     evaluation.at_start = False
     # (long side, short side) that images are fitted into; (0, 0): native size.
@@ -293,7 +294,7 @@ def start_from(file: str, neighbour: str) -> ConfigDict:
     Raises:
       ValueError: If it is missing or fails.
     """
-    return _read(pathlib.Path(file).parent / neighbour)
+    return read_file(pathlib.Path(file).parent / neighbour)
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -307,21 +308,50 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
       ValueError: If the file is missing or fails, or any field is unknown or
         impossible; the message lists all faults.
     """
-    config = base_config() if path is None else _read(pathlib.Path(path))
-    faults = []
-    for override in overrides:
-        fault = apply(config, override)
-        if fault:
-            faults.append(fault)
-    faults.extend(validate(config))
-    faults.extend(faults_of_task(config, base_config()))
-    if faults:
-        name = path or "the configuration"
-        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
+    config = base_config() if path is None else read_file(pathlib.Path(path))
+    return with_overrides(config, overrides, path or "the configuration")
+
+
+def with_overrides(
+    config: ConfigDict, overrides: Sequence[str], name: str
+) -> ConfigDict:
+    """Return a configuration with fields set, validated.
+
+    Args:
+      config: The configuration; it is changed.
+      overrides: ``"data.crop_size=176,240"``, ...
+      name: What it is the configuration of, for the error.
+
+    Raises:
+      ValueError: If any field is unknown or impossible; the message lists all faults.
+    """
+    faults = [fault for text in overrides if (fault := apply(config, text))]
+    faults += validate(config, base_config())
+    faults += faults_of_task(config, base_config())
+    _refuse(faults, name)
     return config
 
 
-def _read(path: pathlib.Path) -> ConfigDict:
+def refuse_unused(fields: Sequence[str], command: str, name: str) -> None:
+    """Refuse fields that a command does not use.
+
+    Raises:
+      ValueError: If there are any; see `config_commands.faults_of_command`.
+    """
+    _refuse(faults_of_command(fields, command), name)
+
+
+def _refuse(faults: Sequence[str], name: str) -> None:
+    if faults:
+        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
+
+
+def read_file(path: pathlib.Path) -> ConfigDict:
+    """Return the configuration of a file as it is, without checks.
+
+    Raises:
+      ValueError: If the file is missing or fails.
+    """
     if not path.is_file():
         known = sorted(str(p) for p in path.parent.glob("*.py"))
         close = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5) or known
@@ -338,6 +368,9 @@ def _read(path: pathlib.Path) -> ConfigDict:
         config = module.get_config()
     except Exception as error:  # Whatever the user's file raises is the user's to mend.
         message = str(error).strip("\"'")
+        for field, remedy in REMOVED.items():
+            if f'"{field.rsplit(".")[-1]}" does not exist' in message:
+                message = f"config.{field} is not a field any more. {remedy}"
         raise ValueError(
             f"{path} must define get_config() that returns a configuration: it failed "
             f"with {type(error).__name__}: {message}"
@@ -356,31 +389,9 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Return the configuration that `to_json` wrote.
-
-    Fields that this version does not know are refused; fields that it has gained since
-    keep their defaults.
+    """Return the configuration that `to_json` wrote; see `config_stored.parse`.
 
     Raises:
-      ValueError: If the text is not such a configuration.
+      ValueError: If the text is not such a configuration, or names what cannot be.
     """
-    config = base_config()
-    faults = []
-
-    def fill(section: ConfigDict, values: dict, prefix: str) -> None:
-        for key, value in values.items():
-            if key not in section:
-                faults.append(f"config.{prefix}{key} is not a field of this version.")
-            elif isinstance(value, dict):
-                fill(section[key], value, f"{prefix}{key}.")
-            else:
-                section[key] = _as_tuples(value)
-
-    fill(config, json.loads(text), "")
-    if faults:
-        raise ValueError("the stored configuration does not fit: " + " ".join(faults))
-    return config
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+    return config_stored.parse(text, base_config)

@@ -8,28 +8,52 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+# Fields of earlier versions, and what takes their place. Configurations that were
+# stored with them are read without.
+REMOVED = {
+    "evaluation.checkpoint": "Name the checkpoint with --which=latest, best or a step."
+}
+
 
 def apply(config: ConfigDict, override: str) -> str | None:
     """Set one ``field=value`` in place; return the fault, if there is one."""
     name, separator, text = override.partition("=")
     fields = dict(flatten(config))
+    if name in REMOVED:
+        return f"config.{name} is not a field any more. {REMOVED[name]}"
     if name not in fields:
         if any(field.startswith(name + ".") for field in fields):
             return f"config.{name} is a section: set one of its fields."
         return f"config.{name} is not a field.{_suggestion(name, fields)}"
     if not separator:
         return f"config.{name} needs a value: write --config.{name}=<value>."
-    section, leaf = config, name
-    if "." in name:
-        parent, leaf = name.rsplit(".", 1)
-        for part in parent.split("."):
-            section = section[part]
+    section, leaf = _section_of(config, name)
+    wanted = type_of(config, name)
     try:
-        section[leaf] = _parse(text, section.get_type(leaf))
+        section[leaf] = _parse(text, wanted)
     except (TypeError, ValueError, SyntaxError):
-        wanted = section.get_type(leaf).__name__
-        return f"config.{name} must be of type {wanted}: got {text!r}."
+        return f"config.{name} must be of type {wanted.__name__}: got {text!r}."
     return None
+
+
+def type_of(config: ConfigDict, name: str) -> type:
+    """Return the type of the values of ``"section.field"``."""
+    section, leaf = _section_of(config, name)
+    return section.get_type(leaf)
+
+
+def find(config: ConfigDict, name: str) -> Any:
+    """Return the value of ``"section.field"``."""
+    section, leaf = _section_of(config, name)
+    return section[leaf]
+
+
+def _section_of(config: ConfigDict, name: str) -> tuple[ConfigDict, str]:
+    """Return the section that a field is in, and its name there."""
+    *parents, leaf = name.split(".")
+    for part in parents:
+        config = config[part]
+    return config, leaf
 
 
 def _parse(text: str, wanted: type) -> Any:

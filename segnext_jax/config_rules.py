@@ -1,5 +1,6 @@
 """What each field of a configuration may hold: one row per field."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax.config_classification import faults_of_classification
 from segnext_jax.config_overrides import flatten
+from segnext_jax.config_types import faults_of_types
 from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
 
@@ -75,6 +77,11 @@ _FOUR = (_optional(_are_four), "four numbers greater than 0, or None")
 RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("task", *_one_of("segmentation", "classification")),
     ("seed", *_NOT_NEGATIVE),
+    (
+        "init_which",
+        lambda value: value in ("latest", "best") or re.fullmatch("[0-9]+", value),
+        "latest, best or the number of a step",
+    ),
     ("batch_size", *_POSITIVE),
     ("accumulate_steps", *_POSITIVE),
     ("num_steps", *_POSITIVE),
@@ -181,7 +188,6 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ),
     ("loss.dice_smooth", *_POSITIVE),
     ("evaluation.batch_size", *_POSITIVE),
-    ("evaluation.checkpoint", *_one_of("latest", "best")),
     (
         "evaluation.scale",
         lambda value: value == (0, 0) or _is_pair(_is_positive)(value),
@@ -233,14 +239,33 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-def validate(config: ConfigDict) -> list[str]:
-    """Return all faults of a configuration, one sentence each; empty if it can run."""
-    faults = []
+def validate(config: ConfigDict, defaults: ConfigDict) -> list[str]:
+    """Return all faults of a configuration, one sentence each; empty if it can run.
+
+    Args:
+      config: The configuration.
+      defaults: `segnext_jax.config.base_config`.
+    """
+    wrong_types = faults_of_types(config, defaults)
+    faults = list(wrong_types.values())
     fields = dict(flatten(config))
     for field, is_valid, requirement in RULES:
-        value = fields[field]
-        if not is_valid(value):
-            faults.append(f"config.{field} must be {requirement}: got {value!r}.")
+        if field not in wrong_types and not is_valid(fields[field]):
+            faults.append(
+                f"config.{field} must be {requirement}: got {fields[field]!r}."
+            )
+    # The rules for two fields may then rely on types.
+    return faults if wrong_types else faults + _faults_of_pairs(config)
+
+
+def _faults_of_pairs(config: ConfigDict) -> list[str]:
+    """Return what contradicts itself among fields."""
+    faults = []
+    if config.init_which != "latest" and not config.init_from:
+        faults.append(
+            "config.init_which is for config.init_from, which is empty: got "
+            f"{config.init_which!r}. Leave it out, or name the run to start from."
+        )
     if config.task == "classification":
         faults.extend(faults_of_classification(config))
     else:

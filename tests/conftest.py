@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import tarfile
 import tempfile
 
 # Before jax is imported by anything.
@@ -63,10 +64,40 @@ def shapes_dir(tmp_path_factory) -> pathlib.Path:
     from segnext_jax.datasets.preparation import prepare
 
     path = pathlib.Path(__file__).parents[1] / "data" / "shapes" / "prepare.py"
-    module_spec = importlib.util.spec_from_file_location("shapes_for_tests", path)
-    shapes = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(shapes)
+    shapes = _module_of(path)
     shapes.NUM_EXAMPLES = {"train": 24, "val": 10}
     folder = tmp_path_factory.mktemp("prepared")
     prepare(shapes.Shapes(data_dir=folder))
+    return folder
+
+
+def _module_of(path: pathlib.Path):
+    module_spec = importlib.util.spec_from_file_location(f"{path.stem}_for_tests", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return module
+
+
+OLD_RUNS = pathlib.Path(__file__).parent / "old_runs"
+
+
+@pytest.fixture(scope="session")
+def old_maker():
+    """What made the files of an earlier version, and draws their data."""
+    return _module_of(OLD_RUNS / "make.py")
+
+
+@pytest.fixture
+def old(tmp_path) -> pathlib.Path:
+    """What version 986ebcb left behind: run/, model/ and the user's config files."""
+    with tarfile.open(OLD_RUNS / "986ebcb" / "old.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def old_data(old_maker, tmp_path_factory) -> pathlib.Path:
+    """The folder that its run was trained on, elsewhere."""
+    folder = tmp_path_factory.mktemp("old") / "moved"
+    old_maker.draw_folder(folder)
     return folder

@@ -12,37 +12,55 @@ PACKAGE = ROOT / "segnext_jax"
 ALLOWED = {
     "ops": set(),
     "datasets": set(),
-    "config_rules": {"config_classification", "config_overrides", "datasets"},
+    "config_rules": {
+        *("config_classification", "config_overrides", "config_types", "datasets"),
+    },
     "models": {"ops"},
     "pipeline": {"datasets"},
     "visualize": {"datasets"},
     "config_overrides": set(),
+    "config_types": {"config_overrides"},
+    "config_commands": set(),
     "config_classification": {"config_overrides"},
+    "config_stored": {
+        *("config_classification", "config_overrides", "config_rules"),
+        *("config_types",),
+    },
     "config": {
-        *("config_classification", "config_overrides", "config_rules", "datasets"),
+        *("config_classification", "config_commands", "config_overrides"),
+        *("config_rules", "config_stored", "datasets"),
     },
     "command": set(),
     "sharding": set(),
     "checksums": set(),
     "scores": {"checksums"},
     "stored_arrays": set(),
-    "model_folder": {"stored_arrays"},
-    "checkpoint": {"checksums", "scores", "stored_arrays"},
+    "model_folder": {"checksums", "stored_arrays"},
+    "checkpoints": {"checksums", "config", "model_folder", "scores", "stored_arrays"},
+    "checkpoint": {"checkpoints", "checksums", "scores", "stored_arrays"},
     "metric_writer": set(),
     "progress": set(),
     "evaluation": {"ops"},
-    "convert": {"command", "config", "datasets", "model_folder", "models"},
+    "convert": {
+        *("checkpoints", "command", "config", "datasets", "model_folder", "models"),
+    },
+    "weights": {"checkpoints", "convert"},
     "training": {
-        *("checkpoint", "config", "config_overrides", "convert", "datasets"),
-        *("evaluation", "metric_writer", "model_folder", "models", "ops"),
-        *("pipeline", "progress", "sharding", "stored_arrays", "visualize"),
+        *("checkpoint", "checkpoints", "config", "config_commands"),
+        *("config_overrides", "convert", "datasets", "evaluation", "metric_writer"),
+        *("model_folder", "models", "ops", "pipeline", "progress", "sharding"),
+        *("stored_arrays", "visualize", "weights"),
+    },
+    "evaluate": {
+        *("checkpoints", "config", "config_commands", "config_overrides", "models"),
+        *("sharding", "training", "weights"),
     },
     "label_png": set(),
     "prediction_files": {"datasets", "label_png", "visualize"},
     "prediction": {"datasets", "prediction_files", "visualize"},
     "predictor": {
-        *("config", "config_overrides", "convert", "datasets", "evaluation"),
-        *("models", "pipeline", "prediction"),
+        *("config", "datasets", "evaluation", "models", "pipeline", "prediction"),
+        *("weights",),
     },
     "demo": {"command", "datasets", "label_png", "prediction", "prediction_files"}
     | {"predictor"},
@@ -58,7 +76,10 @@ ALLOWED = {
     "export": {"command", "models", "ops", "predictor"},
     "__init__": {"predictor"},
     "processes": set(),
-    "main": {"command", "config", "processes", "training"},
+    "main": {
+        *("checkpoints", "command", "config", "evaluate", "model_folder", "processes"),
+        *("training",),
+    },
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

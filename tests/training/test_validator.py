@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
+from segnext_jax import evaluate as evaluate_lib
 from segnext_jax import model_folder, sharding
+from segnext_jax.config_overrides import flatten
 from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.counting import Counts, count_image
 from segnext_jax.models.initialization import initialize
@@ -21,7 +23,7 @@ from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predictor import Predictor
-from segnext_jax.training.validator import Validator, evaluate_workdir
+from segnext_jax.training.validator import Validator
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -117,7 +119,7 @@ def test_workdir_gets_table_picture_and_spread_over_bases(
     )
     folder = tmp_path / "model"
     model_folder.save_model(folder, variables, config_lib.to_json(config))
-    metrics = evaluate_workdir(config, folder)
+    metrics = evaluate_lib.evaluate(config, folder)
     results = json.loads((folder / "evaluation.json").read_text())
     spread = results["over_bases"]
     assert spread["seeds"] == [0, 1, 2]
@@ -157,14 +159,13 @@ def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
     """Two processes of two devices each: every image counted once, written once."""
     import portpicker
 
-    config = make_config()
+    config = make_config("evaluation.boundary_iou=true")
     overrides = [
         f"--config.{field}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
-        for field, v in config_lib.flatten(config)
+        for field, v in flatten(config)
         if field.startswith(("model.", "data.data_dir")) and v is not None
     ]
     overrides += ["--config.evaluation.batch_size=8", "--mode=evaluate"]
-    overrides += ["--config.evaluation.boundary_iou=true"]
     address = f"localhost:{portpicker.pick_unused_port()}"
 
     def start(number, count):
