@@ -21,12 +21,7 @@ from jax import Array, lax
 
 from segnext_jax.benchmark import turns
 from segnext_jax.models.segnext import VARIANTS
-from segnext_jax.ops.depthwise import (
-    depthwise_conv,
-    pad,
-    windows_gradient,
-    windows_sum,
-)
+from segnext_jax.ops.depthwise import depthwise_conv, pad, windows_gradient, windows_sum
 
 KERNEL_SIZES = ((3, 3), (5, 5), (1, 21), (21, 1))
 BLOCK = 4

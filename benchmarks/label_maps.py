@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segnext_jax.benchmark import turns
-from segnext_jax.command import keep_freed_memory
+from segnext_jax.cli.command import keep_freed_memory
 from segnext_jax.evaluation.scoring import best_labels
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.ops.upsampled import upsampled_labels

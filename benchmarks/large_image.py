@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Sequence
 
 if typing.TYPE_CHECKING:
-    from segnext_jax.predictor import Predictor
+    from segnext_jax.predict.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -16,7 +16,7 @@ def load(
     overrides: Sequence[str] = (),
     which: str | int = "latest",
 ) -> "Predictor":
-    """Load a trained network; see `segnext_jax.predictor.load`.
+    """Load a trained network; see `segnext_jax.predict.predictor.load`.
 
     Args:
       path: A run's workdir or one of its checkpoints, a converted folder, or a PyTorch
@@ -31,6 +31,6 @@ def load(
     """
     # Imported here: the worker processes of the input pipeline import the package too,
     # and never touch a device.
-    from segnext_jax.predictor import load
+    from segnext_jax.predict.predictor import load
 
     return load(path, dataset, overrides, which)

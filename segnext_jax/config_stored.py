@@ -6,9 +6,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from segnext_jax.config_classification import faults_of_task
-from segnext_jax.config_overrides import REMOVED
-from segnext_jax.config_rules import validate
+from segnext_jax.config.classification import faults_of_task
+from segnext_jax.config.overrides import REMOVED
+from segnext_jax.config.rules import validate
 from segnext_jax.config_types import fault_of_type
 
 

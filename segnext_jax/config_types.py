@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from segnext_jax.config_overrides import find, flatten, type_of
+from segnext_jax.config.overrides import find, flatten, type_of
 
 # What the elements of a tuple are where its default does not tell.
 _ELEMENTS = {

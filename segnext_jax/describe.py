@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax.extend.core import jaxprs_in_params
 
-from segnext_jax import command
 from segnext_jax import config as config_lib
+from segnext_jax.cli import command
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt

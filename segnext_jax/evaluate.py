@@ -18,12 +18,11 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax import sharding, weights
-from segnext_jax.checkpoints import reading
+from segnext_jax.checkpoints import reading, run_folder
+from segnext_jax.config.overrides import apply, flatten
 from segnext_jax.config_commands import changes_numbers
-from segnext_jax.config_overrides import apply, flatten
 from segnext_jax.models.initialization import check_complete
-from segnext_jax.training import workdir as workdir_lib
-from segnext_jax.training.tasks import Metrics, make_task
+from segnext_jax.training.tasks.task import Metrics, make_task
 
 EVALUATIONS = "evaluations"
 
@@ -91,9 +90,9 @@ def evaluate(
       ValueError: If it holds no weights, or those of another network.
     """
     run, _ = reading.run_of(workdir)
-    differing = workdir_lib.differing_fields(config, stored or config)
-    config = workdir_lib.with_classes(config, run)
-    workdir_lib.check_network(config, run)
+    differing = run_folder.differing_fields(config, stored or config)
+    config = run_folder.with_classes(config, run)
+    run_folder.check_network(config, run)
     mesh = sharding.make_mesh()
     task = make_task(config, mesh)
     found = weights.load(workdir, which)
@@ -102,7 +101,7 @@ def evaluate(
     logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
     metrics, more = task.evaluate_draws(sharding.replicate(found.variables, mesh))
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        settings = workdir_lib.settings(config, which, differing)
+        settings = run_folder.settings(config, which, differing)
         folder = _results_folder(run, found, differing)
         folder.mkdir(parents=True, exist_ok=True)
         task.write_results(metrics, found.step, folder, **more, settings=settings)

@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Sequence
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 if typing.TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
 
         config, stored = evaluate.configure(workdir, overrides, options.config)
 
-    from segnext_jax import processes
+    from segnext_jax.cli import processes
 
     processes.join(
         processes.ProcessOptions(
@@ -87,8 +87,8 @@ def _training_config(
 ) -> "ConfigDict":
     """Return the configuration of a training: of a file, else of the run."""
     from segnext_jax import config as config_lib
+    from segnext_jax.checkpoints.model_folder import CONFIG_FILE
     from segnext_jax.checkpoints.reading import stored_config
-    from segnext_jax.model_folder import CONFIG_FILE
 
     if path is not None:
         return config_lib.load(path, overrides)

@@ -61,7 +61,7 @@ def tiny_network() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def shapes_dir(tmp_path_factory) -> pathlib.Path:
     """A data folder with 24 train and 10 val examples of the shapes data set."""
-    from segnext_jax.datasets.preparation import prepare
+    from segnext_jax.preparation.command import prepare
 
     path = pathlib.Path(__file__).parents[1] / "data" / "shapes" / "prepare.py"
     shapes = _module_of(path)

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax.config_overrides import flatten
-from segnext_jax.config_rules import RULES
+from segnext_jax.config.overrides import flatten
+from segnext_jax.config.rules import RULES
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 SHAPES = config_lib.to_json(config_lib.load(str(CONFIGS / "shapes_tiny.py")))

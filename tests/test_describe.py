@@ -4,7 +4,8 @@ import pathlib
 
 import pytest
 
-from segnext_jax import command, describe
+from segnext_jax import describe
+from segnext_jax.cli import command
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -15,8 +15,8 @@ import pytest
 
 import segnext_jax
 from segnext_jax.datasets import SPECS
-from segnext_jax.metric_writer import METRICS_FILE
 from segnext_jax.pipeline import open_source
+from segnext_jax.training.monitor.metric_writer import METRICS_FILE
 
 ROOT = pathlib.Path(__file__).parents[1]
 NUM_STEPS = 12
@@ -331,8 +331,8 @@ def test_label_outside_the_classes_ends_in_one_sentence(command, tmp_path, num_w
 def write_with_bad_label(data_dir):
     import cv2
 
-    from segnext_jax.datasets.builder import SegmentationBuilder
-    from segnext_jax.datasets.preparation import prepare
+    from segnext_jax.preparation.command import prepare
+    from segnext_jax.preparation.segmentation import SegmentationBuilder
 
     class Broken(SegmentationBuilder):
         spec = SPECS["shapes"]

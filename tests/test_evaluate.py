@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from segnext_jax import command, main
+from segnext_jax import main
+from segnext_jax.cli import command
+from segnext_jax.config.overrides import flatten
 from segnext_jax.config_commands import FIELDS_OF_COMMAND, changes_numbers
-from segnext_jax.config_overrides import flatten
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import pathlib
 
 import pytest
 
-from segnext_jax import command, main
+from segnext_jax import main
+from segnext_jax.cli import command
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = str(ROOT / "configs" / "shapes_tiny.py")

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import segnext_jax
-from segnext_jax import command, main, weights
 from segnext_jax import config as config_lib
+from segnext_jax import main, weights
+from segnext_jax.cli import command
 from segnext_jax.convert import __main__ as convert
 from segnext_jax.convert import files
 from segnext_jax.demo import __main__ as demo

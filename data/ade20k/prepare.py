@@ -4,11 +4,11 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.downloads import Download
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import RawExample, match_pairs
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.datasets.pairs import RawExample, match_pairs
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.downloads import Download
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _FOLDER = "ADEChallengeData2016"
 _SPLITS = {"train": "training", "val": "validation"}

@@ -11,16 +11,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.decode import decode_label
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import (
-    RawExample,
-    files_by_name,
-    match_pairs,
-    read_file,
-)
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.datasets.pairs import RawExample, files_by_name, match_pairs, read_file
+from segnext_jax.images.decode import decode_label
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _IMAGE_ENDING = "_leftImg8bit.png"
 _RAW_IDS = "_gtFine_labelIds.png"

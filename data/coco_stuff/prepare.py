@@ -7,17 +7,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.decode import decode_label
-from segnext_jax.datasets.downloads import Download
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import (
-    RawExample,
-    files_by_name,
-    match_pairs,
-    read_file,
-)
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.datasets.pairs import RawExample, files_by_name, match_pairs, read_file
+from segnext_jax.images.decode import decode_label
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.downloads import Download
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _TRAIN_IDS = "_labelTrainIds.png"
 # Values of 0..181 that no class has.

@@ -15,17 +15,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import SPECS
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.class_table import (
-    CLASSES_FILE,
-    ClassTable,
-    read_class_table,
-)
+from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
 from segnext_jax.datasets.folder import WHOLE, find_splits
-from segnext_jax.datasets.masks import MASK_VALUES, MaskReader
-from segnext_jax.datasets.preparation import main as run
-from segnext_jax.datasets.raw_files import PreparationError, RawExample, read_file
+from segnext_jax.datasets.pairs import PreparationError, RawExample, read_file
 from segnext_jax.datasets.resolve import FOLDER
+from segnext_jax.images.masks import MASK_VALUES, MaskReader
+from segnext_jax.preparation.command import main as run
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 
 def folder_builder(

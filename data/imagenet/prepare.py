@@ -2,8 +2,8 @@
 
 import sys
 
-from segnext_jax.datasets.classification import ImageNet
-from segnext_jax.datasets.preparation import main
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.imagenet import ImageNet
 
 if __name__ == "__main__":
     sys.exit(main(ImageNet))

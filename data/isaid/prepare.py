@@ -21,11 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.colour_masks import colours_to_ids
-from segnext_jax.datasets.decode import decode_image, encode_label, png_size
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import (
+from segnext_jax.datasets.pairs import (
     PreparationError,
     RawExample,
     RawFile,
@@ -34,7 +30,11 @@ from segnext_jax.datasets.raw_files import (
     read_file,
     read_head,
 )
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.images.colour_masks import colours_to_ids
+from segnext_jax.images.decode import decode_image, encode_label, png_size
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _MASK_ENDING = "_instance_color_RGB.png"
 _PNG_HEADER_BYTES = 32

@@ -6,8 +6,8 @@
 import sys
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.pascal_context_builder import PascalContextBuilder
-from segnext_jax.datasets.preparation import main
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.pascal_context import PascalContextBuilder
 
 
 class PascalContext60(PascalContextBuilder):

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_folders import RawFolder, SeveralFolders
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.folders import RawFolder, SeveralFolders
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 HEIGHT, WIDTH = 96, 128
 NUM_EXAMPLES = {"train": 800, "val": 100}

@@ -11,18 +11,18 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.downloads import Download
-from segnext_jax.datasets.matlab_files import read_label_map
-from segnext_jax.datasets.preparation import main
-from segnext_jax.datasets.raw_files import (
+from segnext_jax.datasets.pairs import (
     PreparationError,
     RawExample,
     RawFile,
     files_by_name,
     read_file,
 )
-from segnext_jax.datasets.raw_folders import RawFolder
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.downloads import Download
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.matlab_files import read_label_map
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _LISTS = "ImageSets/Segmentation"
 _SPLITS = ("train", "val", "trainval")

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 # What can be measured: the module of each, its options and its run. Imported when they
 # are asked for: not every machine has what each of them needs.

@@ -26,11 +26,11 @@ import tensorflow_datasets as tfds
 
 from segnext_jax.benchmark.report import Report
 from segnext_jax.datasets import DatasetSpec, get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.preparation import prepare
-from segnext_jax.datasets.raw_folders import RawFolder
 from segnext_jax.pipeline import TrainLoader
 from segnext_jax.pipeline.sources import Example, Source, open_source
+from segnext_jax.preparation.command import prepare
+from segnext_jax.preparation.folders import RawFolder
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 MEAN = np.array([123.675, 116.28, 103.53], np.float64)
 STD = np.array([58.395, 57.12, 57.375], np.float64)

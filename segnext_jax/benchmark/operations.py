@@ -16,7 +16,8 @@ from segnext_jax.benchmark import turns
 from segnext_jax.benchmark.report import Report
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.segnext import VARIANTS, Variant
-from segnext_jax.ops import losses, nmf
+from segnext_jax.ops import losses
+from segnext_jax.ops.decomposition import nmf
 from segnext_jax.ops.depthwise import depthwise_conv
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 
 import cv2
 
-from segnext_jax import command, config
+from segnext_jax import config
 from segnext_jax.check_dataset import report
 from segnext_jax.check_dataset.findings import ERROR, find
 from segnext_jax.check_dataset.inspection import inspect_all
 from segnext_jax.check_dataset.summary import summarize
 from segnext_jax.check_dataset.target import open_target, settings_of
-from segnext_jax.progress import Progress
+from segnext_jax.cli import command
+from segnext_jax.cli.progress import Progress
 
 _NUM_REPORTS = 10
 

@@ -14,15 +14,15 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from segnext_jax.check_dataset.target import Pair
-from segnext_jax.datasets.decode import (
+from segnext_jax.datasets.spec import Colour
+from segnext_jax.images.decode import (
     check_sizes,
     decode_colours,
     decode_image,
     decode_label,
     exif_orientation,
 )
-from segnext_jax.datasets.masks import MaskReader
-from segnext_jax.datasets.spec import Colour
+from segnext_jax.images.masks import MaskReader
 
 # Of a mask with more colours than this (a photograph?) the others are not counted.
 _MAX_COLOURS = 64

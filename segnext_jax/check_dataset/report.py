@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from segnext_jax import visualize
 from segnext_jax.check_dataset.findings import Finding
 from segnext_jax.check_dataset.inspection import Facts
 from segnext_jax.check_dataset.summary import Summary, sizes_of
 from segnext_jax.check_dataset.target import Target
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.class_table import ClassTable
-from segnext_jax.datasets.decode import decode_image
+from segnext_jax.images import pictures
+from segnext_jax.images.decode import decode_image
 
 REPORT_FILE = "report.json"
 _NUM_CELLS = 12
@@ -115,7 +115,7 @@ def contact_sheet(summary: Summary, split: str) -> np.ndarray | None:
     if not cells:
         return None
     panel_size = _PANEL_HEIGHT_PX, _PANEL_WIDTH_PX
-    return visualize.contact_sheet(cells, spec, panel_size, present)
+    return pictures.contact_sheet(cells, spec, panel_size, present)
 
 
 def _caption(fact: Facts) -> str:

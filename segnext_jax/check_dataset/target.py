@@ -9,9 +9,8 @@ from typing import Any
 from segnext_jax.datasets import DatasetSpec, prepared_dir
 from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.datasets.folder import SPLITS, scan_folder
-from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.pairs import RawExample, read_file
 from segnext_jax.datasets.prepared import is_prepared, prepare_command
-from segnext_jax.datasets.raw_files import RawExample, read_file
 from segnext_jax.datasets.resolve import (
     FOLDER,
     class_table,
@@ -19,6 +18,7 @@ from segnext_jax.datasets.resolve import (
     prepared_table,
     resolve_spec,
 )
+from segnext_jax.images.masks import MaskReader
 from segnext_jax.pipeline import PreparedSource
 
 

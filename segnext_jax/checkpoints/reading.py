@@ -16,10 +16,10 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import checksums, stored_arrays
 from segnext_jax import config as config_lib
-from segnext_jax.model_folder import CONFIG_FILE, MODEL, is_model
-from segnext_jax.scores import SCORES_FILE, Scores
+from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.checkpoints.best import SCORES_FILE, Scores
+from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
 
 CHECKPOINTS = "checkpoints"
 ABOUT = pathlib.Path("about", "metadata")
@@ -158,10 +158,10 @@ def fault_of(folder: pathlib.Path) -> tuple[bool, str]:
 
     One process reads for all: the files may be large, and the answer must be one.
     """
-    has_checksums = checksums.is_sealed(folder)
+    has_checksums = integrity.is_sealed(folder)
     fault = ""
     if has_checksums and jax.process_index() == 0:
-        fault = checksums.differing_file(folder)
+        fault = integrity.differing_file(folder)
     if jax.process_count() == 1:
         return has_checksums, fault
     is_whole = multihost_utils.broadcast_one_to_all(np.int32(not fault))
@@ -255,7 +255,7 @@ def _arrays(folder: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
     if fault:
         return None, fault
     try:
-        return stored_arrays.read(folder / MODEL), ""
+        return arrays.read(folder / MODEL), ""
     # Orbax raises a bare Exception where a file ends too early, and many other types.
     except Exception as error:
         return None, f"{MODEL} cannot be decoded: {first_line(error).rstrip('.')}"

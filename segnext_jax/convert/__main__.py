@@ -14,9 +14,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import command
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import reading
+from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
 from segnext_jax.convert.weights import source_of, to_state_dict

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec

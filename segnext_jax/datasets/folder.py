@@ -22,7 +22,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from segnext_jax.datasets.raw_files import RawExample
+from segnext_jax.datasets.pairs import RawExample
 
 SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = ("images", "img_dir")

@@ -22,7 +22,7 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
     """Return the names of the class folders, in the order of their numbers.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config.py).
+        data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
     Raises:
         FileNotFoundError: The folder is missing, or the set is not prepared.

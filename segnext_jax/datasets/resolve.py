@@ -12,14 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from segnext_jax.datasets import SPECS, get_spec
-from segnext_jax.datasets.class_table import (
-    CLASSES_FILE,
-    ClassTable,
-    read_class_table,
-)
-from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
 from segnext_jax.datasets.spec import DatasetSpec
+from segnext_jax.images.masks import MaskReader
 
 FOLDER = "folder"
 
@@ -28,7 +24,7 @@ def resolve_spec(data: Any) -> DatasetSpec:
     """Return the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config.py).
+        data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
     Returns:
         Its classes, colours and splits.

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> None:
     command.set_up_compilation_cache()
     # Gradio reports the use of its components to its makers unless told not to.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    from segnext_jax.predictor import load
+    from segnext_jax.predict.predictor import load
 
     command.set_up_logging()
     predictor = load(options.checkpoint, options.dataset, overrides, options.which)

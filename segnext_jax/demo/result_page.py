@@ -12,9 +12,9 @@ import pathlib
 import cv2
 
 from segnext_jax.datasets import DatasetSpec
-from segnext_jax.label_png import encode_label_png
-from segnext_jax.prediction import Prediction
-from segnext_jax.prediction_files import encode_jpeg
+from segnext_jax.images.label_png import encode_label_png
+from segnext_jax.predict.files import encode_jpeg
+from segnext_jax.predict.prediction import Prediction
 
 # What a screen shows; more would only be sent.
 _MAX_SIDE_PX = 1600

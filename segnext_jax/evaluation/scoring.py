@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
-from segnext_jax.ops.first_best import first_best
+from segnext_jax.ops.best_class import best_class
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.ops.upsampled import upsampled_labels
 
@@ -104,7 +104,7 @@ def resampled_labels(
         part = jnp.einsum("ikc,xk->icx", part, column_weights, precision="highest")
         scores = jnp.einsum("yi,icx->ycx", row_weights, part, precision="highest")
         shape = scores.shape[0], scores.shape[2]
-        return first_best(scores, lambda scores: scores, shape, axis=1)
+        return best_class(scores, lambda scores: scores, shape, axis=1)
 
     return jax.vmap(one_image)(logits, *vertical, *horizontal)
 

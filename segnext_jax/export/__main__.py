@@ -13,9 +13,10 @@ import re
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import command, predictor
+from segnext_jax.cli import command
 from segnext_jax.export import folder, onnx_graph, stablehlo
 from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, Signature
+from segnext_jax.predict import predictor
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ import jax
 from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
 from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
 from segnext_jax.export.program import Signature, make_function, make_reference
-from segnext_jax.predictor import Predictor
+from segnext_jax.predict.predictor import Predictor
 
 FORMATS = ("stablehlo", "onnx")
 LOADER = "load_exported.py"

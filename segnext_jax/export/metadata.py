@@ -8,7 +8,7 @@ import jax
 
 from segnext_jax import __version__
 from segnext_jax.export.program import INPUT_NAME, SIZE_MULTIPLE, Signature
-from segnext_jax.predictor import Predictor
+from segnext_jax.predict.predictor import Predictor
 
 FILE = "metadata.json"
 

@@ -15,7 +15,7 @@ from segnext_jax.models.hamburger import fixed_bases
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.ops.resize import resize_bilinear
-from segnext_jax.predictor import Predictor
+from segnext_jax.predict.predictor import Predictor
 
 INPUTS = ("uint8", "float")
 OUTPUTS = ("labels", "probabilities", "logits")

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import CLASSIFIER_DEVIATION
 from segnext_jax.models.pointwise import JoinedPointwise, Pointwise
-from segnext_jax.ops import concept, nmf, vq
+from segnext_jax.ops.decomposition import concept, nmf, vq
 from segnext_jax.ops.resize import resize_bilinear
 
 NUM_GROUPS = 32

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
-from segnext_jax.ops.first_best import first_best
+from segnext_jax.ops.best_class import best_class
 
 Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
 
@@ -199,7 +199,7 @@ def upsampled_labels(
             across = shares[:, None, None]
             return (1 - across) * side[None, :, :-1] + across * side[None, :, 1:]
 
-        return first_best(sides, score, (factor, batch, num_cells))
+        return best_class(sides, score, (factor, batch, num_cells))
 
     labels = lax.map(row, shares)
     labels = labels.reshape(factor, factor, batch, rows, columns)

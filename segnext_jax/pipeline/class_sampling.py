@@ -10,7 +10,7 @@ import os
 import numpy as np
 from jaxtyping import Float, Int
 
-from segnext_jax.datasets.decode import decode_label
+from segnext_jax.images.decode import decode_label
 from segnext_jax.pipeline.sources import Source
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from segnext_jax.datasets.decode import check_labels, decode_label, png_size
+from segnext_jax.images.decode import check_labels, decode_label, png_size
 from segnext_jax.pipeline.fitting import FittedSize, Fitting
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.sources import Example, Source

@@ -15,10 +15,10 @@ import numpy as np
 from segnext_jax.datasets import DatasetSpec, prepared_dir
 from segnext_jax.datasets.class_table import CLASSES_FILE, read_class_table
 from segnext_jax.datasets.folder import find_splits
-from segnext_jax.datasets.masks import MaskReader
+from segnext_jax.datasets.pairs import read_file
 from segnext_jax.datasets.prepared import is_prepared, prepare_command
-from segnext_jax.datasets.raw_files import read_file
 from segnext_jax.datasets.resolve import FOLDER, mask_reader
+from segnext_jax.images.masks import MaskReader
 
 
 class Example(TypedDict):
@@ -196,7 +196,7 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
     """Open one split of the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config.py).
+        data: The section `data` of a configuration (segnext_jax/config/fields.py).
         spec: The data set; see `segnext_jax.datasets.resolve`.
         split: Name of the split, `spec.train_split` for instance.
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.decode import (
+from segnext_jax.images.decode import (
     check_labels,
     check_sizes,
     decode_image,

@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax import command
+from segnext_jax.cli import command
 
 # Exit code where some inputs could not be predicted, and all others have been.
 INCOMPLETE = 3
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     import cv2
 
     from segnext_jax.predict import inputs, jobs
-    from segnext_jax.prediction_files import FileOptions
+    from segnext_jax.predict.files import FileOptions
 
     options = jobs.Options(
         output=given.output,
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> None:
         ),
     )
     found = inputs.find_inputs(given.inputs, options.folders)
+    from segnext_jax.predict.predictor import load
     from segnext_jax.predict.run import run
-    from segnext_jax.predictor import load
 
     command.set_up_logging()
     # Our reports say which files are broken; libraries need not.

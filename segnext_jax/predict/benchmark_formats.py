@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from segnext_jax.datasets import SPECS, DatasetSpec
-from segnext_jax.prediction_files import partial_path
+from segnext_jax.predict.files import partial_path
 
 # Of Cityscapes' 34 ids those of the train ids 0 to 18.
 # Source: cityscapesscripts/helpers/labels.py.

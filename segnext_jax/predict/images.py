@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from PIL.Image import DecompressionBombError
 
-from segnext_jax import prediction_files
 from segnext_jax.datasets import DatasetSpec
+from segnext_jax.predict import files
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
+from segnext_jax.predict.files import LabelFile, PredictionFile
 from segnext_jax.predict.jobs import Job, Options
-from segnext_jax.prediction_files import LabelFile, PredictionFile
-from segnext_jax.predictor import Predictor, read_image, split_batch
+from segnext_jax.predict.predictor import Predictor, read_image, split_batch
 
 # Of encoded files that are read before their turn; large ones are not.
 _READ_AHEAD_BYTES = 2**25
@@ -183,7 +183,7 @@ def _write(image: _Image, blocks: Any, options: Options, spec: DatasetSpec) -> N
     with contextlib.ExitStack() as stack:
         files = []
         for name, path in image.job.paths.items():
-            file = stack.enter_context(prediction_files.atomic_file(path))
+            file = stack.enter_context(files.atomic_file(path))
             files.append(begin_file(name, file, image.pixels, spec, options))
         for block in blocks:
             for file in files:
@@ -197,7 +197,7 @@ def begin_file(
 ) -> PredictionFile:
     """Begin a file of one of the formats."""
     if name not in BENCHMARK_FORMATS:
-        return prediction_files.begin(name, file, pixels, spec, options.files)
+        return files.begin(name, file, pixels, spec, options.files)
     benchmark = BENCHMARK_FORMATS[name]
     colours = spec.colours if benchmark.has_palette else None
     height, width = pixels.shape[:2]

@@ -4,14 +4,13 @@ import dataclasses
 import pathlib
 from collections.abc import Sequence
 
-from segnext_jax import prediction_files
 from segnext_jax.datasets import DatasetSpec
-from segnext_jax.predict import benchmark_formats
+from segnext_jax.predict import benchmark_formats, files
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
+from segnext_jax.predict.files import FileOptions
 from segnext_jax.predict.inputs import Input
-from segnext_jax.prediction_files import FileOptions
 
-FORMATS = (*prediction_files.SUFFIXES, *BENCHMARK_FORMATS)
+FORMATS = (*files.SUFFIXES, *BENCHMARK_FORMATS)
 EXISTING = ("error", "skip", "overwrite")
 PICTURES = ("overlay", "side_by_side")
 _VIDEO_SUFFIX = ".mp4"
@@ -135,7 +134,7 @@ def _check_no_video(name: str, inputs: Sequence[Input]) -> None:
     if videos:
         raise ValueError(
             f"--format={name} is for images: got the video {videos[0]}. Use "
-            f"{', '.join(prediction_files.SUFFIXES)} for videos."
+            f"{', '.join(files.SUFFIXES)} for videos."
         )
 
 
@@ -145,7 +144,7 @@ def _path(name: str, item: Input, options: Options) -> pathlib.Path:
         return folder / BENCHMARK_FORMATS[name].relative_path(item.name)
     if not item.is_video:
         # Not with_suffix: what follows a point in a name is a part of it.
-        suffix = prediction_files.SUFFIXES[name]
+        suffix = files.SUFFIXES[name]
     else:
         suffix = _VIDEO_SUFFIX if name in PICTURES else ""
     return folder / item.name.with_name(item.name.name + suffix)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from absl import logging
 
+from segnext_jax.cli.progress import Progress
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
 from segnext_jax.predict.benchmark_formats import write_archive
 from segnext_jax.predict.images import Failure, predict_images
 from segnext_jax.predict.jobs import Job, Options
+from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.videos import predict_video
-from segnext_jax.predictor import Predictor
-from segnext_jax.progress import Progress
 
 _SECONDS_BETWEEN_REPORTS = 10
 

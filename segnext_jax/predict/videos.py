@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from segnext_jax import prediction_files
+from segnext_jax.cli.progress import Progress
+from segnext_jax.predict import files
 from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
-from segnext_jax.predictor import Predictor
-from segnext_jax.progress import Progress
+from segnext_jax.predict.predictor import Predictor
 
 # Of a video whose file does not say it.
 _FRAMES_PER_SECOND = 25.0
@@ -86,11 +86,11 @@ class _VideoFile:
         predictor: Predictor,
         options: Options,
     ):
-        self._draw_fn = prediction_files.picture_fn(
+        self._draw_fn = files.picture_fn(
             name, predictor.spec, options.files.opacity, all_classes=True
         )
         self._path = path
-        self._partial = prediction_files.partial_path(path)
+        self._partial = files.partial_path(path)
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
 
@@ -132,7 +132,7 @@ class _FrameFolder:
     ):
         self._name = name
         self._path = path
-        self._partial = prediction_files.partial_path(path)
+        self._partial = files.partial_path(path)
         self._spec = predictor.spec
         self._options = options
         self._count = 0
@@ -143,7 +143,7 @@ class _FrameFolder:
         self, frame: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None
     ):
         """Write the next frame's file."""
-        suffix = prediction_files.SUFFIXES[self._name]
+        suffix = files.SUFFIXES[self._name]
         with (self._partial / f"{self._count:06d}{suffix}").open("w+b") as opened:
             file = begin_file(self._name, opened, frame, self._spec, self._options)
             file.write(labels, probabilities)

@@ -12,21 +12,21 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import checkpoint, convert, sharding, stored_arrays, weights
-from segnext_jax.checkpoints import reading
-from segnext_jax.metric_writer import MetricWriter
+from segnext_jax import convert, sharding, weights
+from segnext_jax.checkpoints import arrays, reading, run_folder
+from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
-from segnext_jax.progress import Progress
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
-from segnext_jax.training import workdir as workdir_lib
-from segnext_jax.training.broken_steps import BrokenSteps
-from segnext_jax.training.meter import Meter
-from segnext_jax.training.preemption import Preempted, Preemption
-from segnext_jax.training.profiler import Profiler
-from segnext_jax.training.tasks import Metrics, Task, make_task
+from segnext_jax.training.monitor.broken_steps import BrokenSteps
+from segnext_jax.training.monitor.meter import Meter
+from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.monitor.preemption import Preempted, Preemption
+from segnext_jax.training.monitor.profiler import Profiler
+from segnext_jax.training.tasks.task import Metrics, Task, make_task
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
@@ -48,7 +48,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       CheckpointError: If a checkpoint cannot be written.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
-    config = workdir_lib.with_classes(config, workdir)
+    config = run_folder.with_classes(config, workdir)
     _check_start(config, workdir)
     mesh = sharding.make_mesh(config.mesh.fsdp)
     sharding.check_batch_size(
@@ -60,7 +60,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     is_new = not reading.checkpoint_folders(workdir)
     variables = initial_variables(config, model) if is_new else None
     _claim(config, workdir)
-    differing = workdir_lib.differing_fields(config, reading.stored_config(workdir))
+    differing = run_folder.differing_fields(config, reading.stored_config(workdir))
 
     schedule = recipe.make_schedule(config)
     optimizer = recipe.make_optimizer(config, schedule)
@@ -73,10 +73,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     )
     shapes = jax.eval_shape(create, abstract_variables(model))
     placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
-    checkpoints = checkpoint.Checkpoints(
-        workdir, config.keep_checkpoints, config.keep_best
-    )
-    state = _restore(checkpoints, loader, stored_arrays.abstract(shapes, placement))
+    checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
+    state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
         state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
@@ -126,7 +124,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     finally:
         run.close()
     if metrics is not None and jax.process_index() == 0:
-        settings = workdir_lib.settings(config, reading.LATEST, differing)
+        settings = run_folder.settings(config, reading.LATEST, differing)
         task.write_results(metrics, config.num_steps, workdir, settings=settings)
     return metrics
 
@@ -140,7 +138,7 @@ class _Run:
     task: Task
     mesh: jax.sharding.Mesh
     loader: BatchStream
-    checkpoints: checkpoint.Checkpoints
+    checkpoints: Checkpoints
     writer: MetricWriter
     progress: Progress
     meter: Meter
@@ -226,7 +224,7 @@ class _Run:
             model=model,
             optimizer=rest,
             iterator=self.loader.state(),
-            about=workdir_lib.about(self.config),
+            about=run_folder.about(self.config),
         )
 
     def _evaluate(
@@ -273,11 +271,11 @@ def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
 def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Claim the workdir in one process; the others check what it wrote."""
     if jax.process_index() == 0:
-        workdir_lib.claim(config, workdir)
+        run_folder.claim(config, workdir)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("workdir is claimed")
     if jax.process_index() != 0:
-        workdir_lib.claim(config, workdir)
+        run_folder.claim(config, workdir)
 
 
 def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
@@ -322,7 +320,7 @@ def _log_start(
 
 
 def _restore(
-    checkpoints: checkpoint.Checkpoints,
+    checkpoints: Checkpoints,
     loader: BatchStream,
     expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:

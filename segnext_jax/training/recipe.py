@@ -6,11 +6,11 @@ import optax
 from ml_collections import ConfigDict
 
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.training import classification_step
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training.objective import Objective
 from segnext_jax.training.schedule import Schedule, cosine_with_warmup, poly_with_warmup
 from segnext_jax.training.step import StepFn, make_train_step
+from segnext_jax.training.tasks import classification_step
 
 
 def make_schedule(config: ConfigDict) -> Schedule:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segnext_jax import command
 from segnext_jax.check_dataset.__main__ import main
-from segnext_jax.datasets.decode import encode_label
+from segnext_jax.cli import command
+from segnext_jax.images.decode import encode_label
 
 SIZE = (48, 64)
 # Scales that suit these images.

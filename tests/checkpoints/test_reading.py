@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder
-from segnext_jax.checkpoint import Checkpoints
-from segnext_jax.checkpoints import reading
+from segnext_jax.checkpoints import model_folder, reading
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 
 STEPS = {10: 0.25, 20: 0.75, 30: 0.5}
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from segnext_jax import command, convert
+from segnext_jax import convert
 from segnext_jax.checkpoints import reading
+from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.__main__ import main
 from segnext_jax.convert.detect import unwrap
@@ -175,7 +176,7 @@ def test_head_for_other_classes_is_left_to_training(
 
 
 def test_run_workdir_is_exported_from_its_newest_checkpoint(model, tmp_path):
-    checkpoint = pytest.importorskip("segnext_jax.checkpoint")
+    checkpoint = pytest.importorskip("segnext_jax.checkpoints.checkpoints")
     stored = reading.read(model)
     variables = stored.variables
     (tmp_path / "config.json").write_text((model / "config.json").read_text())

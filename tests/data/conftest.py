@@ -12,9 +12,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from segnext_jax.datasets.decode import decode_label, encode_label
-from segnext_jax.datasets.preparation import main
+from segnext_jax.images.decode import decode_label, encode_label
 from segnext_jax.pipeline import open_source
+from segnext_jax.preparation.command import main
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.decode import decode_image, decode_label, encode_label
-from segnext_jax.datasets.preparation import main
+from segnext_jax.images.decode import decode_image, decode_label, encode_label
 from segnext_jax.pipeline import open_source
+from segnext_jax.preparation.command import main
 
 SPEC = get_spec("camvid")
 ROOT = pathlib.Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from segnext_jax.config import base_config
-from segnext_jax.datasets.decode import encode_label
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline import open_split
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.decode import decode_image
+from segnext_jax.images.decode import decode_image
 
 SPEC = get_spec("isaid")
 COLOURS = np.array(SPEC.colours, np.uint8)

@@ -7,8 +7,8 @@ import scipy.io
 from PIL import Image
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.pascal_context_builder import IDS_OF_459, merge_459
-from segnext_jax.datasets.preparation import main
+from segnext_jax.preparation.command import main
+from segnext_jax.preparation.pascal_context import IDS_OF_459, merge_459
 
 SPECS = {n: get_spec(f"pascal_context_{n}") for n in (59, 60)}
 NAMES = {"train": ["2008_2", "2009_1"], "val": ["2008_9", "2010_3"]}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import SPECS
-from segnext_jax.datasets.builder import SegmentationBuilder
 from segnext_jax.datasets.prepared import prepare_command
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 ROOT = pathlib.Path(__file__).parents[2]
 

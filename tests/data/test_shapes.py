@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.datasets import get_spec
-from segnext_jax.datasets.decode import decode_image
+from segnext_jax.images.decode import decode_image
 from segnext_jax.pipeline import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 

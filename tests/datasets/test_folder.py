@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import encode_label
 from segnext_jax.datasets.folder import find_splits, scan_folder
+from segnext_jax.images.decode import encode_label
 
 PHOTO = cv2.imencode(".jpg", np.full((4, 6, 3), 200, np.uint8))[1].tobytes()
 MASK = encode_label(np.ones((4, 6), np.uint8))

@@ -133,8 +133,8 @@ def test_data_dir_follows_the_environment(monkeypatch, tmp_path):
 
 def test_importing_what_workers_import_leaves_jax_and_tensorflow_out():
     command = (
-        "import sys, segnext_jax.datasets, segnext_jax.datasets.decode, "
-        "segnext_jax.pipeline, segnext_jax.visualize; "
+        "import sys, segnext_jax.datasets, segnext_jax.images.decode, "
+        "segnext_jax.pipeline, segnext_jax.images.pictures; "
         "print([m for m in ('jax', 'flax', 'tensorflow', 'tensorflow_datasets') "
         "if m in sys.modules])"
     )

@@ -14,7 +14,7 @@ import pytest
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.demo.__main__ import serve
 from segnext_jax.demo.result_page import result_html, script, style
-from segnext_jax.prediction import Prediction
+from segnext_jax.predict.prediction import Prediction
 
 SPEC = DatasetSpec(
     "tiny",

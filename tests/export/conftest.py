@@ -5,9 +5,10 @@ import pathlib
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import model_folder, predictor
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.predict import predictor
 
 ROOT = pathlib.Path(__file__).parents[2]
 

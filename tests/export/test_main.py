@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from segnext_jax import __version__, command, export
+from segnext_jax import __version__, export
+from segnext_jax.cli import command
 from segnext_jax.export import onnx_graph
 from segnext_jax.export.__main__ import main
 

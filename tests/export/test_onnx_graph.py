@@ -11,13 +11,14 @@ import re
 import numpy as np
 import pytest
 
-from segnext_jax import command, predictor
 from segnext_jax import config as config_lib
+from segnext_jax.cli import command
 from segnext_jax.export import onnx_graph
 from segnext_jax.export.__main__ import main
 from segnext_jax.export.program import Signature, make_function
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.predict import predictor
 
 pytestmark = [
     pytest.mark.skipif(

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import predictor
 from segnext_jax.export import stablehlo
 from segnext_jax.export.program import Signature, make_function
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.predict import predictor
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 

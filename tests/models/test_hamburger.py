@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.models.hamburger import DECOMPOSITIONS, Hamburger
-from segnext_jax.ops import nmf
+from segnext_jax.ops.decomposition import nmf
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 5, 32)).astype(np.float32)
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import encode_label
+from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline.class_sampling import count_classes, example_probabilities
 
 LABELS = [

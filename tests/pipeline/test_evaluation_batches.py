@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import encode_label
+from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline import EvaluationBatches, Fitting
 
 SIZES = [(20, 33), (33, 20), (20, 33), (20, 33), (41, 17), (33, 20), (20, 33), (20, 33)]

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.datasets.decode import encode_label
+from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline.geometry import CropWindow, window_labels
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 

@@ -9,10 +9,8 @@ from PIL import Image
 
 from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
-from segnext_jax.datasets.builder import SegmentationBuilder
-from segnext_jax.datasets.decode import encode_label
-from segnext_jax.datasets.preparation import prepare
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline import (
     EvaluationBatches,
     Fitting,
@@ -21,6 +19,8 @@ from segnext_jax.pipeline import (
     open_split,
 )
 from segnext_jax.pipeline.transforms import decode_pair
+from segnext_jax.preparation.command import prepare
+from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 SPEC = DatasetSpec("tiny", ("a", "b"), ((1, 2, 3), (4, 5, 6)))
 

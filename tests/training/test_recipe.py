@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from segnext_jax import checkpoint, sharding, stored_arrays
 from segnext_jax import config as config_lib
+from segnext_jax import sharding
+from segnext_jax.checkpoints import arrays
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.evaluate import evaluate
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
@@ -130,10 +132,10 @@ def stored(config, workdir):
     )
     model = SegNeXt.from_config(config.model, 7)
     shapes = jax.eval_shape(create, abstract_variables(model))
-    expected = stored_arrays.abstract(
+    expected = arrays.abstract(
         shapes, sharding.replicated(sharding.make_mesh())
     ).to_checkpoint()
-    checkpoints = checkpoint.Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir)
     restored = checkpoints.restore(model=expected[0], optimizer=expected[1])
     checkpoints.close()
     return restored[:2]

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import checkpoint, sharding, stored_arrays
+from segnext_jax import sharding
+from segnext_jax.checkpoints import arrays
+from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
@@ -71,7 +73,7 @@ def test_state_is_restored_on_another_mesh(make_network, tmp_path):
     written = jax.device_put(state, placement(sharding.make_mesh(fsdp=2)))
     kernel = written.params["backbone"]["patch_embed1"]["kernel"]
     assert not kernel.sharding.is_fully_replicated
-    checkpoints = checkpoint.Checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path)
     model, rest = written.to_checkpoint()
     checkpoints.save(1, model=model, optimizer=rest, iterator={})
     checkpoints.wait()
@@ -80,7 +82,7 @@ def test_state_is_restored_on_another_mesh(make_network, tmp_path):
         sharding.make_mesh(fsdp=4),
         sharding.make_mesh(devices=jax.devices()[:1]),
     ):
-        expected = stored_arrays.abstract(shapes, placement(mesh))
+        expected = arrays.abstract(shapes, placement(mesh))
         model, rest = expected.to_checkpoint()
         model, rest, _ = checkpoints.restore(model=model, optimizer=rest)
         restored = state_lib.TrainState.from_checkpoint(model, rest)

@@ -1,0 +1,286 @@
+"""Checkpoints: training states in a run's workdir.
+
+A run's workdir:
+
+    config.json                     the configuration it was started with
+    checkpoints/<step>/model        parameters and batch statistics
+    checkpoints/<step>/optimizer    step and moments
+    checkpoints/<step>/iterator     the input pipeline's position
+    checkpoints/<step>/about        version of the code, configuration
+    checkpoints/<step>/checksums.json  size and CRC-32 of each of these files
+    scores.json                     what evaluations gave, by step
+    damaged/<step>                  checkpoints that were found damaged
+    metrics.jsonl, tensorboard/, overlays/
+
+The model lies apart from the optimizer, so that evaluation and prediction read no more
+than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
+"""
+
+import concurrent.futures
+import pathlib
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
+
+from segnext_jax.checkpoints import arrays, integrity, reading
+from segnext_jax.checkpoints.best import SCORES_FILE, BestScores, Scores
+
+_DAMAGED = "damaged"
+
+
+class CheckpointError(OSError):
+    """A checkpoint that could not be written."""
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(
+        self, workdir: str | pathlib.Path, num_kept: int = 1, num_best: int = 0
+    ):
+        """Open, and create when missing, the checkpoints of a workdir.
+
+        Args:
+          workdir: The run's folder.
+          num_kept: Number of latest checkpoints that are kept.
+          num_best: Number of checkpoints with the best scores that are kept as well.
+        """
+        self._workdir = pathlib.Path(workdir).absolute()
+        self._folder = self._workdir / reading.CHECKPOINTS
+        self._scores = Scores(
+            self._workdir / SCORES_FILE, is_writing=jax.process_index() == 0
+        )
+        self._num_kept, self._num_best = num_kept, num_best
+        self._has_new_score = False
+        self._saving: int | None = None
+        # Set while no save is under way.
+        self._is_settled = threading.Event()
+        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        latest = ocp.checkpoint_managers.LatestN(num_kept)
+        best = BestScores(self._scores, num_best)
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
+                    [latest, best]
+                ),
+                # What a killed run had half written.
+                cleanup_tmp_directories=True,
+            ),
+            item_handlers={
+                "model": arrays.array_handler(),
+                "optimizer": arrays.array_handler(),
+                "iterator": ocp.JsonCheckpointHandler(),
+                "about": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def latest_step(self) -> int | None:
+        """Return the step of the newest checkpoint that was finished, or None."""
+        return self._manager.latest_step()
+
+    def has_score(self, step: int) -> bool:
+        """Return whether the score of a checkpoint was recorded."""
+        return self._scores.has(step)
+
+    def record_score(self, step: int, score: float) -> None:
+        """Note how good a checkpoint is; higher is better.
+
+        Args:
+          step: Of the checkpoint.
+          score: Of its evaluation; nan counts as the worst.
+        """
+        self._scores.record(step, score)
+        self._has_new_score = True
+
+    def save(
+        self,
+        step: int,
+        *,
+        model: Any,
+        optimizer: Any,
+        iterator: Mapping[str, Any],
+        about: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a checkpoint; returns as soon as the arrays are copied.
+
+        Args:
+          step: Number of finished steps.
+          model: Tree with parameters and batch statistics.
+          optimizer: Tree with the rest of the training state.
+          iterator: JSON values that place the input pipeline.
+          about: JSON values that tell where the checkpoint comes from.
+
+        Raises:
+          CheckpointError: If this or the checkpoint before could not be written.
+        """
+        if step == self.latest_step():
+            return
+        self._finish_writing()
+        self._saving = step
+        self._is_settled.clear()
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    model=ocp.args.PyTreeSave(model),
+                    optimizer=ocp.args.PyTreeSave(optimizer),
+                    iterator=ocp.args.JsonSave(dict(iterator)),
+                    about=ocp.args.JsonSave(dict(about or {})),
+                ),
+            )
+        except Exception as error:
+            raise self._unwritten(error) from error
+        # Beside the training: the files are read once more.
+        self._sealer.submit(self._seal_when_written, step)
+
+    def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Return (model, optimizer, iterator) of the newest whole checkpoint.
+
+        Checkpoints after it, which are damaged, are moved to ``damaged/``, with a
+        warning.
+
+        Args:
+          model: Tree of `jax.ShapeDtypeStruct` with shardings: what is expected, and
+            where it shall lie.
+          optimizer: The same for the rest of the state.
+
+        Raises:
+          ValueError: If there is no checkpoint, all are damaged, or the arrays are not
+            the expected.
+        """
+        args = ocp.args.Composite(
+            model=arrays.request(model),
+            optimizer=arrays.request(optimizer),
+            iterator=ocp.args.JsonRestore(),
+        )
+        restored, passed_over = self._restore(args)
+        if passed_over and jax.process_index() == 0:
+            for step in passed_over:
+                _move_away(self._folder / str(step), self._workdir / _DAMAGED)
+        if passed_over:
+            _meet("damaged checkpoints are moved")
+            self._manager.reload()
+        return restored["model"], restored["optimizer"], restored["iterator"]
+
+    def _restore(self, args: ocp.args.Composite) -> tuple[Any, list[int]]:
+        """Return what was restored, and the newer steps, which are damaged."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if not steps:
+            raise ValueError(
+                f"{self._workdir} must hold a finished checkpoint: none was found. "
+                "Train first (--mode=train), or correct --workdir."
+            )
+        faults: dict[int, str] = {}
+        for step in steps:
+            has_checksums, fault = reading.fault_of(self._folder / str(step))
+            if not fault:
+                try:
+                    restored = self._manager.restore(step, args=args)
+                # Orbax raises a bare Exception where a file ends too early.
+                except Exception as error:
+                    fault = reading.first_line(error)
+                    if has_checksums:
+                        raise self._unreadable(step, fault) from error
+                else:
+                    reading.warn_of_damage(faults, step)
+                    return restored, list(faults)
+            faults[step] = fault
+        raise self._unreadable(steps[0], faults[steps[0]])
+
+    def _unreadable(self, step: int, reason: str) -> ValueError:
+        return ValueError(
+            f"checkpoint {step} in {self._workdir} cannot be restored: {reason} "
+            f"Delete {self._folder / str(step)} to go on from the one before, or begin "
+            "a new run with another --workdir."
+        )
+
+    def wait(self) -> None:
+        """Return when all checkpoints are on disk, with their checksums.
+
+        Of a run with new scores those go that are no longer among the best: orbax
+        decides when it saves, which is before the evaluation.
+
+        Raises:
+          CheckpointError: If one could not be written.
+        """
+        self._finish_writing()
+        self._sealer.submit(self._write_checksums).result()
+        if self._has_new_score:
+            steps = sorted(self._manager.all_steps())
+            best = self._scores.best(steps, self._num_best)
+            kept = {*steps[-self._num_kept :], *best}
+            for step in sorted({*steps} - kept):
+                self._manager.delete(step)
+            self._has_new_score = False
+
+    def _finish_writing(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._unwritten(error) from error
+        finally:
+            self._is_settled.set()
+        self._saving = None
+
+    def close(self) -> None:
+        """Finish writing and release threads."""
+        try:
+            self.wait()
+        finally:
+            self._sealer.shutdown()
+            self._manager.close()
+
+    def _unwritten(self, error: Exception) -> CheckpointError:
+        whole = [
+            int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()
+        ]
+        before = [step for step in whole if step != self._saving]
+        rest = (
+            f"The checkpoint of step {max(before)} is whole: make room, and start the "
+            "run again to go on from there."
+            if before
+            else "There is none before it: make room, and start the run again."
+        )
+        return CheckpointError(
+            f"checkpoint {self._saving} in {self._workdir} could not be written: "
+            f"{reading.first_line(error)} {rest}"
+        )
+
+    def _seal_when_written(self, step: int) -> None:
+        # Orbax renames the folder at the end; it need not come to that.
+        while not (self._folder / str(step)).is_dir() and not self._is_settled.wait(
+            0.1
+        ):
+            pass
+        self._write_checksums()
+
+    def _write_checksums(self) -> None:
+        """Seal the checkpoints that are finished."""
+        if jax.process_index() != 0:
+            return
+        for folder in self._folder.iterdir():
+            if not folder.name.isdecimal() or integrity.is_sealed(folder):
+                continue
+            try:
+                integrity.seal(folder)
+            except FileNotFoundError:
+                # Newer ones take its place: it is being deleted.
+                continue
+
+
+def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
+    """Move a folder into another, beside what is there already."""
+    target.mkdir(exist_ok=True)
+    names = (folder.name, *(f"{folder.name}_{i}" for i in range(2, 1000)))
+    free = next(name for name in names if not (target / name).exists())
+    folder.rename(target / free)
+
+
+def _meet(purpose: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(purpose)

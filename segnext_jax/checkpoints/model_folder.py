@@ -1,0 +1,55 @@
+"""A model ready for use: a folder with arrays and their configuration.
+
+A model's folder:
+
+    config.json     the configuration
+    model/          parameters and batch statistics
+    checksums.json  size and CRC-32 of each of these files
+
+`segnext_jax.checkpoints.reading` reads it.
+"""
+
+import pathlib
+import shutil
+from typing import Any
+
+import orbax.checkpoint as ocp
+
+from segnext_jax.checkpoints import arrays, integrity
+
+CONFIG_FILE = "config.json"
+MODEL = "model"
+
+
+def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
+    """Write a model for use: parameters, batch statistics and configuration.
+
+    Args:
+      directory: A new folder; written under another name first, so that it is either
+        whole or not there.
+      variables: ``{"params": ..., "batch_stats": ...}``.
+      config_text: The configuration, as `segnext_jax.config.to_json` gives it.
+
+    Raises:
+      ValueError: If ``directory`` exists.
+    """
+    directory = pathlib.Path(directory).absolute()
+    if directory.exists():
+        raise ValueError(
+            f"the folder for the model must be new: {directory} exists. Delete it or "
+            "name another."
+        )
+    partial = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
+        checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+    (partial / CONFIG_FILE).write_text(config_text)
+    integrity.seal(partial)
+    partial.rename(directory)
+
+
+def is_model(directory: str | pathlib.Path) -> bool:
+    """Tell whether a folder is one that `save_model` wrote."""
+    directory = pathlib.Path(directory)
+    return (directory / CONFIG_FILE).is_file() and (directory / MODEL).is_dir()

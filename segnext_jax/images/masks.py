@@ -1,0 +1,127 @@
+"""What the pixels of a user's masks mean: ids, shifted or mapped ids, colours."""
+
+import dataclasses
+import functools
+
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from segnext_jax.datasets.spec import Colour
+from segnext_jax.images.colour_masks import colours_to_ids
+from segnext_jax.images.decode import decode_colours, decode_label
+
+MASK_VALUES = ("ids", "colours")
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskReader:
+    """Read masks of one convention as train ids.
+
+    Attributes:
+        num_classes: Number of classes.
+        mask_values: "ids": the masks hold numbers (grey or palette files); "colours":
+            they hold the colours of the classes.
+        colours: (red, green, blue) of each class, for "colours".
+        ignore_colours: Colours of ignored pixels, for "colours".
+        zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
+        id_map: (id in the masks, train id) pairs, which are then all ids that may occur
+            besides the ignore label; empty: they are train ids.
+        ignore_label: Train id of ignored pixels; masks may hold it, too.
+    """
+
+    num_classes: int
+    mask_values: str = "ids"
+    colours: tuple[Colour, ...] = ()
+    ignore_colours: tuple[Colour, ...] = ()
+    zero_is_ignore: bool = False
+    id_map: tuple[tuple[int, int], ...] = ()
+    ignore_label: int = 255
+
+    def __post_init__(self) -> None:
+        """Refuse conventions that contradict each other.
+
+        Raises:
+            ValueError: They do.
+        """
+        if self.mask_values not in MASK_VALUES:
+            raise ValueError(
+                f"mask_values must be one of {', '.join(MASK_VALUES)}: got "
+                f"{self.mask_values!r}."
+            )
+        are_colours = self.mask_values == "colours"
+        if are_colours + self.zero_is_ignore + bool(self.id_map) > 1:
+            raise ValueError(
+                'of mask_values="colours", zero_is_ignore and id_map only one can '
+                "apply: they say in different ways what the masks hold. Keep one."
+            )
+        if are_colours and len(self.colours) != self.num_classes:
+            raise ValueError(
+                "masks of colours need the colour of each class: got "
+                f"{len(self.colours)} colours and {self.num_classes} classes. Write "
+                'lines as "road 128 64 128" into classes.txt.'
+            )
+        sources = [source for source, _ in self.id_map]
+        targets = {target for _, target in self.id_map} - {self.ignore_label}
+        if (
+            len(set(sources)) != len(sources)
+            or not all(0 <= source <= 255 for source in sources)
+            or not all(0 <= target < self.num_classes for target in targets)
+        ):
+            raise ValueError(
+                "id_map must pair different ids in [0, 255] with train ids in [0, "
+                f"{self.num_classes - 1}] or {self.ignore_label} (ignored): got "
+                f"{self.id_map}."
+            )
+
+    @functools.cached_property
+    def train_ids(self) -> Int16[np.ndarray, "256"]:
+        """Train id of each id that masks may hold; -1 where `id_map` has none.
+
+        Ids beyond the classes stay what they are, for `check_labels` to refuse.
+        """
+        table = np.arange(256, dtype=np.int16)
+        if self.zero_is_ignore:
+            table -= 1
+            table[0] = self.ignore_label
+        if self.id_map:
+            table[:] = -1
+            for source, target in self.id_map:
+                table[source] = target
+        if table[self.ignore_label] < 0 or self.zero_is_ignore:
+            table[self.ignore_label] = self.ignore_label
+        return table
+
+    def read(self, encoded: bytes, name: str) -> UInt8[np.ndarray, "h w"]:
+        """Decode a mask.
+
+        Args:
+            encoded: Contents of the file.
+            name: Its name, for error messages.
+
+        Returns:
+            One train id per pixel; whether each is a class `check_labels` tells.
+
+        Raises:
+            ValueError: It cannot be decoded, or it holds a colour or an id that has no
+                train id.
+        """
+        if self.mask_values == "colours":
+            ids = [*range(self.num_classes)]
+            ids += [self.ignore_label] * len(self.ignore_colours)
+            return colours_to_ids(
+                decode_colours(encoded, name),
+                (*self.colours, *self.ignore_colours),
+                name,
+                ids,
+            )
+        raw = decode_label(encoded, name)
+        if not self.zero_is_ignore and not self.id_map:
+            return raw
+        labels = self.train_ids[raw]
+        if labels.min() < 0:
+            unknown = np.unique(raw[labels < 0]).tolist()
+            raise ValueError(
+                f"{name}: each id of the mask must stand in id_map: {unknown} do not. "
+                "Add them (255 as their train id ignores them)."
+            )
+        return labels.astype(np.uint8)

@@ -1,0 +1,136 @@
+"""Photographs to squares: the random crops of training, the central one of evaluation.
+
+Source: ``RandomResizedCropAndInterpolation`` and ``transforms_imagenet_eval`` of timm
+0.4.12, whose pixels Pillow makes: it weights all pixels that a new one covers
+(antialiasing), which OpenCV's interpolation does not.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from segnext_jax.pipeline.classification.random_augment import (
+    INTERPOLATIONS,
+    RandAugment,
+    jitter_colours,
+)
+from segnext_jax.pipeline.geometry import CropWindow, Size
+
+_NUM_TRIES = 10
+
+
+def draw_window(
+    size: Size,
+    area_range: tuple[float, float],
+    aspect_range: tuple[float, float],
+    rng: np.random.Generator,
+) -> CropWindow:
+    """Draw a part of an image by its area and its aspect ratio.
+
+    The area is uniform, the ratio uniform in its logarithm, the place uniform. Where
+    ten draws do not fit, it is the largest central part of a ratio in the range.
+
+    Args:
+        size: (height, width) of the image.
+        area_range: Smallest and largest share of the image's area.
+        aspect_range: Smallest and largest width over height.
+        rng: Of the draws.
+
+    Returns:
+        The part, in pixels of the image.
+    """
+    height, width = size
+    for _ in range(_NUM_TRIES):
+        area = height * width * rng.uniform(*area_range)
+        aspect = math.exp(rng.uniform(*np.log(aspect_range)))
+        part_height = round(math.sqrt(area / aspect))
+        part_width = round(math.sqrt(area * aspect))
+        if 0 < part_height <= height and 0 < part_width <= width:
+            top = int(rng.integers(height - part_height + 1))
+            left = int(rng.integers(width - part_width + 1))
+            return CropWindow(top, left, part_height, part_width)
+    low, high = aspect_range
+    part_height = min(height, max(1, round(width / low)))
+    part_width = min(width, max(1, round(height * high)))
+    top, left = (height - part_height) // 2, (width - part_width) // 2
+    return CropWindow(top, left, part_height, part_width)
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop:
+    """Turn a photograph into a training crop.
+
+    Attributes:
+        crop_size: (height, width) of the crop.
+        area_range: See `draw_window`.
+        aspect_range: See `draw_window`.
+        flip_probability: Probability of mirroring.
+        augment: Applied to the crop; None for nothing.
+        colour_jitter: Strength of `jitter_colours`, after that; 0 for nothing.
+    """
+
+    crop_size: Size
+    area_range: tuple[float, float]
+    aspect_range: tuple[float, float]
+    flip_probability: float
+    augment: RandAugment | None
+    colour_jitter: float
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
+    ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
+        """Return the crop; a function of the image and the generator's state."""
+        window = draw_window(image.shape[:2], self.area_range, self.aspect_range, rng)
+        part = image[
+            window.top : window.top + window.height,
+            window.left : window.left + window.width,
+        ]
+        # The part alone: Pillow's `box` would look at pixels around it.
+        crop = _resize(part, self.crop_size, INTERPOLATIONS[rng.integers(2)])
+        if rng.random() < self.flip_probability:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.augment is not None:
+            crop = self.augment(crop, rng)
+        if self.colour_jitter:
+            crop = jitter_colours(crop, self.colour_jitter, rng)
+        return np.asarray(crop)
+
+
+def central_crop(
+    image: UInt8[np.ndarray, "height width 3"], crop_size: Size, share: float
+) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
+    """Resize a photograph, its aspect ratio kept, and cut out the middle.
+
+    It is made as small as it may be for both sides to hold ``floor(side / share)`` of
+    the crop's sides: of a square crop, that is the new length of the shorter side.
+    Bicubic.
+
+    Args:
+        image: The photograph.
+        crop_size: (height, width) of the result.
+        share: Side of the crop over that length, in (0, 1].
+
+    Returns:
+        The middle.
+    """
+    height, width = image.shape[:2]
+    need_height, need_width = (math.floor(side / share) for side in crop_size)
+    if need_height * width <= need_width * height:
+        resized = (int(need_width * height / width), need_width)
+    else:
+        resized = (need_height, int(need_height * width / height))
+    whole = _resize(image, resized, Image.Resampling.BICUBIC)
+    # Half up or down to the even number, as torchvision's center_crop does.
+    top, left = (round((a - b) / 2) for a, b in zip(resized, crop_size, strict=True))
+    box = (left, top, left + crop_size[1], top + crop_size[0])
+    return np.asarray(whole.crop(box))
+
+
+def _resize(
+    pixels: UInt8[np.ndarray, "height width 3"], size: Size, resample: Image.Resampling
+) -> Image.Image:
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return image.resize((size[1], size[0]), resample)

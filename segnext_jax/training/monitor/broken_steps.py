@@ -1,0 +1,101 @@
+"""Steps whose loss or gradient is not a number: what they saw, and when it is enough.
+
+The train step leaves the state as it is where that happens, so that a broken batch
+costs its step and nothing else; here such steps are written down, and end the run when
+there are more than it allows.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+from absl import logging
+
+from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.checkpoints.model_folder import CONFIG_FILE
+from segnext_jax.training.state import TrainState
+
+LIST_FILE = "broken_steps.jsonl"
+STATE_FOLDER = "broken_state"
+
+
+class BrokenSteps:
+    """Counts broken steps of a run."""
+
+    def __init__(self, workdir: pathlib.Path, num_allowed: int) -> None:
+        """Begin with none.
+
+        Args:
+          workdir: The run's folder.
+          num_allowed: So many steps may be broken before the run ends.
+        """
+        self._workdir = workdir
+        self._num_allowed = num_allowed
+        self._count = 0
+
+    def add(
+        self,
+        broken: Mapping[int, Mapping[str, float]],
+        step: int,
+        state: TrainState,
+        image_ids: Callable[[int], Sequence[str]],
+    ) -> None:
+        """Write broken steps down; end the run if there are too many.
+
+        Args:
+          broken: Loss and gradient norm by step.
+          step: The last step that was done.
+          state: After it, without the updates of the broken ones.
+          image_ids: Gives the names of the images of a batch, by its number.
+
+        Raises:
+          FloatingPointError: If there are more than the run allows.
+        """
+        if not broken:
+            return
+        self._count += len(broken)
+        first = min(broken)
+        path = self._workdir / LIST_FILE
+        if jax.process_index() == 0:
+            with path.open("a") as file:
+                for number, metrics in broken.items():
+                    # Batch 0 is that of step 1.
+                    names = list(image_ids(number - 1))
+                    values = {name: repr(value) for name, value in metrics.items()}
+                    line = {"step": number, **values, "image_ids": names}
+                    file.write(json.dumps(line) + "\n")
+        if self._count <= self._num_allowed:
+            logging.warning(
+                "Loss or gradient of step %s is not finite: no update was made (%d of "
+                "at most %d such steps; their images: %s).",
+                ", ".join(map(str, broken)),
+                self._count,
+                self._num_allowed,
+                path,
+            )
+            return
+        folder = self._workdir / STATE_FOLDER
+        checkpoints = Checkpoints(folder)
+        model, rest = state.to_checkpoint()
+        checkpoints.save(
+            step, model=model, optimizer=rest, iterator={"next_batch": first - 1}
+        )
+        checkpoints.close()
+        config = self._workdir / CONFIG_FILE
+        if jax.process_index() == 0 and config.exists():
+            # So that the folder can be loaded as a run's own.
+            shutil.copy(config, folder / CONFIG_FILE)
+        raise FloatingPointError(
+            f"loss and gradient must be finite: they were not at step {first}"
+            f"{_others(len(broken))}, and config.max_broken_steps allows "
+            f"{self._num_allowed}. The images of the step are in {path}, the state "
+            f"without its update in {folder}; look at them, lower "
+            "config.optimizer.learning_rate, or allow some. The run's checkpoints are "
+            "whole."
+        )
+
+
+def _others(count: int) -> str:
+    return f" and {count - 1} later ones" if count > 1 else ""

@@ -1,0 +1,145 @@
+"""Classification of photographs as a task: pre-training of the encoder.
+
+The recipe is that of VAN, which the paper's encoders follow: RandAugment, mixup,
+cutmix, random erasing, label smoothing. A run's workdir is what ``config.init_from`` of
+a segmentation takes.
+"""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from segnext_jax import sharding
+from segnext_jax.checkpoints import run_folder
+from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
+from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
+from segnext_jax.models.classifier import MSCANClassifier
+from segnext_jax.ops.photometric import normalize
+from segnext_jax.pipeline.classification.batches import (
+    PhotographLoader,
+    photograph_eval_batches,
+)
+from segnext_jax.pipeline.classification.random_augment import RandAugment
+from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
+from segnext_jax.pipeline.classification.sources import open_photographs
+from segnext_jax.training import recipe
+from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.step import StepFn
+
+
+class Classification:
+    """A network that gives each photograph a class; see `training.tasks.task.Task`."""
+
+    main_metric = "top1"
+
+    def __init__(self, config: ConfigDict, mesh: jax.sharding.Mesh):
+        """Open the validation split.
+
+        Raises:
+          ValueError: If the devices cannot share the evaluation's batch evenly, or the
+            photographs have other classes than ``config.data.classes``.
+          FileNotFoundError: If the data set is not prepared.
+        """
+        sharding.check_batch_size(
+            config.evaluation.batch_size, mesh, "evaluation.batch_size"
+        )
+        self._config = config
+        self._mesh = mesh
+        self._classes = config.data.classes
+        self.model = MSCANClassifier.from_config(config.model, len(self._classes))
+        self._val = open_photographs(config.data, self._classes, VAL_SPLIT)
+        mean, std = config.data.mean, config.data.std
+        self._apply = jax.jit(
+            lambda variables, images: self.model.apply(
+                variables, normalize(images, mean, std)
+            )
+        )
+
+    def make_loader(self) -> PhotographLoader:
+        """Return the training batches of this process."""
+        data = self._config.data
+        return PhotographLoader(
+            open_photographs(data, self._classes, TRAIN_SPLIT),
+            make_crop(self._config),
+            batch_size=self._config.batch_size,
+            seed=self._config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=data.num_workers,
+            num_threads=data.num_threads,
+            prefetch=data.prefetch_batches,
+        )
+
+    def make_step(
+        self,
+        optimizer: optax.GradientTransformation,
+        params_in_use: jax.sharding.Sharding,
+    ) -> StepFn:
+        """Return the train step; see `segnext_jax.training.tasks.classification_step`."""
+        return recipe.make_classification_step(
+            self._config, self.model, optimizer, len(self._classes), params_in_use
+        )
+
+    def evaluate(
+        self, variables: Any, writer: MetricWriter | None = None, step: int = 0
+    ) -> ClassificationMetrics:
+        """Return the metrics; there are no pictures."""
+        del writer, step
+        batches = photograph_eval_batches(
+            self._val,
+            batch_size=self._config.evaluation.batch_size,
+            crop_size=self._config.data.crop_size,
+            crop_share=self._config.classification.crop_share,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_threads=self._config.data.num_threads,
+        )
+        return evaluate_classes(
+            functools.partial(self._apply, variables),
+            batches,
+            num_classes=len(self._classes),
+            shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),
+        )
+
+    def evaluate_draws(
+        self, variables: Any
+    ) -> tuple[ClassificationMetrics, dict[str, Any]]:
+        """Return the metrics; nothing is drawn."""
+        return self.evaluate(variables), {}
+
+    def write_results(
+        self,
+        metrics: ClassificationMetrics,
+        step: int | None,
+        workdir: pathlib.Path,
+        **more: Any,
+    ) -> None:
+        """Log the metrics and write them into a folder."""
+        run_folder.write_classification_results(
+            metrics, step, self._classes, workdir, **more
+        )
+
+
+def make_crop(config: ConfigDict) -> RandomResizedCrop:
+    """Return how photographs are cropped and changed in training."""
+    options, data = config.classification, config.data
+    red, green, blue = (min(255, round(value)) for value in data.mean)
+    augment = RandAugment(
+        num_operations=options.augment_operations,
+        probability=options.augment_probability,
+        magnitude=options.augment_magnitude,
+        magnitude_deviation=options.augment_deviation,
+        fill=(red, green, blue),
+    )
+    return RandomResizedCrop(
+        crop_size=data.crop_size,
+        area_range=options.area_range,
+        aspect_range=options.aspect_range,
+        flip_probability=data.flip_probability,
+        augment=augment if options.augment_operations else None,
+        colour_jitter=options.colour_jitter,
+    )

@@ -1,0 +1,98 @@
+"""Semantic segmentation as a task: its data, network, loss, metrics and pictures."""
+
+import pathlib
+from typing import Any
+
+import cv2
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from segnext_jax.checkpoints import run_folder
+from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.images import pictures
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.pipeline.loader import TrainLoader
+from segnext_jax.pipeline.sources import open_split
+from segnext_jax.training import recipe
+from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks.validator import Validator
+
+
+class Segmentation:
+    """A network that gives each pixel a class; see `training.tasks.task.Task`."""
+
+    main_metric = "mIoU"
+
+    def __init__(self, config: ConfigDict, mesh: jax.sharding.Mesh):
+        """Open the validation split.
+
+        Raises:
+          ValueError: If the devices cannot share the evaluation's batch evenly.
+          FileNotFoundError: If the data set is not prepared.
+        """
+        self._config = config
+        self._spec = resolve_spec(config.data)
+        self.model = SegNeXt.from_config(config.model, self._spec.num_classes)
+        self._validator = Validator(config, self.model, mesh)
+
+    def make_loader(self) -> TrainLoader:
+        """Return the training batches of this process."""
+        data, spec = self._config.data, self._spec
+        return TrainLoader(
+            open_split(data, spec, data.train_split or spec.train_split),
+            num_classes=spec.num_classes,
+            ignore_label=spec.ignore_label,
+            batch_size=self._config.batch_size,
+            crop_size=data.crop_size,
+            base_scale=data.base_scale,
+            scale_range=data.scale_range,
+            max_class_share=data.max_class_share,
+            flip_probability=data.flip_probability,
+            rotation_probability=data.rotation_probability,
+            max_rotation=data.max_rotation,
+            rare_class_temperature=data.rare_class_temperature,
+            seed=self._config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=data.num_workers,
+            num_threads=data.num_threads,
+            prefetch=data.prefetch_batches,
+        )
+
+    def make_step(
+        self,
+        optimizer: optax.GradientTransformation,
+        params_in_use: jax.sharding.Sharding,
+    ) -> StepFn:
+        """Return the train step; see `segnext_jax.training.step.make_train_step`."""
+        return recipe.make_step(
+            self._config, self.model, optimizer, self._spec.ignore_label, params_in_use
+        )
+
+    def evaluate(
+        self, variables: Any, writer: MetricWriter | None = None, step: int = 0
+    ) -> Metrics:
+        """Return the metrics, and draw some images with their predictions."""
+        if writer is None:
+            return self._validator.run(variables)
+
+        def draw(name: str, image: Any, label: Any, prediction: Any) -> None:
+            height, width = label.shape
+            image = cv2.resize(image, (width, height))  # From the network's input size.
+            picture = pictures.side_by_side(image, label, prediction, self._spec)
+            writer.write_overlay(step, name, picture)
+
+        return self._validator.run(variables, draw)
+
+    def evaluate_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+        """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
+        return self._validator.run_draws(variables)
+
+    def write_results(
+        self, metrics: Metrics, step: int | None, workdir: pathlib.Path, **more: Any
+    ) -> None:
+        """Log the table of metrics and write it into a folder."""
+        run_folder.write_results(metrics, step, self._spec.classes, workdir, **more)

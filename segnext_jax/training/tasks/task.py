@@ -1,0 +1,87 @@
+"""What a run is to learn: the part of a training that depends on the task."""
+
+import pathlib
+from typing import Any, Protocol, runtime_checkable
+
+import flax.linen as nn
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from segnext_jax.pipeline.stream import BatchStream
+from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks.classification import Classification
+from segnext_jax.training.tasks.segmentation import Segmentation
+
+
+@runtime_checkable
+class Metrics(Protocol):
+    """The result of an evaluation."""
+
+    def summary(self) -> dict[str, float]:
+        """Return the numbers that are logged, shares in 0..1."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Data, network, loss and metrics that belong together.
+
+    A task is made from a configuration that names its classes and the mesh of devices;
+    it opens the validation split.
+
+    Attributes:
+      main_metric: Name of the metric by which the best checkpoint is chosen.
+      model: The network.
+    """
+
+    main_metric: str
+    model: nn.Module
+
+    def make_loader(self) -> BatchStream:
+        """Return the training batches of this process."""
+        ...
+
+    def make_step(
+        self,
+        optimizer: optax.GradientTransformation,
+        params_in_use: jax.sharding.Sharding,
+    ) -> StepFn:
+        """Return the train step, to be jitted; see `training.step`."""
+        ...
+
+    def evaluate(
+        self, variables: Any, writer: MetricWriter | None = None, step: int = 0
+    ) -> Metrics:
+        """Return the metrics on the validation split.
+
+        Args:
+          variables: ``{"params": ..., "batch_stats": ...}``.
+          writer: Takes pictures, if the task has any. None: there are none.
+          step: Of these weights, for the pictures.
+        """
+        ...
+
+    def evaluate_draws(self, variables: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the metrics, and what else to write: the spread over draws."""
+        ...
+
+    def write_results(
+        self, metrics: Any, step: int | None, workdir: pathlib.Path, **more: Any
+    ) -> None:
+        """Log metrics in full and write them, with ``more``, into a folder."""
+        ...
+
+
+TASKS = {"segmentation": Segmentation, "classification": Classification}
+
+
+def make_task(config: ConfigDict, mesh: jax.sharding.Mesh) -> Task:
+    """Return the task of a configuration that names its classes.
+
+    Raises:
+      ValueError: If the devices cannot share a batch evenly.
+      FileNotFoundError: If the data set is not prepared.
+    """
+    return TASKS[config.task](config, mesh)

@@ -1,0 +1,169 @@
+"""Evaluate a network on the validation split of its data set."""
+
+import functools
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict
+
+from segnext_jax import sharding
+from segnext_jax.cli.progress import Progress
+from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
+from segnext_jax.evaluation.inference import Inference
+from segnext_jax.evaluation.metrics import Metrics, spread
+from segnext_jax.evaluation.report import format_summary
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.fitting import Fitting
+from segnext_jax.pipeline.sources import open_split
+
+_SECONDS_BETWEEN_REPORTS = 10
+
+
+class Validator:
+    """The validation split and how a network is applied to it."""
+
+    def __init__(self, config: ConfigDict, model: SegNeXt, mesh: jax.sharding.Mesh):
+        """Open the split.
+
+        Raises:
+          ValueError: If the devices cannot share the evaluation's batch evenly.
+          FileNotFoundError: If the data set is not prepared.
+        """
+        options = config.evaluation
+        sharding.check_batch_size(options.batch_size, mesh, "evaluation.batch_size")
+        self._config = config
+        self._model = model
+        self._mesh = mesh
+        self._spec = resolve_spec(config.data)
+        self._batches = EvaluationBatches(
+            open_split(config.data, self._spec, self._spec.val_split),
+            Fitting.from_config(options),
+            num_classes=self._spec.num_classes,
+            ignore_label=self._spec.ignore_label,
+            batch_size=options.batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        self._has_logged_plan = False
+
+        def apply(variables: Any, bases: Any, call: Any, images: jax.Array) -> Any:
+            if bases is not None:
+                bases = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
+            # Only nmf_eval_bases="random" draws from it: one key for each call.
+            key = jax.random.fold_in(jax.random.key(config.seed), call)
+            return model.apply(variables, images, bases, rngs={"nmf": key})
+
+        self._apply = jax.jit(apply)
+
+    def run(
+        self,
+        variables: Any,
+        example_fn: ExampleFn | None = None,
+        bases_seed: int | None = None,
+    ) -> Metrics:
+        """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
+
+        Args:
+          variables: The weights.
+          example_fn: Gets ``config.evaluation.num_overlays`` images.
+          bases_seed: Seed of fixed NMF bases; None: ``config.model.nmf_eval_seed``.
+        """
+        options = self._config.evaluation
+        bases = self._bases(bases_seed)
+        calls = itertools.count()
+
+        def logits_fn(images: jax.Array) -> jax.Array:
+            return self._apply(variables, bases, np.uint32(next(calls)), images)
+
+        self._log_plan()
+        return evaluate(
+            Inference.from_config(
+                self._config,
+                logits_fn,
+                functools.partial(sharding.shard_batch, mesh=self._mesh),
+            ),
+            self._with_progress(),
+            num_classes=self._spec.num_classes,
+            ignore_label=self._spec.ignore_label,
+            boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
+            num_examples=options.num_overlays,
+            example_fn=example_fn,
+        )
+
+    def run_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+        """Return the metrics of the first draw of bases, and the spread over all.
+
+        Args:
+          variables: The weights.
+        """
+        first = self._config.model.nmf_eval_seed
+        seeds = range(first, first + self._config.evaluation.num_bases)
+        runs = []
+        for seed in seeds:
+            runs.append(self.run(variables, bases_seed=seed))
+            if len(seeds) > 1:
+                logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
+        if len(seeds) == 1:
+            return runs[0], {}
+        over_bases = spread(runs)
+        for name, values in over_bases.items():
+            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
+            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
+        return runs[0], {"over_bases": {"seeds": list(seeds), **over_bases}}
+
+    def _bases(self, seed: int | None) -> jax.Array | None:
+        """Return bases as an argument: another draw is not another program."""
+        options = self._config.model
+        if options.nmf_eval_bases == "random":
+            return None
+        bases = self._model.fixed_bases(options.nmf_eval_seed if seed is None else seed)
+        return sharding.replicate(np.asarray(bases), self._mesh)
+
+    def _log_plan(self) -> None:
+        """Say how many programs there will be, once: each takes time to compile.
+
+        The network is compiled once for each size that it sees, and for each
+        combination of sizes (one for each ratio) the resampling of its logits once for
+        each power of two of `segnext_jax.evaluation.resampling.cut`, mostly one.
+        """
+        if self._has_logged_plan:
+            return
+        self._has_logged_plan = True
+        options = self._config.evaluation
+        sizes = self._batches.input_sizes
+        if options.mode == "slide":
+            height, width = options.window
+            sizes = sorted({(min(h, height), min(w, width)) for h, w in sizes})
+        logging.info(
+            "Evaluation: %d images in %d batches. The network is compiled once for "
+            "each of %d input sizes: %s.",
+            self._batches.num_examples,
+            len(self._batches),
+            len(sizes),
+            ", ".join(f"{height}x{width}" for height, width in sizes),
+        )
+
+    def _with_progress(self) -> Iterator[EvaluationBatch]:
+        progress = Progress(len(self._batches), description="evaluate")
+        last = start = time.monotonic()
+        try:
+            for number, batch in enumerate(self._batches):
+                yield batch  # The next one is asked for when this one is done.
+                progress.advance()
+                now = time.monotonic()
+                if now - last > _SECONDS_BETWEEN_REPORTS:
+                    last = now
+                    done = (number + 1) * self._config.evaluation.batch_size
+                    images = min(done, self._batches.num_examples)
+                    pace = {"images/s": f"{images / (now - start):.2f}"}
+                    progress.report(number + 1, pace)
+        finally:
+            progress.close()

@@ -1,0 +1,59 @@
+import pytest
+
+from segnext_jax import config as config_lib
+from segnext_jax.checkpoints import run_folder
+from segnext_jax.datasets.resolve import resolve_spec
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = config_lib.base_config()
+    config.data.name = "folder"
+    config.data.folder = str(tmp_path / "images_here")
+    (tmp_path / "images_here").mkdir()
+    (tmp_path / "images_here" / "classes.txt").write_text("a 1 2 3\nb 4 5 6\n")
+    return config
+
+
+def test_a_run_knows_its_classes_without_the_folder(config, tmp_path):
+    workdir = tmp_path / "run"
+    given = run_folder.with_classes(config, workdir)
+    assert config.data.classes == ()
+    run_folder.claim(given, workdir)
+    stored = config_lib.from_json((workdir / "config.json").read_text())
+    stored.data.folder = "/on/another/machine"
+    spec = resolve_spec(stored.data)
+    assert spec.classes == ("a", "b") and spec.colours == ((1, 2, 3), (4, 5, 6))
+
+    # Evaluated there, with the config file that it was trained with.
+    config.data.folder = "/on/another/machine"
+    elsewhere = run_folder.with_classes(config, workdir)
+    assert resolve_spec(elsewhere.data) == spec
+    run_folder.check_network(elsewhere, workdir)
+
+
+def test_a_run_goes_on_when_its_folder_has_moved(config, tmp_path):
+    workdir = tmp_path / "run"
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    (tmp_path / "images_here").rename(tmp_path / "moved")
+    config.data.folder = str(tmp_path / "moved")
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    config.data.zero_is_ignore = True
+    with pytest.raises(ValueError, match="config.data.zero_is_ignore is False there"):
+        run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+
+
+def test_other_classes_are_another_run(config, tmp_path):
+    workdir = tmp_path / "run"
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    config.data.classes = ("a", "c")
+    with pytest.raises(ValueError, match=r"config.data.classes is \('a', 'b'\) there"):
+        run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    config.data.classes = ("a", "c", "d")
+    with pytest.raises(ValueError, match="number of classes is 2 there, 3 here"):
+        run_folder.check_network(run_folder.with_classes(config, workdir), workdir)
+
+
+def test_sets_of_the_table_are_left_alone(tmp_path):
+    config = config_lib.base_config()
+    assert run_folder.with_classes(config, tmp_path) == config

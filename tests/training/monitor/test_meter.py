@@ -1,0 +1,83 @@
+import logging as std_logging
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import logging
+
+from segnext_jax.training.monitor.meter import Meter
+
+
+@pytest.fixture
+def meter():
+    meter = Meter(8, lambda step: 0.5 * step, {"head": 10.0, "other": 1.0}, 0.2)
+    yield meter
+    meter.close()
+
+
+def metrics(loss, gradient_norm=1.0):
+    return {"loss": jnp.asarray(loss), "gradient_norm": jnp.asarray(gradient_norm)}
+
+
+def test_an_interval_holds_means_rates_and_times(meter):
+    for step, loss in ((4, 1.0), (5, 4.0)):
+        with meter.waiting_for_data(step):
+            time.sleep(0.05)
+        meter.add(step, metrics(loss, gradient_norm=2 * loss))
+    time.sleep(0.1)
+    interval = meter.flush()
+    values = interval.values
+    assert interval.broken_steps == {}
+    assert (values["loss"], values["gradient_norm"]) == (2.5, 5.0)
+    # Of the last step: the schedule counts the steps before it.
+    assert values["learning_rate"] == 2.0
+    assert values["learning_rate/head"] == 20.0
+    assert values["learning_rate/other"] == 2.0
+    assert values["data_wait_seconds"] == pytest.approx(0.05, rel=0.8)
+    assert values["step_seconds"] >= 0.1
+    assert values["images_per_second"] == pytest.approx(8 / values["step_seconds"])
+    assert values["data_wait_share"] == pytest.approx(
+        values["data_wait_seconds"] / values["step_seconds"]
+    )
+    assert 0.05 < values["host_memory_gib"] < 24
+
+
+def test_the_clock_leaves_out_what_came_before_its_start(meter):
+    meter.add(1, metrics(1.0))
+    time.sleep(0.3)
+    meter.start_clock()
+    meter.add(2, metrics(3.0))
+    values = meter.flush().values
+    assert values["loss"] == 2.0
+    assert values["step_seconds"] < 0.2
+
+
+def test_broken_steps_are_told_apart(meter):
+    meter.add(1, metrics(1.0))
+    meter.add(2, metrics(np.nan))
+    meter.add(3, metrics(2.0, np.inf))
+    interval = meter.flush()
+    assert interval.values["loss"] == 1.0
+    assert sorted(interval.broken_steps) == [2, 3]
+    assert interval.broken_steps[3] == {"loss": 2.0, "gradient_norm": np.inf}
+    meter.add(4, metrics(np.nan))
+    assert np.isnan(meter.flush().values["loss"])
+
+
+def test_a_pipeline_that_gives_nothing_is_reported(meter, caplog):
+    logger = logging.get_absl_logger()
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(std_logging.INFO, logger="absl"):
+            with meter.waiting_for_data(6):
+                time.sleep(0.05)
+            assert not caplog.records
+            with meter.waiting_for_data(7):
+                time.sleep(0.55)
+    finally:
+        logger.removeHandler(caplog.handler)
+    texts = list(dict.fromkeys(record.getMessage() for record in caplog.records))
+    assert all("has given nothing for" in text for text in texts[:-1])
+    assert "step 7 waits" in texts[0] and len(texts) >= 2
+    assert texts[-1] == "The input pipeline goes on with step 7."

@@ -1,0 +1,183 @@
+"""The step of a classifier: its loss against NumPy, its draws, its parts, devices."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from segnext_jax import sharding
+from segnext_jax.models.initialization import initialize
+from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.ops.erasing import erase
+from segnext_jax.ops.mixing import draw_mixing
+from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import state as state_lib
+from segnext_jax.training.step import step_keys
+from segnext_jax.training.tasks.classification_step import (
+    make_classification_step,
+    soft_cross_entropy,
+)
+
+NUM_CLASSES, BATCH, SIZE = 5, 16, (32, 48)
+# One at which some groups are blended and others cut.
+STEP = 5
+MEAN, STD = (120.0, 130.0, 140.0), (50.0, 60.0, 70.0)
+RULES = optimizer_lib.pretraining_rules()
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (BATCH, *SIZE, 3)).astype(np.uint8)
+LABELS = RNG.integers(0, NUM_CLASSES, BATCH).astype(np.int32)
+MIX = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "switch_probability": 0.5}
+
+
+def make_step(model, optimizer=None, **options):
+    return make_classification_step(
+        model,
+        optimizer or optax.sgd(0.1),
+        **{
+            "rules": RULES,
+            "num_classes": NUM_CLASSES,
+            "label_smoothing": 0.1,
+            "mix_group_size": 4,
+            "erase_probability": 0.5,
+            "seed": 3,
+            "mean": MEAN,
+            "std": STD,
+            **MIX,
+            **options,
+        },
+    )
+
+
+class Linear(nn.Module):
+    """A network whose scores NumPy can compute: those of the mean colour."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        assert train and self.has_rng("drop_path")
+        pooled = jnp.mean(images, axis=(1, 2))
+        return nn.Dense(NUM_CLASSES, use_bias=False, name="head")(pooled)
+
+
+class Small(nn.Module):
+    """A convolution, a BatchNorm, the mean: seconds less to compile than MSCAN."""
+
+    is_frozen: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        maps = nn.Conv(8, (3, 3), (4, 4), name="conv")(images)
+        maps = BatchNorm(name="norm", is_frozen=self.is_frozen)(maps, train)
+        pooled = jnp.mean(nn.relu(maps), axis=(1, 2))
+        return nn.Dense(NUM_CLASSES, name="head")(pooled)
+
+
+def test_loss_and_gradient_are_those_of_numpy():
+    kernel = RNG.standard_normal((3, NUM_CLASSES)).astype(np.float32)
+    params = {"head": {"kernel": jnp.asarray(kernel)}}
+    rules = (optimizer_lib.Rule("all", ".*"),)
+    variables = {"params": params, "batch_stats": {}}
+    state = state_lib.create(variables, optax.sgd(0.1), rules)
+    state = state.replace(step=jnp.asarray(STEP, jnp.int32))
+    batch = {"image": jnp.asarray(IMAGES), "label": jnp.asarray(LABELS)}
+    end, metrics = jax.jit(make_step(Linear(), rules=rules))(state, batch)
+
+    # The draws are those of the named keys at this step; the rest is plain NumPy.
+    keys = step_keys(3, jnp.asarray(STEP))
+    mixing = jax.device_get(draw_mixing(keys["mixing"], 4, SIZE, **MIX))
+    assert mixing.is_cutmix.any() and not mixing.is_cutmix.all()
+    images = IMAGES.astype(np.float32)
+    targets = np.empty((BATCH, NUM_CLASSES))
+    for i in range(BATCH):
+        group, place = divmod(i, 4)
+        j = 4 * group + 3 - place
+        share = float(mixing.share[group])
+        if mixing.is_cutmix[group]:
+            top, bottom, left, right = mixing.boxes[group]
+            images[i, top:bottom, left:right] = IMAGES[j, top:bottom, left:right]
+        else:
+            images[i] = np.rint(IMAGES[i] * share + IMAGES[j] * (1 - share))
+        smooth = np.full((2, NUM_CLASSES), 0.1 / NUM_CLASSES)
+        smooth[[0, 1], [LABELS[i], LABELS[j]]] += 0.9
+        targets[i] = share * smooth[0] + (1 - share) * smooth[1]
+    images = (images - np.array(MEAN)) / np.array(STD)
+    images = np.asarray(erase(jnp.asarray(images, jnp.float32), keys["erasing"], 0.5))
+    features = images.mean(axis=(1, 2))
+    scores = features @ kernel
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    loss = -(targets * scores).sum() / BATCH
+    gradient = features.T @ (np.exp(scores) - targets) / BATCH
+
+    # A grey level that is rounded to the other side: 1/50 of one of 1536 pixels.
+    assert float(metrics["loss"]) == pytest.approx(loss, rel=1e-4)
+    moved = (kernel - np.asarray(end.params["head"]["kernel"])) / 0.1
+    np.testing.assert_allclose(moved, gradient, rtol=1e-3, atol=1e-4)
+    accuracy = (scores.argmax(axis=1) == targets.argmax(axis=1)).mean()
+    assert float(metrics["accuracy"]) == pytest.approx(accuracy)
+
+
+def test_soft_cross_entropy_of_a_certain_label_is_the_usual_one():
+    logits = RNG.standard_normal((6, NUM_CLASSES)).astype(np.float32)
+    targets = np.eye(NUM_CLASSES, dtype=np.float32)[LABELS[:6]]
+    expected = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS[:6])
+    found = soft_cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    assert float(found) == pytest.approx(float(expected.sum()), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return run(sharding.make_mesh(devices=jax.devices()[:1]))
+
+
+def run(mesh, **options) -> tuple[dict, list[float]]:
+    """Return parameters and losses of three steps."""
+    model = Small()
+    optimizer = optax.sgd(0.05)
+    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    state = jax.device_put(state, sharding.replicated(mesh))
+    step = jax.jit(make_step(model, optimizer, **options))
+    losses = []
+    for _ in range(3):
+        batch = sharding.shard_batch({"image": IMAGES, "label": LABELS}, mesh)
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return jax.device_get(state.params), losses
+
+
+def test_eight_devices_give_the_losses_of_one(one_device):
+    """Groups of four images lie on two devices each."""
+    _, losses = run(sharding.make_mesh())
+    np.testing.assert_allclose(losses, one_device[1], rtol=1e-5)
+    assert len(set(losses)) == 3
+
+
+def test_same_seed_gives_the_same_run_and_another_does_not(one_device):
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    again, losses = run(mesh)
+    assert losses == one_device[1]
+    jax.tree.map(np.testing.assert_array_equal, again, one_device[0])
+    assert run(mesh, seed=4)[1] != losses
+
+
+def test_parts_of_a_batch_have_the_loss_of_the_whole():
+    """Where every image is on its own: BatchNorms use the running statistics."""
+    model = Small(is_frozen=True)
+    optimizer = optax.sgd(0.05)
+    batch = {"image": jnp.asarray(IMAGES), "label": jnp.asarray(LABELS)}
+    ends = []
+    for num_parts in (1, 4):
+        state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+        step = jax.jit(make_step(model, optimizer, accumulate_steps=num_parts))
+        ends.append(step(state, batch))
+    (whole, one), (parts, four) = ends
+    assert float(four["loss"]) == pytest.approx(float(one["loss"]), rel=1e-5)
+    assert float(four["accuracy"]) == float(one["accuracy"])
+    assert float(four["gradient_norm"]) == pytest.approx(
+        float(one["gradient_norm"]), rel=1e-4
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
+        parts.params,
+        whole.params,
+    )
