@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pathlib
+import tarfile
 import tempfile
 import types
 from collections.abc import Callable
@@ -77,4 +78,29 @@ def shapes_dir(tmp_path_factory) -> pathlib.Path:
     shapes.NUM_EXAMPLES = {"train": 24, "val": 10}
     folder = tmp_path_factory.mktemp("prepared")
     prepare(shapes.Shapes(data_dir=folder))
+    return folder
+
+
+OLD_RUNS = pathlib.Path(__file__).parent / "old_runs"
+
+
+@pytest.fixture(scope="session")
+def old_maker():
+    """What made the files of an earlier version, and draws their data."""
+    return load(OLD_RUNS / "make.py")
+
+
+@pytest.fixture
+def old(tmp_path) -> pathlib.Path:
+    """What version 986ebcb left behind: run/, model/ and the user's config files."""
+    with tarfile.open(OLD_RUNS / "986ebcb" / "old.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def old_data(old_maker, tmp_path_factory) -> pathlib.Path:
+    """The folder that its run was trained on, elsewhere."""
+    folder = tmp_path_factory.mktemp("old") / "moved"
+    old_maker.draw_folder(folder)
     return folder

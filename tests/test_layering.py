@@ -22,16 +22,18 @@ ALLOWED = {
     "pipeline": {"datasets", "images"},
     "preparation": {"datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
+    "weights": {"checkpoints", "convert"},
     "training": set(
         (
             "checkpoints cli convert datasets evaluation images "
-            "models ops pipeline sharding"
+            "models ops pipeline sharding weights"
         ).split()
     ),
     "predict": set(
-        ("cli config convert datasets evaluation images models pipeline").split()
+        ("cli config datasets evaluation images models pipeline weights").split()
     ),
-    "main": {"cli", "config", "training"},
+    "evaluate": set("checkpoints config models sharding training weights".split()),
+    "main": set("checkpoints cli config evaluate training".split()),
     "describe": set("cli config datasets models ops training".split()),
     "benchmark": set(
         (

@@ -72,6 +72,17 @@ def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
     return height, width
 
 
+def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -> None:
+    """Add ``--which``: the checkpoint of a run that is taken."""
+    parser.add_argument(
+        "--which",
+        default=default,
+        metavar="latest|best|STEP",
+        help="checkpoint of a run: the newest, that with the best mIoU (top-1), or a "
+        "step (default: latest)",
+    )
+
+
 def set_up_compilation_cache() -> None:
     """Keep compiled programs over runs, in the user's cache folder.
 

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     # Refused before the weights are read.
     Signature(size, batch)
 
-    network = predictor.load(options.checkpoint, options.dataset)
+    network = predictor.load(options.checkpoint, options.dataset, which=options.which)
     config = network.config
     if size is None and not options.dynamic:
         size, origin = default_size(config, network.spec, SIZE_MULTIPLE)
@@ -82,6 +82,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         required=True,
         help="a run's workdir, a model folder, or a PyTorch checkpoint",
     )
+    command.add_which(parser)
     parser.add_argument(
         "--to", dest="target", required=True, help="the folder to write"
     )
