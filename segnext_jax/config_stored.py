@@ -55,15 +55,14 @@ def _fill(
         name = f"{prefix}{key}"
         if name in REMOVED:
             continue
+        inner = section[key] if key in section else None
         if key not in section:
             faults.append(f"config.{name} is not a field of this version.")
-        elif isinstance(section[key], ConfigDict) != isinstance(value, dict):
-            expected = (
-                "a section" if isinstance(section[key], ConfigDict) else "a field"
-            )
+        elif isinstance(inner, ConfigDict) != isinstance(value, dict):
+            expected = "a section" if isinstance(inner, ConfigDict) else "a field"
             faults.append(f"config.{name} is {expected}: got {value!r}.")
-        elif isinstance(value, dict):
-            faults.extend(_fill(section[key], value, f"{name}.", defaults))
+        elif isinstance(inner, ConfigDict):
+            faults.extend(_fill(inner, value, f"{name}.", defaults))
         # A ConfigDict would take True for 1.0, and None for anything.
         elif fault := fault_of_type(name, _as_tuples(value), defaults):
             faults.append(fault)
