@@ -56,12 +56,14 @@ class Scores:
 
 
 def _read(path: pathlib.Path) -> dict[int, float | None]:
+    scores: dict[int, float | None] = {}
     try:
         stored = json.loads(path.read_bytes())
         scores = {int(step): score for step, score in stored.items()}
+        is_whole = all(score is None or _is_score(score) for score in scores.values())
     except (AttributeError, ValueError):
-        scores = {0: ""}
-    if not all(score is None or _is_score(score) for score in scores.values()):
+        is_whole = False
+    if not is_whole:
         raise ValueError(
             f'{path} must hold the scores of evaluations by step, as {{"8": 0.5}}: it '
             "is damaged. Delete it; which checkpoint is the best is then unknown until "

@@ -60,6 +60,7 @@ class Checkpoints:
         # Set while no save is under way.
         self._is_settled = threading.Event()
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
         best = BestScores(self._scores, num_best)
         self._manager = ocp.CheckpointManager(
@@ -121,6 +122,8 @@ class Checkpoints:
         if step == self.latest_step():
             return
         self._finish_writing()
+        # Orbax deletes old checkpoints as it saves, none of which may be being sealed.
+        concurrent.futures.wait(self._sealing)
         self._saving = step
         self._is_settled.clear()
         try:
@@ -136,7 +139,7 @@ class Checkpoints:
         except Exception as error:
             raise self._unwritten(error) from error
         # Beside the training: the files are read once more.
-        self._sealer.submit(self._seal_when_written, step)
+        self._sealing = [self._sealer.submit(self._seal_when_written, step)]
 
     def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Return (model, optimizer, iterator) of the newest whole checkpoint.
@@ -209,7 +212,7 @@ class Checkpoints:
           CheckpointError: If one could not be written.
         """
         self._finish_writing()
-        self._sealer.submit(self._write_checksums).result()
+        self._sealer.submit(self._seal_all).result()
         if self._has_new_score:
             steps = sorted(self._manager.all_steps())
             best = self._scores.best(steps, self._num_best)
@@ -252,25 +255,22 @@ class Checkpoints:
         )
 
     def _seal_when_written(self, step: int) -> None:
+        """Seal one checkpoint, and no other: orbax may be deleting that."""
+        folder = self._folder / str(step)
         # Orbax renames the folder at the end; it need not come to that.
-        while not (self._folder / str(step)).is_dir() and not self._is_settled.wait(
-            0.1
-        ):
+        while not folder.is_dir() and not self._is_settled.wait(0.1):
             pass
-        self._write_checksums()
+        self._seal(folder)
 
-    def _write_checksums(self) -> None:
-        """Seal the checkpoints that are finished."""
-        if jax.process_index() != 0:
-            return
-        for folder in self._folder.iterdir():
-            if not folder.name.isdecimal() or integrity.is_sealed(folder):
-                continue
-            try:
-                integrity.seal(folder)
-            except FileNotFoundError:
-                # Newer ones take its place: it is being deleted.
-                continue
+    def _seal_all(self) -> None:
+        """Seal what earlier runs have left without checksums, too."""
+        for folder in reading.checkpoint_folders(self._workdir).values():
+            self._seal(folder)
+
+    def _seal(self, folder: pathlib.Path) -> None:
+        is_mine = jax.process_index() == 0 and folder.is_dir()
+        if is_mine and not integrity.is_sealed(folder):
+            integrity.seal(folder)
 
 
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -54,7 +54,7 @@ class StoredModel:
         if self.step is not None:
             parts.append(f"step {self.step}")
         if self.score is not None and self.config is not None:
-            parts.append(f"{SCORE_NAMES[self.config.task]} {100 * self.score:.2f}")
+            parts.append(f"{SCORE_NAMES[str(self.config.task)]} {100 * self.score:.2f}")
         elif self.step is not None:
             parts.append("not evaluated")
         return ", ".join(parts)
