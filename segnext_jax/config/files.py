@@ -173,6 +173,9 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
             faults.append(f"config.{name} is a section: got {value!r}.")
         elif name not in FIELDS:
             faults.append(f"config.{name} is not a field of this version.")
+        # A ConfigDict would take True for 1.0.
+        elif fault := FIELDS[name].fault_of(tuples(value)):
+            faults.append(fault)
         else:
             assign(config, name, tuples(value))
     return faults
