@@ -11,7 +11,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, processes
 
 # Nothing heavy is imported here: the worker processes of the input pipeline import this
 # module again, and never touch a device.
@@ -37,28 +37,25 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
         options.workdir or pathlib.Path("runs") / pathlib.Path(options.config).stem
     )
 
-    from segnext_jax.cli import processes
-
-    processes.join(
-        processes.ProcessOptions(
-            options.distributed,
-            options.coordinator,
-            options.num_processes,
-            options.process_id,
-        )
+    several = processes.ProcessOptions(
+        options.distributed,
+        options.coordinator,
+        options.num_processes,
+        options.process_id,
     )
-    import jax
+    with processes.joined(several):
+        import jax
 
-    if is_program and jax.default_backend() == "cpu":
-        command.keep_freed_memory()
-    from segnext_jax.training.loop import train
-    from segnext_jax.training.tasks.task import evaluate_workdir
+        if is_program and jax.default_backend() == "cpu":
+            command.keep_freed_memory()
+        from segnext_jax.training.loop import train
+        from segnext_jax.training.tasks.task import evaluate_workdir
 
-    command.set_up_logging()
-    if options.mode == "train":
-        train(config, workdir)
-    else:
-        evaluate_workdir(config, workdir)
+        command.set_up_logging()
+        if options.mode == "train":
+            train(config, workdir)
+        else:
+            evaluate_workdir(config, workdir)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

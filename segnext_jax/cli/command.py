@@ -20,15 +20,30 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     """
     try:
         main(arguments)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"{sentence(error)}\n")
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        if not isinstance(error, OSError) and not _is_raised_here(error):
+        if not _is_of_a_user(error):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {sentence(error)}\n")
         return 1
     return 0
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error in a sentence; that of a bug begins with its type."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) if _is_of_a_user(error) else f"{type(error).__name__}: {error}"
+
+
+def _is_of_a_user(error: BaseException) -> bool:
+    """Tell what a user can cause from bugs."""
+    if isinstance(error, OSError):
+        return True
+    is_expected = isinstance(error, ValueError | FloatingPointError)
+    return is_expected and _is_raised_here(error)
 
 
 def _is_raised_here(error: BaseException) -> bool:

@@ -7,6 +7,10 @@ global batch. So the number of the next batch is the whole state.
 
 import atexit
 import dataclasses
+import multiprocessing
+import os
+import signal
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -236,3 +240,18 @@ def _stop(running: list[Any]) -> None:
 def _start_worker(worker_index: int, num_workers: int) -> None:
     # The worker's own threads share the processor already.
     cv2.setNumThreads(1)
+    # Ctrl-C reaches all processes of a terminal; the parent ends its workers in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this worker process when its parent ends, also by SIGKILL.
+
+    Its segments of shared memory go with it: when the last of the processes has ended,
+    Python's resource tracker removes what they left.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

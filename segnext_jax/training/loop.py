@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from segnext_jax import convert, sharding
 from segnext_jax.checkpoints import arrays, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.cli import processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
@@ -109,6 +110,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     try:
         with Preemption() as preemption, jax.debug_nans(config.debug):
             metrics = run.steps(state, train_step, preemption)
+    except BaseException as error:
+        processes.fail_soon(error)
+        raise
     finally:
         run.close()
     if metrics is not None and jax.process_index() == 0:
