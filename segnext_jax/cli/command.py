@@ -128,6 +128,9 @@ def set_up_logging() -> None:
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
     if _PACKAGE in pathlib.Path(record.pathname).parents:
         return True
-    # Orbax warns whenever a save waits for the one before.
-    is_known = "Waiting for previous save" in record.getMessage()
+    # Orbax warns whenever a save waits for the one before, and logs the traceback of an
+    # error that it raises besides, once in each of its threads.
+    is_known = "orbax" in record.pathname and (
+        record.exc_info or "Waiting for previous save" in record.getMessage()
+    )
     return record.levelno >= logging.WARNING and not is_known

@@ -1,9 +1,9 @@
 """Several processes, one run: how they find each other, and how they end together."""
 
-import atexit
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import logging
 import os
 import signal
@@ -116,11 +116,19 @@ def _fail(lifeline: Lifeline, error: BaseException) -> None:
         time.sleep(_CAUSE_TIMEOUT)
     sentence = command.sentence(error)
     lifeline.fail(sentence)
-    # Before what JAX has registered, which waits five minutes for the others.
-    atexit.register(_exit)
-    timer = threading.Timer(_CLOSE_TIMEOUT, _end, (jax.process_index(), sentence))
-    timer.daemon = True
-    timer.start()
+    leave = functools.partial(_leave, jax.process_index(), sentence)
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _leave(process: int, sentence: str) -> None:
+    """End this process when its main thread has: that has said what happened.
+
+    JAX would wait five minutes for the other processes, orbax's threads even longer.
+    """
+    threading.main_thread().join(_CLOSE_TIMEOUT)
+    if threading.main_thread().is_alive():
+        _end(process, sentence)
+    _exit()
 
 
 def _end(process: int, sentence: str) -> None:

@@ -168,6 +168,7 @@ class _Run:
                     self.progress.note(f"First step after {seconds:.0f} s.")
                     self.meter.start_clock()
                 self.progress.advance()
+                self.checkpoints.check()
 
                 is_preempted = preemption.is_requested(step)
                 is_last = step == config.num_steps
