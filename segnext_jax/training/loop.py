@@ -150,7 +150,7 @@ class _Run:
                 try:
                     with self.meter.waiting_for_data(step):
                         batch = next(self.loader)
-                except RuntimeError:
+                except ChildProcessError:
                     # SIGTERM may have ended the workers, too.
                     if not preemption.is_noticed:
                         raise
