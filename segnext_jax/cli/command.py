@@ -8,6 +8,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -72,9 +73,14 @@ def set_up_compilation_cache() -> None:
 
     Call it before JAX is imported. ``JAX_COMPILATION_CACHE_DIR`` names another folder,
     or none at all if it is empty. JAX keys the programs by versions, flags and the kind
-    of device, and stores those that took more than a second.
+    of device, and stores those that took more than a second. Nothing is kept where the
+    user has no home, as an id without an account in a container.
     """
-    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    home = os.path.expanduser("~")
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if not caches and home == "~":
+        return
+    caches = caches or pathlib.Path(home) / ".cache"
     folder = pathlib.Path(caches) / "segnext_jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
 
@@ -123,6 +129,8 @@ def set_up_logging() -> None:
     handler = absl_logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _report_unraisable
 
 
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
@@ -134,3 +142,10 @@ def _is_ours_or_grave(record: logging.LogRecord) -> bool:
         record.exc_info or "Waiting for previous save" in record.getMessage()
     )
     return record.levelno >= logging.WARNING and not is_known
+
+
+def _report_unraisable(lost: Any) -> None:
+    # Where one of many writes fails, orbax raises the error and closes its event loop;
+    # tensorstore then fails to report each of the others to the loop.
+    if str(lost.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(lost)

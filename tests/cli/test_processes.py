@@ -181,7 +181,9 @@ def test_a_full_disk_of_one_ends_all_and_the_run_goes_on(
     codes, logs = processes.ended(60)
     assert codes == [1, 1], logs
     for log in logs:
-        assert "checkpoint 8 in" in log and "could not be written" in log
+        assert "checkpoint 8 in" in log
+        assert "could not be written: File too large. The checkpoint of step 4" in log
+        assert "Traceback" not in log
     processes = start_processes(run, run)
     processes.wait_until(has_step(workdir, 9))
     processes.running[1].send_signal(signal.SIGINT)
@@ -192,7 +194,8 @@ def test_a_full_disk_of_one_ends_all_and_the_run_goes_on(
         assert "interrupted" in log
 
 
-# Runs the main job; from the fourth step on no file of more than 4 KB can be written.
+# Runs the main job; from the sixth step on no file can have more than 12 KB, the log
+# included.
 FULL_DISK = """
 import resource, sys
 from segnext_jax import main as program
@@ -204,7 +207,7 @@ class Filling(loop.MetricWriter):
         super().write(step, values)
         if step == 6:
             self._is_writing = False
-            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (12288, 12288))
 
 loop.MetricWriter = Filling
 sys.argv[0] = "segnext_jax.main"
