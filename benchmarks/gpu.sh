@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Measure everything that needs an accelerator, in one command of less than nine minutes:
 #
-#   benchmarks/gpu.sh [TORCH_NETWORK.py] [OUTPUT_FOLDER]
+#   benchmarks/gpu.sh [OUTPUT_FOLDER]
 #
-# TORCH_NETWORK.py: the network in PyTorch (--against), in bfloat16 under autocast; without
-# it, or without torch, this package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md
-# (default: $OUT, else runs/gpu), the numbers and what a part said to *.json and *.log
-# beside it. A part that fails or takes too long is named there, and the others run all
-# the same.
+# The network in PyTorch (--against) runs in bfloat16 under autocast; without torch this
+# package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else
+# runs/gpu), the numbers and what a part said to *.json and *.log beside it. A part that
+# fails or takes too long is named there, and the others run all the same.
 #
 # $PYTHON (default: python) needs jax, flax, optax, orbax and OpenCV. A machine without a
 # network may lack the rest of pyproject.toml's dependencies (grain, ml_collections,
@@ -15,15 +14,14 @@
 #
 #   pip download --no-deps --dest wheels grain ml_collections tensorflow-datasets ...
 #   for wheel in wheels/*.whl; do unzip -qo "$wheel" -d packages; done
-#   PYTHONPATH=packages benchmarks/gpu.sh TORCH_NETWORK.py
+#   PYTHONPATH=packages benchmarks/gpu.sh
 #
 # PARTS="train_tiny ops" measures only those: what an earlier run had no time for. Compiled
 # programs are kept in $JAX_COMPILATION_CACHE_DIR (default: runs/compiled), so that the next
 # run has more time; times to the first result do not use them.
 # QUICK=SECONDS does it all on tiny images in so many seconds, to see whether it runs.
 set -uo pipefail
-network=${1:+$(realpath "$1")}
-output=$(realpath -m "${2:-${OUT:-$(dirname "$0")/../runs/gpu}}")
+output=$(realpath -m "${1:-${OUT:-$(dirname "$0")/../runs/gpu}}")
 cd "$(dirname "$0")/.." || exit
 python=${PYTHON:-python}
 mkdir -p "$output"
@@ -32,8 +30,8 @@ table="$output/gpu.md"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 against=()
-if [[ -n $network ]] && "$python" -c "import torch" 2>/dev/null; then
-  against=(--against="$network")
+if "$python" -c "import torch" 2>/dev/null; then
+  against=(--against)
 fi
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0

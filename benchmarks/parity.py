@@ -1,7 +1,7 @@
 """Largest differences between this package and the official network, as a table.
 
-For developers: needs torch and the folder ../shared/reference with the plain PyTorch
-network that equals the official one to 1e-14 in float64.
+Needs torch. compare/torch_segnext.py stands for the official network, which it equals
+to 1e-13 in float64.
 
     python benchmarks/parity.py > parity_table.md
     python benchmarks/parity.py --variants tiny --sizes 128x128
@@ -26,7 +26,7 @@ from segnext_jax.convert.names import entries, to_flax
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.ops.resize import resize_bilinear
 
-REFERENCE = pathlib.Path(__file__).parents[2] / "shared" / "reference"
+COMPARE = pathlib.Path(__file__).parent / "compare"
 NUM_CLASSES = 150
 # Of one call each: half the time without optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -38,8 +38,8 @@ COLUMNS = (
 
 
 def load(name: str) -> types.ModuleType:
-    """Import a file of the reference folder."""
-    spec = importlib.util.spec_from_file_location(name, REFERENCE / f"{name}.py")
+    """Import a file of the folder of what is compared with."""
+    spec = importlib.util.spec_from_file_location(name, COMPARE / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

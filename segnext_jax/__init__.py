@@ -14,14 +14,17 @@ def load(
     path: str | os.PathLike[str],
     dataset: str | None = None,
     overrides: Sequence[str] = (),
+    which: str | int = "latest",
 ) -> "Predictor":
     """Load a trained network; see `segnext_jax.predict.predictor.load`.
 
     Args:
-      path: A run's workdir, a converted folder, or a PyTorch checkpoint.
+      path: A run's workdir or one of its checkpoints, a converted folder, or a PyTorch
+        checkpoint.
       dataset: Whose classes a checkpoint file knows; needed where their number does not
         tell it.
       overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
+      which: Of a run: ``"latest"``, ``"best"`` (by mIoU) or the number of a step.
 
     Raises:
       ValueError: If there is no whole network at ``path``, or a field cannot be so.
@@ -30,4 +33,4 @@ def load(
     # and never touch a device.
     from segnext_jax.predict.predictor import load
 
-    return load(path, dataset, overrides)
+    return load(path, dataset, overrides, which)

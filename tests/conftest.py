@@ -3,7 +3,10 @@
 import importlib.util
 import os
 import pathlib
+import tarfile
 import tempfile
+import types
+from collections.abc import Callable
 
 # Before jax is imported by anything.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -21,7 +24,7 @@ os.environ.setdefault(
 
 import pytest  # noqa: E402
 
-SHARED = pathlib.Path(__file__).parents[2] / "shared"
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 # Files of minutes. Each file is one worker's (`--dist=loadfile`, launch/test.sh): begun
@@ -36,13 +39,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def reference() -> pathlib.Path:
-    """The developers' folder with what the official code computes."""
-    folder = SHARED / "reference"
-    if not folder.is_dir():
-        pytest.skip(
-            "needs ../shared/reference, which only the developers' machines have"
-        )
-    return folder
+    """The folder with what the official code computes."""
+    return ROOT / "tests" / "goldens"
+
+
+@pytest.fixture(scope="session")
+def load_compared() -> Callable[[str], types.ModuleType]:
+    """A function that imports a file of benchmarks/compare."""
+    return lambda name: load(ROOT / "benchmarks" / "compare" / f"{name}.py")
+
+
+def load(path: pathlib.Path) -> types.ModuleType:
+    """Import a file that belongs to no package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")
@@ -62,11 +74,33 @@ def shapes_dir(tmp_path_factory) -> pathlib.Path:
     """A data folder with 24 train and 10 val examples of the shapes data set."""
     from segnext_jax.preparation.command import prepare
 
-    path = pathlib.Path(__file__).parents[1] / "data" / "shapes" / "prepare.py"
-    module_spec = importlib.util.spec_from_file_location("shapes_for_tests", path)
-    shapes = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(shapes)
+    shapes = load(ROOT / "data" / "shapes" / "prepare.py")
     shapes.NUM_EXAMPLES = {"train": 24, "val": 10}
     folder = tmp_path_factory.mktemp("prepared")
     prepare(shapes.Shapes(data_dir=folder))
+    return folder
+
+
+OLD_RUNS = pathlib.Path(__file__).parent / "old_runs"
+
+
+@pytest.fixture(scope="session")
+def old_maker():
+    """What made the files of an earlier version, and draws their data."""
+    return load(OLD_RUNS / "make.py")
+
+
+@pytest.fixture
+def old(tmp_path) -> pathlib.Path:
+    """What version 986ebcb left behind: run/, model/ and the user's config files."""
+    with tarfile.open(OLD_RUNS / "986ebcb" / "old.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def old_data(old_maker, tmp_path_factory) -> pathlib.Path:
+    """The folder that its run was trained on, elsewhere."""
+    folder = tmp_path_factory.mktemp("old") / "moved"
+    old_maker.draw_folder(folder)
     return folder

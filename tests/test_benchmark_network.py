@@ -28,12 +28,12 @@ def small_network(monkeypatch):
 
 
 @pytest.fixture
-def small_opponent(reference, tmp_path):
+def small_opponent(tmp_path):
     """The same small network in PyTorch."""
     path = tmp_path / "small_torch.py"
     path.write_text(
         "import importlib.util\n"
-        f"path = {str(reference / 'torch_segnext.py')!r}\n"
+        f"path = {str(cases.NETWORK)!r}\n"
         "spec = importlib.util.spec_from_file_location('torch_segnext', path)\n"
         "module = importlib.util.module_from_spec(spec)\n"
         "spec.loader.exec_module(module)\n"
@@ -321,6 +321,12 @@ def test_rounds_that_would_end_too_late_do_not_begin(monkeypatch):
     # Each look at the clock is a second: three a round, one before it.
     times = turns.take_turns({"a": lambda: None}, 9, warm_up=1, limit_s=14.0)
     assert times["a"].wall == [1.0, 1.0]
+
+
+def test_against_alone_takes_the_network_of_the_repository():
+    options, _ = parse(["--what=forward", "--against", "--torch_forms", "eager"])
+    assert next(cases.split(options)).against == str(cases.NETWORK)
+    assert parse(["--what=forward"])[0].against is None
 
 
 def test_against_without_pytorch_is_one_sentence(monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import segnext_jax
-from segnext_jax.convert import from_path
+from segnext_jax import weights
 
 # Each run compiles for half a minute.
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_interrupted_run_goes_on_to_the_same_end(pretrained, command, tmp_path):
     newest.rmdir()
     assert "Going on from the checkpoint of step 6" in run(command(workdir))
     assert losses(workdir) == losses(pretrained[0])
-    ends = [from_path(folder) for folder in (workdir, pretrained[0])]
+    ends = [weights.load(folder).variables for folder in (workdir, pretrained[0])]
     for name in ("params", "batch_stats"):
         assert_equal(ends[0][name], ends[1][name])
 
@@ -161,6 +161,6 @@ def test_segmentation_starts_from_the_encoder(
     )
     log = run(command(workdir, config="shapes_tiny", fields=fields))
     assert f"Starting from {pretrained[0]}" in log and "head.kernel" in log
-    end, start = from_path(workdir), from_path(pretrained[0])
+    end, start = (weights.load(path).variables for path in (workdir, pretrained[0]))
     for name in ("params", "batch_stats"):
         assert_equal(end[name]["backbone"], start[name]["backbone"])

@@ -16,6 +16,7 @@ import cv2
 import jax
 import numpy as np
 
+from segnext_jax.cli import command
 from segnext_jax.config import base_config
 from segnext_jax.describe import count_macs
 from segnext_jax.models.initialization import initialize
@@ -36,6 +37,8 @@ WORKS = {
 # Photographs of ADE20K have many sizes, most of them 4:3.
 PHOTOGRAPH_SIZES = ("512x683", "480x640", "600x800", "768x1024")
 IGNORE_LABEL = 255
+# The network in PyTorch, in a checkout of the repository: the package is without it.
+NETWORK = pathlib.Path(__file__).parents[2] / "benchmarks/compare/torch_segnext.py"
 
 
 class Case(NamedTuple):
@@ -122,7 +125,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depthwise", help="formulation of depthwise convolutions; default: config's"
     )
-    parser.add_argument("--against", help="Python file with the network in PyTorch")
+    parser.add_argument(
+        "--against",
+        nargs="?",
+        const=str(NETWORK),
+        metavar="FILE",
+        help="measure the network in PyTorch, too; FILE: another than "
+        "benchmarks/compare/torch_segnext.py",
+    )
     parser.add_argument(
         "--torch_forms",
         choices=FORMS,
@@ -182,7 +192,8 @@ def split(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if options.against and not pathlib.Path(options.against).is_file():
         raise ValueError(
             "--against must be a Python file with the network in PyTorch: got "
-            f"{options.against}, which is no file."
+            f"{options.against}, which is no file. A checkout of the repository has "
+            "one, which --against without a file takes."
         )
     if options.against and importlib.util.find_spec("torch") is None:
         raise ValueError(
@@ -194,10 +205,12 @@ def split(options: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if options.what == "evaluate":
         # Photographs of all sizes make one evaluation.
         for text in options.image_size:
-            parse_size(text, "--image_size", multiple=1)
+            command.parse_size(text, "--image_size", multiple=1)
         sizes = ["+".join(options.image_size)]
     else:
-        parsed = [parse_size(text, "--size", multiple=32) for text in options.size]
+        parsed = [
+            command.parse_size(text, "--size", multiple=32) for text in options.size
+        ]
         sizes = [f"{height}x{width}" for height, width in parsed]
     combinations = itertools.product(options.variant, sizes, options.batch)
     for variant, size, batch in list(combinations):
@@ -220,24 +233,6 @@ def works(options: argparse.Namespace) -> tuple[str, ...]:
                 f"got {work!r}."
             )
     return tuple(options.work or known)
-
-
-def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
-    """Return (height, width) of ``512x768``, or of ``512``.
-
-    Raises:
-      ValueError: If the text is no size, or no side is a multiple.
-    """
-    parts = text.split("x") * (1 if "x" in text else 2)
-    if len(parts) != 2 or not all(
-        part.isdigit() and int(part) and int(part) % multiple == 0 for part in parts
-    ):
-        must = f", both multiples of {multiple}" if multiple > 1 else ""
-        raise ValueError(
-            f"{option} must be HEIGHTxWIDTH{must}: got {text!r}. Use {option}=512x512."
-        )
-    height, width = map(int, parts)
-    return height, width
 
 
 def make_case(options: argparse.Namespace) -> Case:
@@ -272,7 +267,7 @@ def make_case(options: argparse.Namespace) -> Case:
 def _noise(options: argparse.Namespace, config: Any) -> tuple[EvaluationBatch, ...]:
     """Return one batch of images that are network inputs already."""
     del config
-    size = parse_size(options.size, "--size", multiple=32)
+    size = command.parse_size(options.size, "--size", multiple=32)
     count = options.batch
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, *size, 3), np.uint8)
@@ -318,7 +313,8 @@ def _photographs(
     if options.scale:
         config.evaluation.scale = tuple(options.scale)
     sizes = [
-        parse_size(text, "--image_size", multiple=1) for text in options.image_size
+        command.parse_size(text, "--image_size", multiple=1)
+        for text in options.image_size
     ]
     batches = EvaluationBatches(
         _Photographs(sizes, options.images, options.classes),

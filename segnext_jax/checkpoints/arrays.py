@@ -1,5 +1,6 @@
 """Trees of arrays on disk, as orbax writes and reads them."""
 
+import pathlib
 from typing import Any
 
 import jax
@@ -29,6 +30,24 @@ def request(tree: Any) -> ocp.args.PyTreeRestore:
     return ocp.args.PyTreeRestore(
         tree, restore_args=ocp.checkpoint_utils.construct_restore_args(tree)
     )
+
+
+def read(folder: pathlib.Path) -> Any:
+    """Return the tree of arrays of a folder, as NumPy arrays.
+
+    Any number of devices reads what any other number has written.
+
+    Raises:
+      Exception: Of many types, if files are missing or damaged.
+    """
+    with ocp.Checkpointer(array_handler()) as checkpointer:
+        stored = checkpointer.metadata(folder.absolute()).item_metadata
+        wanted = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(stored.tree)
+        )
+        return checkpointer.restore(
+            folder.absolute(), ocp.args.PyTreeRestore(restore_args=wanted)
+        )
 
 
 def abstract(tree: Any, sharding: Any) -> Any:

@@ -11,27 +11,38 @@ import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints.integrity import write_json
 
+SCORES_FILE = "scores.json"
+
 
 class Scores:
     """Scores by step, in a file."""
 
-    def __init__(self, path: pathlib.Path, *, is_writing: bool) -> None:
+    def __init__(
+        self, path: pathlib.Path, *, is_writing: bool, is_empty: bool = False
+    ) -> None:
         """Read what the file holds.
 
         Args:
           path: JSON file; need not exist.
           is_writing: False in all but one of several processes.
+          is_empty: Whether to leave it unread.
+
+        Raises:
+          ValueError: If the file does not hold scores by step.
         """
         self._path = path
         self._is_writing = is_writing
-        stored = json.loads(path.read_text()) if path.is_file() else {}
-        self._by_step = {int(step): score for step, score in stored.items()}
+        self._by_step = {} if is_empty or not path.is_file() else _read(path)
 
     def record(self, step: int, score: float) -> None:
         """Note the score of a step; nan is never the best."""
         self._by_step[step] = score if np.isfinite(score) else None
         if self._is_writing:
             write_json(self._path, self._by_step)
+
+    def of(self, step: int) -> float | None:
+        """Return the score of a step; None: it has none, or it was nan."""
+        return self._by_step.get(step)
 
     def has(self, step: int) -> bool:
         """Return whether a step has a score."""
@@ -42,6 +53,27 @@ class Scores:
         scored = [step for step in steps if self._by_step.get(step) is not None]
         ranked = sorted(scored, key=lambda step: (self._by_step[step], step))
         return ranked[::-1][:count]
+
+
+def _read(path: pathlib.Path) -> dict[int, float | None]:
+    scores: dict[int, float | None] = {}
+    try:
+        stored = json.loads(path.read_bytes())
+        scores = {int(step): score for step, score in stored.items()}
+        is_whole = all(score is None or _is_score(score) for score in scores.values())
+    except (AttributeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(
+            f'{path} must hold the scores of evaluations by step, as {{"8": 0.5}}: it '
+            "is damaged. Delete it; which checkpoint is the best is then unknown until "
+            "the next evaluation."
+        )
+    return scores
+
+
+def _is_score(score: Any) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,29 +13,26 @@ A run's workdir:
     metrics.jsonl, tensorboard/, overlays/
 
 The model lies apart from the optimizer, so that evaluation and prediction read no more
-than they need, on any number of devices.
+than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
 """
 
 import concurrent.futures
 import os
 import pathlib
 import re
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
-from absl import logging
 from jax.experimental import multihost_utils
 
-from segnext_jax.checkpoints import arrays, integrity
-from segnext_jax.checkpoints.best import BestScores, Scores
+from segnext_jax.checkpoints import arrays, integrity, reading
+from segnext_jax.checkpoints.best import SCORES_FILE, BestScores, Scores
 
-_CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged"
-_SCORES = "scores.json"
 
 
 class CheckpointError(OSError):
@@ -56,12 +53,17 @@ class Checkpoints:
           num_best: Number of checkpoints with the best scores that are kept as well.
         """
         self._workdir = pathlib.Path(workdir).absolute()
-        self._folder = self._workdir / _CHECKPOINTS
+        self._folder = self._workdir / reading.CHECKPOINTS
         self._scores = Scores(
-            self._workdir / _SCORES, is_writing=jax.process_index() == 0
+            self._workdir / SCORES_FILE, is_writing=jax.process_index() == 0
         )
+        self._num_kept, self._num_best = num_kept, num_best
+        self._has_new_score = False
         self._saving: int | None = None
+        # Set while no save is under way.
+        self._is_settled = threading.Event()
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
         best = BestScores(self._scores, num_best)
         self._manager = _Manager(
@@ -85,11 +87,6 @@ class Checkpoints:
         """Return the step of the newest checkpoint that was finished, or None."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """Return the step with the best score among the checkpoints, or None."""
-        best = self._scores.best(self._manager.all_steps(), 1)
-        return best[0] if best else None
-
     def has_score(self, step: int) -> bool:
         """Return whether the score of a checkpoint was recorded."""
         return self._scores.has(step)
@@ -102,6 +99,7 @@ class Checkpoints:
           score: Of its evaluation; nan counts as the worst.
         """
         self._scores.record(step, score)
+        self._has_new_score = True
 
     def save(
         self,
@@ -127,9 +125,10 @@ class Checkpoints:
         if step == self.latest_step():
             return
         self._finish_writing()
-        # Beside the training: the files are read once more.
-        self._sealer.submit(self._write_checksums)
+        # Orbax deletes old checkpoints as it saves, none of which may be being sealed.
+        concurrent.futures.wait(self._sealing)
         self._saving = step
+        self._is_settled.clear()
         try:
             self._manager.save(
                 step,
@@ -142,6 +141,8 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._unwritten(error) from error
+        # Beside the training: the files are read once more.
+        self._sealing = [self._sealer.submit(self._seal_when_written, step)]
 
     def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Return (model, optimizer, iterator) of the newest whole checkpoint.
@@ -163,7 +164,7 @@ class Checkpoints:
             optimizer=arrays.request(optimizer),
             iterator=ocp.args.JsonRestore(),
         )
-        restored, passed_over, _ = self._restore(args)
+        restored, passed_over = self._restore(args)
         if passed_over and jax.process_index() == 0:
             for step in passed_over:
                 _move_away(self._folder / str(step), self._workdir / _DAMAGED)
@@ -172,78 +173,30 @@ class Checkpoints:
             self._manager.reload()
         return restored["model"], restored["optimizer"], restored["iterator"]
 
-    def restore_model(self, model: Any, *, is_best: bool = False) -> tuple[Any, int]:
-        """Return the model alone, and its step; see `restore`.
-
-        Args:
-          model: What is expected, and where it shall lie.
-          is_best: Whether to take the checkpoint with the best score; else the newest
-            whole one.
-
-        Raises:
-          ValueError: Also if no checkpoint has a score.
-        """
-        args = ocp.args.Composite(model=arrays.request(model))
-        wanted = None
-        if is_best and self._manager.all_steps():
-            wanted = self.best_step()
-            if wanted is None:
-                raise ValueError(
-                    f"no checkpoint in {self._workdir} has been evaluated, so none is "
-                    "the best. Take the latest one."
-                )
-        restored, _, step = self._restore(args, wanted)
-        return restored["model"], step
-
-    def _restore(
-        self, args: ocp.args.Composite, wanted: int | None = None
-    ) -> tuple[Any, list[int], int]:
-        """Return what was restored, the newer steps that are damaged, and its step."""
+    def _restore(self, args: ocp.args.Composite) -> tuple[Any, list[int]]:
+        """Return what was restored, and the newer steps, which are damaged."""
         steps = sorted(self._manager.all_steps(), reverse=True)
-        if wanted is not None:
-            steps = [step for step in steps if step == wanted]
         if not steps:
             raise ValueError(
                 f"{self._workdir} must hold a finished checkpoint: none was found. "
                 "Train first (--mode=train), or correct --workdir."
             )
-        faults: list[str] = []
-        for number, step in enumerate(steps):
-            is_checked, fault = self._check(step)
+        faults: dict[int, str] = {}
+        for step in steps:
+            has_checksums, fault = reading.fault_of(self._folder / str(step))
             if not fault:
                 try:
                     restored = self._manager.restore(step, args=args)
                 # Orbax raises a bare Exception where a file ends too early.
                 except Exception as error:
-                    fault = _first_line(error)
-                    if is_checked:
+                    fault = reading.first_line(error)
+                    if has_checksums:
                         raise self._unreadable(step, fault) from error
                 else:
-                    for earlier, reason in zip(steps, faults, strict=False):
-                        logging.warning(
-                            "Checkpoint %d is damaged (%s): passed over for that of "
-                            "step %d.",
-                            earlier,
-                            reason,
-                            step,
-                        )
-                    return restored, steps[:number], step
-            faults.append(fault)
-        raise self._unreadable(steps[0], faults[0])
-
-    def _check(self, step: int) -> tuple[bool, str]:
-        """Return whether a checkpoint has checksums, and what does not match them."""
-        folder = self._folder / str(step)
-        has_checksums = integrity.is_sealed(folder)
-        # One process reads for all: the files may be large, and the answer must be one.
-        is_whole = True
-        fault = ""
-        if has_checksums and jax.process_index() == 0:
-            fault = integrity.differing_file(folder)
-            is_whole = not fault
-        if jax.process_count() > 1:
-            is_whole = bool(multihost_utils.broadcast_one_to_all(np.int32(is_whole)))
-        return has_checksums, "" if is_whole else fault or "see process 0"
+                    reading.warn_of_damage(faults, step)
+                    return restored, list(faults)
+            faults[step] = fault
+        raise self._unreadable(steps[0], faults[steps[0]])
 
     def _unreadable(self, step: int, reason: str) -> ValueError:
         return ValueError(
@@ -255,11 +208,21 @@ class Checkpoints:
     def wait(self) -> None:
         """Return when all checkpoints are on disk, with their checksums.
 
+        Of a run with new scores those go that are no longer among the best: orbax
+        decides when it saves, which is before the evaluation.
+
         Raises:
           CheckpointError: If one could not be written.
         """
         self._finish_writing()
-        self._sealer.submit(self._write_checksums).result()
+        self._sealer.submit(self._seal_all).result()
+        if self._has_new_score:
+            steps = sorted(self._manager.all_steps())
+            best = self._scores.best(steps, self._num_best)
+            kept = {*steps[-self._num_kept :], *best}
+            for step in sorted({*steps} - kept):
+                self._manager.delete(step)
+            self._has_new_score = False
 
     def check(self) -> None:
         """Refuse to go on if a checkpoint could not be written; waits for nothing.
@@ -279,6 +242,8 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._unwritten(error) from error
+        finally:
+            self._is_settled.set()
         self._saving = None
 
     def close(self) -> None:
@@ -309,18 +274,23 @@ class Checkpoints:
             f"{_reason(error)}. {rest}"
         )
 
-    def _write_checksums(self) -> None:
-        """Seal the checkpoints that are finished."""
-        if jax.process_index() != 0:
-            return
-        for folder in self._folder.iterdir():
-            if not folder.name.isdecimal() or integrity.is_sealed(folder):
-                continue
-            try:
-                integrity.seal(folder)
-            except FileNotFoundError:
-                # Newer ones take its place: it is being deleted.
-                continue
+    def _seal_when_written(self, step: int) -> None:
+        """Seal one checkpoint, and no other: orbax may be deleting that."""
+        folder = self._folder / str(step)
+        # Orbax renames the folder at the end; it need not come to that.
+        while not folder.is_dir() and not self._is_settled.wait(0.1):
+            pass
+        self._seal(folder)
+
+    def _seal_all(self) -> None:
+        """Seal what earlier runs have left without checksums, too."""
+        for folder in reading.checkpoint_folders(self._workdir).values():
+            self._seal(folder)
+
+    def _seal(self, folder: pathlib.Path) -> None:
+        is_mine = jax.process_index() == 0 and folder.is_dir()
+        if is_mine and not integrity.is_sealed(folder):
+            integrity.seal(folder)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -355,13 +325,7 @@ def _reason(error: Exception) -> str:
         return os.strerror(int(code[1]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return _first_line(error).rstrip(".")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0][:300].rstrip()
-    return text if text.endswith((".", "!", "?")) else text + "."
+    return reading.first_line(error).rstrip(".")
 
 
 def _meet(purpose: str) -> None:

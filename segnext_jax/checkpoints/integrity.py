@@ -27,7 +27,9 @@ def differing_file(folder: pathlib.Path) -> str:
     """Return what of a sealed folder is not as it was written; empty if nothing is."""
     try:
         checksums = json.loads((folder / CHECKSUMS_FILE).read_text())
-    except ValueError:
+    except (OSError, ValueError):
+        checksums = None
+    if not checksums or not isinstance(checksums, dict):
         return f"{CHECKSUMS_FILE} cannot be read"
     for name, expected in checksums.items():
         if not (folder / name).is_file():

@@ -4,6 +4,9 @@ A model's folder:
 
     config.json     the configuration
     model/          parameters and batch statistics
+    checksums.json  size and CRC-32 of each of these files
+
+`segnext_jax.checkpoints.reading` reads it.
 """
 
 import pathlib
@@ -12,7 +15,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from segnext_jax.checkpoints import arrays
+from segnext_jax.checkpoints import arrays, integrity
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
@@ -42,6 +45,7 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
     with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
         checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
     (partial / CONFIG_FILE).write_text(config_text)
+    integrity.seal(partial)
     partial.rename(directory)
 
 
@@ -49,32 +53,3 @@ def is_model(directory: str | pathlib.Path) -> bool:
     """Tell whether a folder is one that `save_model` wrote."""
     directory = pathlib.Path(directory)
     return (directory / CONFIG_FILE).is_file() and (directory / MODEL).is_dir()
-
-
-def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any, str]:
-    """Return (variables, configuration text) of a folder that `save_model` wrote.
-
-    Args:
-      directory: The folder.
-      expected: Tree of `jax.ShapeDtypeStruct` with shardings, see
-        `arrays.abstract`. None: arrays as they were stored, on the first device.
-
-    Raises:
-      ValueError: If it is not such a folder, or its arrays are not the expected.
-    """
-    directory = pathlib.Path(directory).absolute()
-    if not is_model(directory):
-        raise ValueError(
-            f"{directory} must be a model's folder with {CONFIG_FILE} and {MODEL}/, "
-            "as python -m segnext_jax.convert writes it: at least one is missing."
-        )
-    with ocp.StandardCheckpointer() as checkpointer:
-        try:
-            variables = checkpointer.restore(directory / MODEL, expected)
-        except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"the model in {directory} is not that of the configuration: {reason} "
-                "Correct config.model or config.data.name."
-            ) from error
-    return variables, (directory / CONFIG_FILE).read_text()

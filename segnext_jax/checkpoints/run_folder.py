@@ -7,7 +7,7 @@ import io
 import json
 import pathlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -16,7 +16,9 @@ from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
-from segnext_jax.config.overrides import differences
+from segnext_jax.checkpoints.reading import stored_config
+from segnext_jax.config.overrides import differences, flatten
+from segnext_jax.config.rules import changes_numbers
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec
@@ -42,7 +44,7 @@ def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     data, path = config.data, workdir / CONFIG_FILE
-    stored = _stored(path).data if path.exists() else data
+    stored = stored_config(workdir).data if path.exists() else data
     if config.task == "classification":
         data.classes = data.classes or stored.classes or photograph_classes(data)
         return config
@@ -66,7 +68,9 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     path = workdir / CONFIG_FILE
     if path.exists():
-        lines = differences(_stored(path), config, ignore=config_lib.RESUMABLE_FIELDS)
+        lines = differences(
+            stored_config(workdir), config, ignore=config_lib.RESUMABLE_FIELDS
+        )
         _refuse(
             lines,
             workdir,
@@ -122,13 +126,7 @@ def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:
     Raises:
       ValueError: If it is another one, or the workdir is not the folder of a run.
     """
-    path = workdir / CONFIG_FILE
-    if not path.exists():
-        raise ValueError(
-            f"--workdir must be the folder of a run or of a model: {path} does not "
-            "exist. Train first (--mode=train), or correct --workdir."
-        )
-    stored, given = _network(_stored(path)), _network(config)
+    stored, given = _network(stored_config(workdir)), _network(config)
     lines = [
         f"{name} is {stored[name]} there, {given[name]} here"
         for name in stored
@@ -154,16 +152,51 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def _stored(path: pathlib.Path) -> ConfigDict:
-    return config_lib.from_json(path.read_text())
-
-
 def _refuse(lines: Sequence[str], workdir: pathlib.Path, remedy: str) -> None:
     if lines:
         raise ValueError(
             f"{workdir} belongs to a run of another configuration: {'; '.join(lines)}. "
             f"{remedy}"
         )
+
+
+def differing_fields(config: ConfigDict, stored: ConfigDict) -> dict[str, Any]:
+    """Return the fields that give an evaluation other numbers than the run's, and log.
+
+    Args:
+      config: The configuration.
+      stored: That of the run.
+
+    Returns:
+      The value of the run and the one here, by field.
+    """
+    own = dict(flatten(stored))
+    differing = {
+        field: {"run": own[field], "here": value}
+        for field, value in flatten(config)
+        if changes_numbers(field) and value != own[field]
+    }
+    for field, values in differing.items():
+        logging.info(
+            "config.%s is %r in the run, %r here.", field, values["run"], values["here"]
+        )
+    return differing
+
+
+def settings(
+    config: ConfigDict, which: str | int, differing: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what made the numbers of an evaluation, as JSON values.
+
+    Args:
+      config: The configuration.
+      which: The checkpoint that was asked for.
+      differing: See `differing_fields`.
+    """
+    fields = {
+        field: value for field, value in flatten(config) if changes_numbers(field)
+    }
+    return {"which": which, "differing": dict(differing), "fields": fields}
 
 
 def write_results(
@@ -200,6 +233,7 @@ def write_classification_results(
     step: int | None,
     classes: Sequence[str],
     workdir: pathlib.Path,
+    **more: Any,
 ) -> None:
     """Log the metrics of a classification and write them as JSON.
 
@@ -208,9 +242,10 @@ def write_classification_results(
       step: Of the checkpoint; None: the weights are of no run.
       classes: Names.
       workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
     """
     logging.info("\n%s", metrics.table(classes))
-    results = {"step": step, **metrics.to_dict(classes)}
+    results = {"step": step, **metrics.to_dict(classes), **more}
     _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
     logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
 

@@ -68,6 +68,37 @@ def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]
     return [text.removeprefix(prefix) for text in rest]
 
 
+def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
+    """Return (height, width) of ``512x768``, or of ``512``.
+
+    Raises:
+      ValueError: If the text is no size, or no side is a multiple.
+    """
+    parts = text.split("x") * (1 if "x" in text else 2)
+    is_size = len(parts) == 2 and all(part.isdigit() and int(part) for part in parts)
+    if not is_size or any(int(part) % multiple for part in parts):
+        must = f", both multiples of {multiple}" if multiple > 1 else ""
+        fitting = [-(-int(part) // multiple) * multiple for part in parts if is_size]
+        height, width = fitting or (512, 512)
+        raise ValueError(
+            f"{option} must be HEIGHTxWIDTH{must}: got {text!r}. Use "
+            f"{option}={height}x{width}."
+        )
+    height, width = map(int, parts)
+    return height, width
+
+
+def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -> None:
+    """Add ``--which``: the checkpoint of a run that is taken."""
+    parser.add_argument(
+        "--which",
+        default=default,
+        metavar="latest|best|STEP",
+        help="checkpoint of a run: the newest, that with the best mIoU (top-1), or a "
+        "step (default: latest)",
+    )
+
+
 def set_up_compilation_cache() -> None:
     """Keep compiled programs over runs, in the user's cache folder.
 

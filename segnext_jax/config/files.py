@@ -13,9 +13,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from segnext_jax.config.fields import base_config
-from segnext_jax.config.overrides import apply
-from segnext_jax.config.rules import faults_of_task, validate
+from segnext_jax.config.fields import FIELDS, REMOVED, base_config
+from segnext_jax.config.kinds import tuples
+from segnext_jax.config.overrides import apply, assign
+from segnext_jax.config.rules import faults_of_command, validate
 
 
 def start_from(file: str, neighbour: str) -> ConfigDict:
@@ -28,7 +29,7 @@ def start_from(file: str, neighbour: str) -> ConfigDict:
     Raises:
       ValueError: If it is missing or fails.
     """
-    return _read(pathlib.Path(file).parent / neighbour)
+    return read_file(pathlib.Path(file).parent / neighbour)
 
 
 def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -42,21 +43,53 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
       ValueError: If the file is missing or fails, or any field is unknown or
         impossible; the message lists all faults.
     """
-    config = base_config() if path is None else _read(pathlib.Path(path))
-    faults = []
-    for override in overrides:
-        fault = apply(config, override)
-        if fault:
-            faults.append(fault)
-    faults.extend(validate(config))
-    faults.extend(faults_of_task(config, base_config()))
-    if faults:
-        name = path or "the configuration"
-        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
+    config = base_config() if path is None else read_file(pathlib.Path(path))
+    return with_overrides(config, overrides, path or "the configuration")
+
+
+def with_overrides(
+    config: ConfigDict, overrides: Sequence[str], name: str
+) -> ConfigDict:
+    """Return a configuration with fields set, validated.
+
+    Args:
+      config: The configuration; it is changed.
+      overrides: ``"data.crop_size=176,240"``, ...
+      name: What it is the configuration of, for the error.
+
+    Raises:
+      ValueError: If any field is unknown or impossible; the message lists all faults.
+    """
+    faults = [fault for text in overrides if (fault := apply(config, text))]
+    _refuse(faults + validate(config), name)
     return config
 
 
-def _read(path: pathlib.Path) -> ConfigDict:
+def refuse_unused(fields: Sequence[str], command: str, name: str) -> None:
+    """Refuse fields that a command does not use.
+
+    Args:
+      fields: Names of the fields that are set.
+      command: "prediction" or "evaluation"; see `rules.faults_of_command`.
+      name: What it is the configuration of, for the error.
+
+    Raises:
+      ValueError: If there are any; the message lists all.
+    """
+    _refuse(faults_of_command(fields, command), name)
+
+
+def _refuse(faults: Sequence[str], name: str) -> None:
+    if faults:
+        raise ValueError(f"{name} cannot run as given:\n  - " + "\n  - ".join(faults))
+
+
+def read_file(path: pathlib.Path) -> ConfigDict:
+    """Return the configuration of a file as it is, without checks.
+
+    Raises:
+      ValueError: If the file is missing or fails.
+    """
     if not path.is_file():
         known = sorted(str(p) for p in path.parent.glob("*.py"))
         close = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5) or known
@@ -71,8 +104,12 @@ def _read(path: pathlib.Path) -> ConfigDict:
     try:
         module_spec.loader.exec_module(module)
         config = module.get_config()
-    except Exception as error:  # Whatever the user's file raises is the user's to mend.
+    # Whatever the user's file raises, or a sys.exit in it, is the user's to mend.
+    except (Exception, SystemExit) as error:
         message = str(error).strip("\"'")
+        for field, remedy in REMOVED.items():
+            if f'"{field.rsplit(".")[-1]}" does not exist' in message:
+                message = f"config.{field} is not a field any more. {remedy}"
         raise ValueError(
             f"{path} must define get_config() that returns a configuration: it failed "
             f"with {type(error).__name__}: {message}"
@@ -91,31 +128,51 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Return the configuration that `to_json` wrote.
+    """Return the configuration that `to_json` wrote, checked as that of a file is.
 
-    Fields that this version does not know are refused; fields that it has gained since
-    keep their defaults.
+    Fields that were removed are passed over; fields that were added since keep their
+    defaults.
+
+    Args:
+      text: What a run or a model folder stores.
 
     Raises:
-      ValueError: If the text is not such a configuration.
+      ValueError: If the text is cut, or a field is unknown or impossible.
     """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "it is too deep"
+        raise ValueError(
+            f"the stored configuration must be JSON text, which this is not: {reason}. "
+            "It is damaged: take a copy of it."
+        ) from error
+    if not isinstance(values, dict) or not {"data", "model"} <= values.keys():
+        raise ValueError(
+            "the stored configuration must have the sections data and model: got "
+            f"{str(text)[:100]!r}."
+        )
     config = base_config()
-    faults = []
-
-    def fill(section: ConfigDict, values: dict, prefix: str) -> None:
-        for key, value in values.items():
-            if key not in section:
-                faults.append(f"config.{prefix}{key} is not a field of this version.")
-            elif isinstance(value, dict):
-                fill(section[key], value, f"{prefix}{key}.")
-            else:
-                section[key] = _as_tuples(value)
-
-    fill(config, json.loads(text), "")
+    faults = _fill(config, values, "") or validate(config)
     if faults:
         raise ValueError("the stored configuration does not fit: " + " ".join(faults))
     return config
 
 
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
+    """Set the fields of a section; return what cannot be, one sentence each."""
+    faults = []
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        is_section = any(field.startswith(f"{name}.") for field in FIELDS)
+        if name in REMOVED:
+            continue
+        if is_section and isinstance(value, dict):
+            faults.extend(_fill(config, value, f"{name}."))
+        elif is_section:
+            faults.append(f"config.{name} is a section: got {value!r}.")
+        elif name not in FIELDS:
+            faults.append(f"config.{name} is not a field of this version.")
+        else:
+            assign(config, name, tuples(value))
+    return faults

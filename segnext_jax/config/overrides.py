@@ -1,60 +1,50 @@
 """Fields of a configuration: set by text (``data.crop_size=176,240``), compared."""
 
-import ast
 import difflib
-import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
+
+from segnext_jax.config.fields import FIELDS, REMOVED
 
 
 def apply(config: ConfigDict, override: str) -> str | None:
     """Set one ``field=value`` in place; return the fault, if there is one."""
     name, separator, text = override.partition("=")
-    fields = dict(flatten(config))
-    if name not in fields:
-        if any(field.startswith(name + ".") for field in fields):
+    if name in REMOVED:
+        return f"config.{name} is not a field any more. {REMOVED[name]}"
+    if name not in FIELDS:
+        if any(field.startswith(name + ".") for field in FIELDS):
             return f"config.{name} is a section: set one of its fields."
-        return f"config.{name} is not a field.{_suggestion(name, fields)}"
+        return f"config.{name} is not a field.{_suggestion(name)}"
     if not separator:
         return f"config.{name} needs a value: write --config.{name}=<value>."
-    section, leaf = config, name
-    if "." in name:
-        parent, leaf = name.rsplit(".", 1)
-        for part in parent.split("."):
-            section = section[part]
-    try:
-        section[leaf] = _parse(text, section.get_type(leaf))
-    except (TypeError, ValueError, SyntaxError):
-        wanted = section.get_type(leaf).__name__
-        return f"config.{name} must be of type {wanted}: got {text!r}."
+    kind = FIELDS[name].kind
+    value = kind.parse(text)
+    if not kind.accepts(value):
+        return f"config.{name} must be {kind.requirement}: got {text[:200]!r}."
+    assign(config, name, value)
     return None
 
 
-def _parse(text: str, wanted: type) -> Any:
-    if wanted is str:
-        return text
-    if wanted is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    value = ast.literal_eval(text)
-    if wanted is tuple and not isinstance(value, tuple):
-        value = tuple(value) if isinstance(value, list) else (value,)
-    if isinstance(value, bool):
-        raise TypeError(text)
-    return value
+def assign(config: ConfigDict, name: str, value: Any) -> None:
+    """Set ``"section.field"``, whatever the value's type: `validate` looks at it."""
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        config = config[parent]
+    with config.unlocked(), config.ignore_type():
+        config[leaf] = value
 
 
-def _suggestion(name: str, fields: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
+def _suggestion(name: str) -> str:
+    close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.6)
     leaf = name.rsplit(".", 1)[-1]
-    same_leaf = [field for field in fields if field.rsplit(".", 1)[-1] == leaf]
+    same_leaf = [field for field in FIELDS if field.rsplit(".", 1)[-1] == leaf]
     suggestions = [f"config.{field}" for field in (same_leaf or close)]
     if suggestions:
         return f" Did you mean {' or '.join(suggestions)}?"
-    return " All fields stand in segnext_jax/config/fields.py."
+    return " All fields stand in segnext_jax/config/fields/."
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -68,22 +58,18 @@ def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(
-    stored: ConfigDict,
-    given: ConfigDict,
-    *,
-    ignore: Sequence[str] = (),
+    stored: ConfigDict, given: ConfigDict, *, ignore: Collection[str] = ()
 ) -> list[str]:
     """Return one line for each field that differs.
 
     Args:
       stored: The configuration of a run.
       given: The configuration that is to go on with it.
-      ignore: Patterns of fields that do not count, as ``section.*``.
+      ignore: Names of fields that do not count.
     """
-    stored_fields, given_fields = dict(flatten(stored)), dict(flatten(given))
+    stored_fields = dict(flatten(stored))
     return [
-        f"config.{field} is {stored_fields.get(field)!r} there, {value!r} here"
-        for field, value in given_fields.items()
-        if stored_fields.get(field) != value
-        and not any(fnmatch.fnmatchcase(field, pattern) for pattern in ignore)
+        f"config.{name} is {stored_fields.get(name)!r} there, {value!r} here"
+        for name, value in flatten(given)
+        if stored_fields.get(name) != value and name not in ignore
     ]

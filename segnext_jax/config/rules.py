@@ -1,248 +1,87 @@
-"""What each field of a configuration may hold, and which fields each task has."""
+"""What a configuration may be as a whole: rules for one field, and for two.
 
-import fnmatch
-from collections.abc import Callable
+`segnext_jax.config.fields` says what each field may hold.
+"""
+
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from segnext_jax.config.fields import EVALUATION, FIELDS, PREDICTION
 from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
-
-def _is_positive(value: Any) -> bool:
-    return value is not None and value > 0
-
-
-def _is_pair(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: len(value) == 2 and all(map(is_valid, value))
-
-
-def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str]:
-    return lambda value: value in choices, "one of " + ", ".join(choices)
-
-
-def _optional(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or is_valid(value)
-
-
-def _is_share(value: float) -> bool:
-    return 0 <= value <= 1
-
-
-def _is_rate(value: float) -> bool:
-    return 0 <= value < 1
-
-
-def _are_four(value: tuple) -> bool:
-    return len(value) == 4 and all(map(_is_positive, value))
-
-
-def _all(is_valid: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: all(map(is_valid, value))
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
-
-
-def _is_byte(value: Any) -> bool:
-    return isinstance(value, int) and 0 <= value <= 255
-
-
-def _is_colour(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 3 and all(map(_is_byte, value))
-
-
-def _is_id_pair(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(map(_is_byte, value))
-
-
-def _is_range(value: tuple) -> bool:
-    return _is_pair(_is_positive)(value) and value[0] <= value[1]
-
-
-_COLOURS = "triples (red, green, blue) of whole numbers in [0, 255]"
-_POSITIVE = (_is_positive, "greater than 0")
-_NOT_NEGATIVE = (lambda value: value >= 0, "at least 0")
-_SHARE = (_is_share, "between 0 and 1")
-_RATE = (_is_rate, "at least 0 and less than 1")
-_SIZE = (_is_pair(_is_positive), "two sizes in pixels, each greater than 0")
-_RANGE = (_is_range, "two factors greater than 0, the smaller one first")
-_FOUR = (_optional(_are_four), "four numbers greater than 0, or None")
-
-# Field, test, requirement.
-RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("task", *_one_of("segmentation", "classification")),
-    ("seed", *_NOT_NEGATIVE),
-    ("batch_size", *_POSITIVE),
-    ("accumulate_steps", *_POSITIVE),
-    ("num_steps", *_POSITIVE),
-    ("average_decay", *_RATE),
-    ("log_every", *_POSITIVE),
-    ("eval_every", *_POSITIVE),
-    ("checkpoint_every", *_POSITIVE),
-    ("keep_checkpoints", *_POSITIVE),
-    ("keep_best", *_NOT_NEGATIVE),
-    ("max_broken_steps", *_NOT_NEGATIVE),
-    (
-        "profile_steps",
-        lambda value: value == (0, 0) or (len(value) == 2 and 0 < value[0] <= value[1]),
-        "the first and the last step, from 1, or (0, 0)",
-    ),
-    ("data.classes", _all(_is_name), "names, in the order of the ids"),
-    ("data.colours", _all(_is_colour), _COLOURS),
-    ("data.ignore_colours", _all(_is_colour), _COLOURS),
-    ("data.mask_values", *_one_of("ids", "colours")),
-    ("data.id_map", _all(_is_id_pair), "pairs (id, train id), in [0, 255] each"),
-    ("data.crop_size", *_SIZE),
-    ("data.base_scale", *_SIZE),
-    ("data.scale_range", *_RANGE),
-    ("data.max_class_share", *_SHARE),
-    ("data.flip_probability", *_SHARE),
-    ("data.rotation_probability", *_SHARE),
-    ("data.max_rotation", lambda value: 0 <= value <= 180, "between 0 and 180"),
-    (
-        "data.rare_class_temperature",
-        _optional(_is_positive),
-        "greater than 0, or None",
-    ),
-    ("data.grey_probability", *_SHARE),
-    ("data.mean", lambda value: len(value) == 3, "three numbers, RGB"),
-    (
-        "data.std",
-        lambda value: len(value) == 3 and all(map(_is_positive, value)),
-        "three numbers greater than 0, RGB",
-    ),
-    ("data.num_workers", *_NOT_NEGATIVE),
-    ("data.num_threads", *_POSITIVE),
-    ("data.prefetch_batches", *_POSITIVE),
-    ("data.stall_seconds", *_POSITIVE),
-    ("model.variant", *_one_of("tiny", "small", "base", "large")),
-    ("model.embed_dims", *_FOUR),
-    ("model.depths", *_FOUR),
-    ("model.mlp_ratios", *_FOUR),
-    ("model.drop_path_rate", _optional(_is_rate), "at least 0 and less than 1"),
-    (
-        "model.head_channels",
-        _optional(lambda value: value > 0 and value % 32 == 0),
-        "a multiple of 32 (GroupNorm has 32 groups), or None",
-    ),
-    ("model.rank", _optional(_is_positive), "greater than 0, or None"),
-    ("model.dropout_rate", *_RATE),
-    ("model.decomposition", *_one_of("nmf", "vq", "cd")),
-    ("model.nmf_gradient", *_one_of("full", "one_step")),
-    ("model.nmf_eval_bases", *_one_of("fixed", "random")),
-    ("model.nmf_train_steps", *_POSITIVE),
-    ("model.nmf_eval_steps", *_POSITIVE),
-    ("model.nmf_eval_seed", *_NOT_NEGATIVE),
-    ("model.depthwise", *_one_of("shifted", "grouped", "pallas")),
-    ("model.dtype", *_one_of("float32", "bfloat16")),
-    ("model.frozen_stages", lambda value: 0 <= value <= 4, "0, 1, 2, 3 or 4"),
-    ("mesh.fsdp", *_POSITIVE),
-    ("mesh.fsdp_min_size", *_NOT_NEGATIVE),
-    ("optimizer.schedule", *_one_of("poly", "cosine")),
-    ("optimizer.learning_rate", *_POSITIVE),
-    ("optimizer.beta1", *_RATE),
-    ("optimizer.beta2", *_RATE),
-    ("optimizer.epsilon", *_POSITIVE),
-    ("optimizer.weight_decay", *_NOT_NEGATIVE),
-    ("optimizer.head_lr_multiplier", *_POSITIVE),
-    ("optimizer.norm_decay_multiplier", *_NOT_NEGATIVE),
-    (
-        "optimizer.layer_decay",
-        lambda value: 0 < value <= 1,
-        "greater than 0 and at most 1",
-    ),
-    ("optimizer.max_gradient_norm", *_NOT_NEGATIVE),
-    ("optimizer.momentum_dtype", *_one_of("float32", "bfloat16")),
-    ("optimizer.power", *_NOT_NEGATIVE),
-    ("optimizer.min_learning_rate", *_NOT_NEGATIVE),
-    ("optimizer.cooldown_steps", *_NOT_NEGATIVE),
-    ("optimizer.warmup_steps", *_NOT_NEGATIVE),
-    ("optimizer.warmup_ratio", *_SHARE),
-    ("loss.weights.cross_entropy", *_NOT_NEGATIVE),
-    ("loss.weights.focal", *_NOT_NEGATIVE),
-    ("loss.weights.dice", *_NOT_NEGATIVE),
-    ("loss.weights.lovasz", *_NOT_NEGATIVE),
-    ("loss.average", *_one_of("all", "valid")),
-    (
-        "loss.class_weights",
-        _optional(lambda value: all(weight >= 0 for weight in value)),
-        "factors of at least 0, or None",
-    ),
-    ("loss.label_smoothing", *_RATE),
-    ("loss.ohem_min_kept", *_NOT_NEGATIVE),
-    ("loss.ohem_threshold", *_SHARE),
-    (
-        "loss.focal_gamma",
-        lambda value: value == 0 or value >= 1,
-        "0 or at least 1",
-    ),
-    ("loss.dice_smooth", *_POSITIVE),
-    ("evaluation.batch_size", *_POSITIVE),
-    ("evaluation.checkpoint", *_one_of("latest", "best")),
-    (
-        "evaluation.scale",
-        lambda value: value == (0, 0) or _is_pair(_is_positive)(value),
-        "two sizes in pixels, or (0, 0)",
-    ),
-    (
-        "evaluation.ratios",
-        lambda value: len(value) > 0 and all(map(_is_positive, value)),
-        "one or more factors greater than 0",
-    ),
-    ("evaluation.size_multiple", *_POSITIVE),
-    ("evaluation.alignment", *_one_of("resize", "pad")),
-    ("evaluation.mode", *_one_of("whole", "slide")),
-    ("evaluation.window", *_SIZE),
-    ("evaluation.stride", *_SIZE),
-    ("evaluation.tile_mebibytes", *_POSITIVE),
-    ("evaluation.num_bases", *_POSITIVE),
-    (
-        "evaluation.boundary_ratio",
-        lambda value: 0 < value < 1,
-        "greater than 0 and less than 1",
-    ),
-    ("evaluation.num_overlays", *_NOT_NEGATIVE),
-    (
-        "classification.area_range",
-        lambda value: _is_range(value) and value[1] <= 1,
-        "two shares greater than 0 and at most 1, the smaller one first",
-    ),
-    ("classification.aspect_range", *_RANGE),
-    ("classification.augment_operations", *_NOT_NEGATIVE),
-    ("classification.augment_probability", *_SHARE),
-    (
-        "classification.augment_magnitude",
-        lambda value: 0 <= value <= 10,
-        "between 0 and 10",
-    ),
-    ("classification.augment_deviation", *_NOT_NEGATIVE),
-    ("classification.colour_jitter", *_NOT_NEGATIVE),
-    ("classification.mixup_alpha", *_NOT_NEGATIVE),
-    ("classification.cutmix_alpha", *_NOT_NEGATIVE),
-    ("classification.switch_probability", *_SHARE),
-    ("classification.mix_group_size", *_POSITIVE),
-    ("classification.erase_probability", *_SHARE),
-    (
-        "classification.crop_share",
-        lambda value: 0 < value <= 1,
-        "greater than 0 and at most 1",
-    ),
-)
+# What a command takes of the fields of those below it.
+_USERS = {"prediction": (PREDICTION,), "evaluation": (PREDICTION, EVALUATION)}
 
 
 def validate(config: ConfigDict) -> list[str]:
     """Return all faults of a configuration, one sentence each; empty if it can run."""
+    given = dict(flatten(config))
+    missing = [f"config.{name} is missing." for name in FIELDS if name not in given]
+    unknown = [f"config.{name} is not a field." for name in given if name not in FIELDS]
+    if missing or unknown:
+        return missing + unknown
+    faults = [
+        f"config.{name} must be {field.kind.requirement}: got {_shown(given[name])}."
+        for name, field in FIELDS.items()
+        if not field.kind.accepts(given[name])
+    ]
+    # The rules for two fields rely on types.
+    return faults or [*_given_in_vain(given), *_contradictions(config)]
+
+
+def faults_of_command(fields: Any, command: str) -> list[str]:
+    """Return one sentence for each field that a command does not use.
+
+    Args:
+      fields: Names of fields that are given.
+      command: "prediction" (whatever loads a network) or "evaluation".
+    """
+    return [
+        f"config.{name} has no effect on {command}: leave it out."
+        for name in fields
+        if FIELDS[name].used_by not in _USERS[command]
+    ]
+
+
+def changes_numbers(name: str) -> bool:
+    """Return whether an evaluation may give other numbers with another value."""
+    field = FIELDS[name]
+    return field.changes_numbers and field.used_by in _USERS["evaluation"]
+
+
+def _shown(value: Any) -> str:
+    """Return a value as text that fits a sentence."""
+    # Python refuses to write whole numbers of thousands of digits.
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "a number of more than 20 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _given_in_vain(given: dict[str, Any]) -> list[str]:
+    """Return what another field's value leaves without effect, so that it is said."""
+    return [
+        f"config.{name} is for config.{field.only[0]}={field.only[1]!r} alone: got "
+        f"{_shown(given[name])} with {given[field.only[0]]!r}. Leave it at "
+        f"{field.default!r}."
+        for name, field in FIELDS.items()
+        if field.only
+        and given[field.only[0]] != field.only[1]
+        and given[name] != field.default
+    ]
+
+
+def _contradictions(config: ConfigDict) -> list[str]:
     faults = []
-    fields = dict(flatten(config))
-    for field, is_valid, requirement in RULES:
-        value = fields[field]
-        if not is_valid(value):
-            faults.append(f"config.{field} must be {requirement}: got {value!r}.")
+    if config.init_which != "latest" and not config.init_from:
+        faults.append(
+            "config.init_which is for config.init_from, which is empty: got "
+            f"{config.init_which!r}. Leave it out, or name the run to start from."
+        )
     if config.task == "classification":
-        faults.extend(faults_of_classification(config))
+        faults.extend(_faults_of_classification(config))
     else:
         faults.extend(faults_of(config.data) or _faults_of_class_weights(config))
     if not any(config.loss.weights.values()):
@@ -286,66 +125,7 @@ def _faults_of_class_weights(config: ConfigDict) -> list[str]:
     ]
 
 
-# Patterns of the fields that a task alone has: in the other they keep their defaults,
-# so that no setting is given in vain.
-FIELDS_OF_TASK = {
-    "segmentation": (
-        *("data.colours", "data.ignore_colours", "data.mask_values", "data.id_map"),
-        *("data.zero_is_ignore", "data.train_split", "data.base_scale"),
-        *("data.scale_range", "data.max_class_share", "data.rotation_probability"),
-        *("data.max_rotation", "data.rare_class_temperature", "data.grey_probability"),
-        *("data.photometric", "model.head_channels", "model.rank"),
-        *("model.dropout_rate", "model.decomposition", "model.nmf_*"),
-        *("optimizer.head_lr_multiplier", "optimizer.norm_decay_multiplier"),
-        *("optimizer.layer_decay", "loss.weights.*", "loss.average"),
-        *("loss.class_weights", "loss.ohem_*", "loss.focal_gamma"),
-        *("loss.dice_smooth", "evaluation.scale", "evaluation.ratios"),
-        *("evaluation.flip", "evaluation.size_multiple", "evaluation.alignment"),
-        *("evaluation.mode", "evaluation.window", "evaluation.stride"),
-        *("evaluation.tile_mebibytes", "evaluation.num_bases"),
-        *("evaluation.boundary_iou", "evaluation.boundary_ratio"),
-        *("evaluation.num_overlays",),
-    ),
-    "classification": ("classification.*",),
-}
-# Likewise of a schedule.
-FIELDS_OF_SCHEDULE = {
-    "poly": ("optimizer.power",),
-    "cosine": ("optimizer.cooldown_steps",),
-}
-
-
-def faults_of_task(config: ConfigDict, defaults: ConfigDict) -> list[str]:
-    """Return what is given in vain, one sentence each.
-
-    Args:
-      config: The configuration.
-      defaults: `segnext_jax.config.base_config`.
-    """
-    given, usual = dict(flatten(config)), dict(flatten(defaults))
-    return [
-        f"config.{field} is for {kind}={theirs!r} alone: got {given[field]!r} with "
-        f"{ours!r}. Leave it at {usual[field]!r}."
-        for kind, ours, table in (
-            ("config.task", config.task, FIELDS_OF_TASK),
-            (
-                "config.optimizer.schedule",
-                config.optimizer.schedule,
-                FIELDS_OF_SCHEDULE,
-            ),
-        )
-        for theirs, patterns in table.items()
-        if ours in table and theirs != ours
-        for field in given
-        if given[field] != usual[field] and _matches(field, patterns)
-    ]
-
-
-def _matches(field: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(field, pattern) for pattern in patterns)
-
-
-def faults_of_classification(config: Any) -> list[str]:
+def _faults_of_classification(config: Any) -> list[str]:
     """Return what is wrong with data and mixing, one sentence each.
 
     Args:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import config as config_lib
+from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
@@ -54,6 +55,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--to", dest="target", required=True, help="a new folder, or a new file"
     )
+    command.add_which(parser)
     parser.add_argument(
         "--dialect",
         choices=tuple(HAS_BATCH_COUNT),
@@ -90,6 +92,11 @@ def _to_folder(
             f"--dialect is for writing files: {source} is read, and its dialect found "
             "by its names. Leave it out."
         )
+    if options.which != reading.LATEST:
+        raise ValueError(
+            f"--which is for the checkpoints of a run: {source} is a file. Leave it "
+            "out."
+        )
     folder.check_target(target, options.overwrite)
     config = None if options.config is None else config_lib.load(options.config)
     dataset = options.dataset
@@ -113,21 +120,23 @@ def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
     files.check_suffix(target)
-    reading = ("config", "dataset", "num_classes", "rank", "not_strict")
-    given = [f"--{name}" for name in reading if getattr(options, name)]
+    of_files = ("config", "dataset", "num_classes", "rank", "not_strict")
+    given = [f"--{name}" for name in of_files if getattr(options, name)]
     if given:
         raise ValueError(
             f"{', '.join(given)} are for reading files: {source} is a folder. Leave "
             "them out."
         )
     dialect = options.dialect or ("jseg" if target.suffix == ".pkl" else "official")
-    variables, config = folder.read(source)
+    stored = reading.read(source, options.which)
+    assert stored.config is not None  # Folders have one.
+    variables, config = stored.variables, stored.config
     state_dict = to_state_dict(variables, dialect)
     found = source_of(variables)
     assert found is not None  # to_state_dict has checked it.
     meta = folder.class_meta(found, config, dialect)
     files.write(target, state_dict, meta, overwrite=options.overwrite)
-    _tell(f"found: {found}")
+    _tell(f"found: {found}", f"weights: {stored}")
     if found.kind == "segmentation":
         rank = config.model.rank or found.variant.rank
         _tell(f"rank {rank}: set ham_kwargs=dict(MD_R={rank}) where it is loaded")

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
@@ -18,7 +17,6 @@ from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
 from segnext_jax.datasets.resolve import resolve_spec
 
-CHECKPOINTS = "checkpoints"
 PARTIAL = (
     "this is no whole network: use the folder as config.init_from of a training, which "
     "draws the rest"
@@ -169,25 +167,6 @@ def write(
         shutil.rmtree(new, ignore_errors=True)
         if path.exists():
             shutil.rmtree(old, ignore_errors=True)
-
-
-def read(path: pathlib.Path) -> tuple[Variables, ConfigDict]:
-    """Return variables and configuration of a model folder or a run's workdir.
-
-    Of a workdir it is the newest finished checkpoint.
-
-    Raises:
-      ValueError: If it is neither.
-    """
-    steps = [p for p in (path / CHECKPOINTS).glob("*") if p.name.isdigit()]
-    if not steps:
-        variables, text = model_folder.load_model(path)
-        return variables, config_lib.from_json(text)
-    newest = max(steps, key=lambda step: int(step.name))
-    with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(newest.absolute() / model_folder.MODEL)
-    text = (path / model_folder.CONFIG_FILE).read_text()
-    return variables, config_lib.from_json(text)
 
 
 def class_meta(source: Source, config: ConfigDict, dialect: str) -> dict[str, Any]:

@@ -167,4 +167,5 @@ ADE20K = DatasetSpec(
     name="ade20k",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(512, 683),
 )

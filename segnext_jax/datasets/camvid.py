@@ -26,4 +26,5 @@ CAMVID = DatasetSpec(
     name="camvid",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(360, 480),
 )

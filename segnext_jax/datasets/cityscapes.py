@@ -33,4 +33,5 @@ CITYSCAPES = DatasetSpec(
     name="cityscapes",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(1024, 2048),
 )

@@ -187,4 +187,5 @@ COCO_STUFF = DatasetSpec(
     name="coco_stuff",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(480, 640),
 )

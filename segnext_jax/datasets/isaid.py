@@ -32,4 +32,5 @@ ISAID = DatasetSpec(
     name="isaid",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(896, 896),
 )

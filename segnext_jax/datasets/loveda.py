@@ -22,4 +22,5 @@ LOVEDA = DatasetSpec(
     name="loveda",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(1024, 1024),
 )

@@ -74,4 +74,5 @@ PASCAL_CONTEXT_59 = DatasetSpec(
     name="pascal_context_59",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(375, 500),
 )

@@ -93,6 +93,11 @@ def faults_of(data: Any) -> list[str]:
             for field in ("folder", "classes", "zero_is_ignore", "id_map")
             if data[field]
         ]
+    if data.classes:
+        try:
+            resolve_spec(data)
+        except ValueError as error:
+            return [str(error)]
     if data.name == FOLDER:
         if data.folder:
             return []

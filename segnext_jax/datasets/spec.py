@@ -24,6 +24,8 @@ class DatasetSpec:
         val_split: Name of the split that evaluation reads by default.
         ignore_label: Id of pixels that neither loss nor metric counts.
         version: Version of the prepared data, "major.minor.patch".
+        photograph_size: (height, width) that most photographs have, in pixels; None:
+            unknown.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -34,6 +36,7 @@ class DatasetSpec:
     val_split: str = "val"
     ignore_label: int = 255
     version: str = "1.0.0"
+    photograph_size: tuple[int, int] | None = None
     builder: str = ""
 
     def __post_init__(self) -> None:

@@ -38,4 +38,5 @@ VOC2012 = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     train_split="trainaug",
+    photograph_size=(375, 500),
 )

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     from segnext_jax.predict.predictor import load
 
     command.set_up_logging()
-    predictor = load(options.checkpoint, options.dataset, overrides)
+    predictor = load(options.checkpoint, options.dataset, overrides, options.which)
     serve(predictor, options.host, options.port)
 
 
@@ -96,6 +96,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         required=True,
         help="a run's workdir, a converted folder, or a PyTorch checkpoint",
     )
+    command.add_which(parser)
     parser.add_argument(
         "--dataset", help="data set whose classes a PyTorch checkpoint knows"
     )

@@ -9,13 +9,13 @@ Each file is run on this machine, where it can be, and compared with the network
 
 import argparse
 import pathlib
-import re
 import sys
 from collections.abc import Sequence
 
 from segnext_jax.cli import command
 from segnext_jax.export import folder, onnx_graph, stablehlo
-from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, Signature
+from segnext_jax.export.default_size import default_size
+from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, SIZE_MULTIPLE, Signature
 from segnext_jax.predict import predictor
 
 
@@ -34,14 +34,17 @@ def main(arguments: Sequence[str]) -> None:
     if "onnx" in formats:
         onnx_graph.check_installed()
     batch = None if options.batch == "dynamic" else _count(options.batch)
-    size = None if options.size is None else _size(options.size)
+    size = None
+    if options.size is not None:
+        size = command.parse_size(options.size, "--size", SIZE_MULTIPLE)
     # Refused before the weights are read.
     Signature(size, batch)
 
-    network = predictor.load(options.checkpoint, options.dataset)
+    network = predictor.load(options.checkpoint, options.dataset, which=options.which)
     config = network.config
     if size is None and not options.dynamic:
-        size = config.data.crop_size
+        size, origin = default_size(config, network.spec, SIZE_MULTIPLE)
+        _tell(f"size: {size[0]}x{size[1]}, {origin} (--size or --dynamic for another)")
     signature = Signature(size, batch, options.input, options.output)
     dtype = options.dtype or config.model.dtype
     if "onnx" in formats and dtype != "float32":
@@ -79,6 +82,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         required=True,
         help="a run's workdir, a model folder, or a PyTorch checkpoint",
     )
+    command.add_which(parser)
     parser.add_argument(
         "--to", dest="target", required=True, help="the folder to write"
     )
@@ -90,8 +94,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
         "--size",
-        help="HEIGHTxWIDTH of the images in pixels, multiples of 32 (default: the "
-        "training's crop)",
+        help="HEIGHTxWIDTH of the images in pixels, or one side of squares; multiples "
+        "of 32 (default: what evaluation makes of the data set's usual photograph)",
     )
     sizes.add_argument(
         "--dynamic", action="store_true", help="any height and width, multiples of 32"
@@ -141,15 +145,6 @@ def _count(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"--batch must be a number of images, or dynamic: got {text}.")
     return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if match is None:
-        raise ValueError(
-            f"--size must be HEIGHTxWIDTH in pixels, as 512x1024: got {text}."
-        )
-    return int(match[1]), int(match[2])
 
 
 def _tell(line: str) -> None:

@@ -67,8 +67,8 @@ class Comparison:
                 raise ValueError(
                     "an exported program must compute what the network does: for "
                     f"images {images.shape} it differs by {difference:.3g} where "
-                    f"{TOLERANCE * scale:.3g} is allowed. Nothing was written; report "
-                    "it with the versions of jax and jax2onnx."
+                    f"{TOLERANCE * scale:.3g} is allowed. Report it with the versions "
+                    "of jax, onnx and onnxruntime."
                 )
             largest = max(largest, float(difference))
         return largest

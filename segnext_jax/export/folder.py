@@ -12,10 +12,12 @@ import jax
 
 from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
 from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
+from segnext_jax.export.onnx_nodes import OPSET
 from segnext_jax.export.program import Signature, make_function, make_reference
 from segnext_jax.predict.predictor import Predictor
 
-FORMATS = ("stablehlo", "onnx")
+FILES = {"stablehlo": stablehlo.FILE, "onnx": onnx_graph.FILE}
+FORMATS = tuple(FILES)
 LOADER = "load_exported.py"
 
 Tell = Callable[[str], None]
@@ -68,7 +70,8 @@ def write(
 
     Raises:
       ValueError: If the target may not be written, a platform is unknown, a library is
-        missing, or a file does not compute what the network does.
+        missing, or a file does not compute what the network does. Where one of several
+        formats fails, the others are written before.
     """
     check_target(target, overwrite)
     target = target.absolute()
@@ -81,22 +84,24 @@ def write(
         signature,
         tuple(predictor.config.data.crop_size),
     )
+    writers = {
+        "stablehlo": lambda: _write_stablehlo(
+            *(new, make_function(predictor, signature, dtype=dtype), signature),
+            *(platforms, comparison, tell),
+        ),
+        "onnx": lambda: _write_onnx(new, predictor, signature, comparison, tell),
+    }
     try:
-        files = {}
-        if "stablehlo" in formats:
-            function = make_function(predictor, signature, dtype=dtype)
-            files["stablehlo"] = _write_stablehlo(
-                new, function, signature, platforms, comparison, tell
-            )
-            shutil.copy(load_exported.__file__, new / LOADER)
-        if "onnx" in formats:
-            # One node Conv for each depthwise convolution.
-            function = make_function(
-                predictor, signature, dtype=dtype, implementation="grouped"
-            )
-            files["onnx"] = _write_onnx(
-                new, function, signature, predictor.spec.num_classes, comparison, tell
-            )
+        files, failures = {}, {}
+        for name in formats:
+            try:
+                files[name] = writers[name]()
+            # Of any library: what one cannot write must not cost what another has.
+            except Exception as error:
+                failures[name] = error
+                (new / FILES[name]).unlink(missing_ok=True)
+        if not files:
+            raise next(iter(failures.values()))
         description = metadata.describe(
             predictor, signature, dtype=dtype, checkpoint=checkpoint, files=files
         )
@@ -109,6 +114,11 @@ def write(
         shutil.rmtree(new, ignore_errors=True)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
+    for name, error in failures.items():
+        raise ValueError(
+            f"every format must be written: {', '.join(files)} is in {target}, {name} "
+            f"is not, because {_first_line(error)}"
+        ) from error
 
 
 def _write_stablehlo(
@@ -131,22 +141,23 @@ def _write_stablehlo(
     }
     if not stablehlo.runs_here(exported):
         tell(f"  not compared: exported for {', '.join(platforms)}, none of them here")
-        return entry
-    difference = comparison.difference(stablehlo.read(path))
-    tell(f"  {comparison.tell(difference)}")
-    return entry | comparison.describe(difference)
+    else:
+        difference = comparison.difference(stablehlo.read(path))
+        tell(f"  {comparison.tell(difference)}")
+        entry |= comparison.describe(difference)
+    shutil.copy(load_exported.__file__, folder / LOADER)
+    return entry
 
 
 def _write_onnx(
     folder: pathlib.Path,
-    function: Any,
+    predictor: Predictor,
     signature: Signature,
-    num_classes: int,
     comparison: Comparison,
     tell: Tell,
 ) -> dict[str, Any]:
     start = time.perf_counter()
-    data = onnx_graph.convert(function, signature, num_classes).SerializeToString()
+    data = onnx_graph.convert(predictor, signature).SerializeToString()
     path = folder / onnx_graph.FILE
     path.write_bytes(data)
     _tell_file(tell, path, time.perf_counter() - start)
@@ -159,8 +170,12 @@ def _write_onnx(
         f"{median_ms(comparison.reference, images):.1f} ms on "
         f"{jax.default_backend()}: medians of {NUM_TIMED} calls"
     )
-    entry = {"file": onnx_graph.FILE, "opset": onnx_graph.OPSET}
+    entry = {"file": onnx_graph.FILE, "opset": OPSET}
     return entry | comparison.describe(difference)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:

@@ -1,21 +1,19 @@
-"""ONNX, by jax2onnx, and onnxruntime to run it."""
+"""ONNX: the network as a graph, and onnxruntime to run it."""
 
-import contextlib
 import importlib.util
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from segnext_jax.export.program import INPUT_NAME, Function, Signature
+from segnext_jax.export.onnx_network import add_encoder, add_head, enlarge
+from segnext_jax.export.onnx_nodes import Nodes
+from segnext_jax.export.program import INPUT_NAME, LOGITS_STRIDE, Signature
+from segnext_jax.predict.predictor import Predictor
 
 FILE = "model.onnx"
-# The oldest set that has all that is needed: the most runtimes know it. GELU is written
-# by erf, and onnxruntime joins it again.
-OPSET = 17
-LIBRARIES = ("jax2onnx", "onnx", "onnxruntime")
+LIBRARIES = ("onnx", "onnxruntime")
+DECOMPOSITIONS = ("nmf", "vq")
 
 
 def check_installed() -> None:
@@ -27,47 +25,87 @@ def check_installed() -> None:
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(
-            f"ONNX needs {', '.join(LIBRARIES)}: {', '.join(missing)} is not "
+            f"ONNX needs {' and '.join(LIBRARIES)}: {', '.join(missing)} is not "
             "installed. Run pip install 'segnext_jax[export]'."
         )
 
 
-def convert(function: Function, signature: Signature, num_classes: int) -> Any:
-    """Return a function as ``onnx.ModelProto``, with dimensions that bear names.
+def convert(predictor: Predictor, signature: Signature) -> Any:
+    """Return a network as ``onnx.ModelProto``, in float32.
 
     Args:
-      function: Its depthwise convolutions should be grouped ones, which become nodes
-        ``Conv``.
+      predictor: The network.
       signature: What goes in and comes out.
-      num_classes: Number of train ids.
 
     Raises:
-      ValueError: If a library is missing, or cannot write an operation.
+      ValueError: If a library is missing, or ONNX lacks an operation.
     """
     check_installed()
-    import jax2onnx
+    model = predictor.model
+    if model.decomposition not in DECOMPOSITIONS:
+        raise ValueError(
+            f"ONNX has what the decompositions {' and '.join(DECOMPOSITIONS)} need: "
+            f"the network's is {model.decomposition!r}, which solves equations. Use "
+            "--format=stablehlo."
+        )
+    # In float64, so that what is folded is rounded once.
+    variables = jax.tree.map(
+        lambda value: np.asarray(value, np.float64), predictor.variables
+    )
+    params, stats = variables["params"], variables["batch_stats"]
+    bases = np.asarray(model.fixed_bases(model.nmf_eval_seed))[0]
 
-    # jax2onnx adds biases to maps without saying along which dimension.
-    with _without_notes(), jax.numpy_rank_promotion("allow"):
-        try:
-            model = jax2onnx.to_onnx(
-                function,
-                inputs=[signature.input_spec()],
-                model_name="segnext",
-                opset=OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[signature.output],
-            )
-        except NotImplementedError as error:
-            reason = str(error).rstrip(".")
-            raise ValueError(
-                "ONNX must have all operations of the network as it is asked for: "
-                f"jax2onnx says that {reason}. Fix --size and --batch, or use "
-                "--format=stablehlo."
-            ) from error
-    _name_dims(model.graph.input[0], signature.input_dims())
-    _name_dims(model.graph.output[0], signature.output_dims(num_classes))
-    return model
+    nodes = Nodes()
+    images = _add_input(nodes, predictor, signature)
+    with nodes.scope("backbone"):
+        features = add_encoder(
+            *(nodes, images, params["backbone"], stats["backbone"]),
+            model.variant.depths,
+        )
+    with nodes.scope("decode_head"):
+        scores = add_head(
+            *(nodes, features[1:], params["decode_head"], bases),
+            model.decomposition,
+            model.nmf_eval_steps,
+        )
+    result = _add_output(nodes, scores, signature.output)
+    num_classes = predictor.spec.num_classes
+    return nodes.model(
+        (INPUT_NAME, signature.input_dtype, signature.input_dims()),
+        (
+            signature.output,
+            signature.output_dtype,
+            signature.output_dims(num_classes),
+        ),
+        result,
+    )
+
+
+def _add_input(nodes: Nodes, predictor: Predictor, signature: Signature) -> str:
+    """Add normalisation; return [batch, 3, height, width]."""
+    images = INPUT_NAME
+    if signature.input == "uint8":
+        from onnx import TensorProto
+
+        data = predictor.config.data
+        images = nodes.add("Cast", images, to=TensorProto.FLOAT)
+        images = nodes.add("Sub", images, np.array(data.mean, np.float32))
+        images = nodes.add("Div", images, np.array(data.std, np.float32))
+    return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
+
+
+def _add_output(nodes: Nodes, scores: str, output: str) -> str:
+    from onnx import TensorProto
+
+    if output == "logits":
+        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
+    scores = enlarge(nodes, scores, LOGITS_STRIDE)
+    if output == "probabilities":
+        scores = nodes.add("Softmax", scores, axis=1)
+        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
+    labels = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+    # A byte holds every class: data sets have 255 at most, see DatasetSpec.
+    return nodes.add("Cast", labels, to=TensorProto.UINT8)
 
 
 class Session:
@@ -87,22 +125,3 @@ class Session:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Return the graph's output."""
         return np.asarray(self._session.run(None, {INPUT_NAME: images})[0])
-
-
-def _name_dims(value: Any, dims: tuple[int | str, ...]) -> None:
-    """Give the unknown dimensions of an input or output readable names."""
-    for dim, name in zip(value.type.tensor_type.shape.dim, dims, strict=True):
-        if isinstance(name, str):
-            dim.dim_param = name
-
-
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Silence onnx_ir, which tells of each intermediate shape that it leaves out."""
-    logger = logging.getLogger("onnx_ir.serde")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -74,6 +74,11 @@ class Signature:
         """Type of the images."""
         return np.dtype(np.uint8 if self.input == "uint8" else np.float32)
 
+    @property
+    def output_dtype(self) -> np.dtype:
+        """Type of what comes out."""
+        return np.dtype(np.uint8 if self.output == "labels" else np.float32)
+
     def input_spec(self) -> jax.ShapeDtypeStruct:
         """Return shape and type of the images, unknown dimensions as symbols."""
         height, width = self.size or ("32*h", "32*w")
@@ -107,11 +112,7 @@ class Signature:
 
 
 def make_function(
-    predictor: Predictor,
-    signature: Signature,
-    *,
-    dtype: str,
-    implementation: str | None = None,
+    predictor: Predictor, signature: Signature, *, dtype: str
 ) -> Function:
     """Return the function to export: no random draws, weights as constants.
 
@@ -119,11 +120,8 @@ def make_function(
       predictor: The network.
       signature: What goes in and comes out.
       dtype: Type of activations.
-      implementation: Formulation of depthwise convolutions; None: the configuration's.
     """
     model = _inference_model(predictor, dtype)
-    if implementation is not None:
-        model = model.clone(depthwise_implementation=implementation)
     variables = jax.device_get(predictor.variables)
     sizes = model.variant.head_channels, model.variant.rank
     bases = fixed_bases(model.decomposition, model.nmf_eval_seed, *sizes)

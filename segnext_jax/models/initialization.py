@@ -90,3 +90,26 @@ def _initial(path: str, leaf: jax.ShapeDtypeStruct, seed: int) -> np.ndarray:
             "Give it a rule in segnext_jax/models/initialization.py."
         )
     return values.astype(leaf.dtype)
+
+
+def check_complete(model: nn.Module, variables: Any) -> None:
+    """Refuse weights that are not those of a whole network.
+
+    Raises:
+      ValueError: If an array is missing or of another shape.
+    """
+    needed = traverse_util.flatten_dict(abstract_variables(model), sep="/")
+    given = traverse_util.flatten_dict(dict(variables), sep="/")
+    missing = sorted(needed.keys() - given.keys())
+    if missing:
+        raise ValueError(
+            f"a whole network is needed to predict: {len(missing)} arrays are missing, "
+            f"first {missing[0]}. Train it first, with config.init_from set to this."
+        )
+    for name, leaf in needed.items():
+        if leaf.shape != given[name].shape:
+            raise ValueError(
+                "the weights must be those of the configuration's network: "
+                f"{name} is {list(given[name].shape)}, needed {list(leaf.shape)}. "
+                "Correct config.model or config.data.name."
+            )

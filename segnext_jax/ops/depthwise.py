@@ -110,7 +110,7 @@ def pad(
     _, _, width, channels = images.shape
     if 2 * rows + 1 > _CACHE_WAYS and isinstance(width, int):
         row_bytes = (width + 2 * columns) * channels * images.dtype.itemsize
-        spare = int(row_bytes % _CACHE_PERIOD_BYTES == 0)
+        spare = 0 if row_bytes % _CACHE_PERIOD_BYTES else 1
     pads = ((0, 0), (rows, rows), (columns, columns + spare), (0, 0))
     return lax.optimization_barrier(jnp.pad(images, pads))
 

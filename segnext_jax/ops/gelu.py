@@ -75,7 +75,6 @@ _gelu.defvjp(_forward, _backward)
 def _erf(values: Array) -> Array:
     """Return erf of float32 values to 4e-7."""
     limit = jnp.asarray(LIMIT, values.dtype)
-    # Not lax.clamp, which jax2onnx does not convert where the batch is open.
     values = jnp.minimum(jnp.maximum(values, -limit), limit)
     square = values * values
     return values * _polynomial(square, NUMERATOR) / _polynomial(square, DENOMINATOR)

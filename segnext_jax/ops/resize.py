@@ -103,7 +103,6 @@ def _enlarge(images: Array, axis: int, factor: int) -> Array:
     def part(start: Dimension, stop: Dimension) -> Array:
         return lax.slice_in_dim(images, start, stop, axis=axis)
 
-    # lax, not jnp: jax2onnx gives jnp.concatenate a rule that loses symbolic sizes.
     before = lax.concatenate([part(0, 1), part(0, size - 1)], axis)
     after = lax.concatenate([part(1, size), part(size - 1, size)], axis)
     phases = []

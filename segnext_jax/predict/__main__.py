@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     command.set_up_logging()
     # Our reports say which files are broken; libraries need not.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    predictor = load(given.checkpoint, given.dataset, overrides)
+    predictor = load(given.checkpoint, given.dataset, overrides, given.which)
     planned = jobs.plan(found, options, predictor.spec)
     failures = run(predictor, planned, options)
     if failures:
@@ -79,6 +79,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         required=True,
         help="a run's workdir, a converted folder, or a PyTorch checkpoint",
     )
+    command.add_which(parser)
     parser.add_argument(
         "--dataset", help="data set whose classes a PyTorch checkpoint knows"
     )

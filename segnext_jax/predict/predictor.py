@@ -10,18 +10,16 @@ from typing import Any, overload
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from segnext_jax import convert
-from segnext_jax.config.overrides import apply
-from segnext_jax.config.rules import validate
+from segnext_jax import config as config_lib
+from segnext_jax import weights
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.images.decode import decode_image
-from segnext_jax.models.initialization import abstract_variables
+from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline import FittedSize, Fitting
 from segnext_jax.predict.prediction import Prediction
@@ -52,7 +50,7 @@ class Predictor:
         self.config = config
         self.spec = resolve_spec(config.data)
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
-        _check_complete(self.model, variables)
+        check_complete(self.model, variables)
         self.variables = jax.device_put(variables)
 
     @property
@@ -301,44 +299,27 @@ def load(
     path: str | os.PathLike[str],
     dataset: str | None = None,
     overrides: Sequence[str] = (),
+    which: str | int = "latest",
 ) -> Predictor:
     """Load a network: a run's workdir, a converted folder, or a PyTorch checkpoint.
 
     Args:
-      path: The folder or file (see `segnext_jax.convert`).
+      path: The folder or file (see `segnext_jax.weights`).
       dataset: Whose classes a checkpoint file knows; needed where their number does not
         tell it.
       overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
+      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
-      ValueError: If there is no whole network at ``path``, or a field cannot be so.
+      ValueError: If there is no whole network at ``path``, or a field cannot be so or
+        is not used to predict.
     """
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise ValueError(f"the network to load must exist: {path} does not.")
-    variables, config = convert.read_model(path, dataset)
-    faults = [fault for text in overrides if (fault := apply(config, text))]
-    if overrides and (faults := faults + validate(config)):
-        raise ValueError(f"{path} cannot run as given:\n  - " + "\n  - ".join(faults))
-    return Predictor(variables, config)
-
-
-def _check_complete(model: SegNeXt, variables: Any) -> None:
-    needed = traverse_util.flatten_dict(abstract_variables(model), sep="/")
-    given = traverse_util.flatten_dict(dict(variables), sep="/")
-    missing = sorted(needed.keys() - given.keys())
-    if missing:
-        raise ValueError(
-            f"a whole network is needed to predict: {len(missing)} arrays are missing, "
-            f"first {missing[0]}. Train it first, with config.init_from set to this."
-        )
-    for name, leaf in needed.items():
-        if leaf.shape != given[name].shape:
-            raise ValueError(
-                "the weights must be those of the configuration's network: "
-                f"{name} is {list(given[name].shape)}, needed {list(leaf.shape)}. "
-                "Correct config.model or config.data.name."
-            )
+    stored = weights.load_network(path, which, dataset)
+    assert stored.config is not None  # Of a network there always is one.
+    config_lib.with_overrides(stored.config, overrides, str(path))
+    given = [text.partition("=")[0] for text in overrides]
+    config_lib.refuse_unused(given, "prediction", str(path))
+    return Predictor(stored.variables, stored.config)
 
 
 def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:

@@ -12,8 +12,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import convert, sharding
-from segnext_jax.checkpoints import arrays, run_folder
+from segnext_jax import convert, sharding, weights
+from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli import processes
 from segnext_jax.cli.progress import Progress
@@ -57,7 +57,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     )
     task = make_task(config, mesh)
     loader, model = task.make_loader(), task.model
+    # Before the workdir is the run's: they may not be there, or of another network.
+    is_new = not reading.checkpoint_folders(workdir)
+    variables = initial_variables(config, model) if is_new else None
     _claim(config, workdir)
+    differing = run_folder.differing_fields(config, reading.stored_config(workdir))
 
     schedule = recipe.make_schedule(config)
     optimizer = recipe.make_optimizer(config, schedule)
@@ -73,9 +77,17 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
-        variables = initial_variables(config, model)
         state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
+    if loader.next_batch >= config.num_steps:
+        logging.info(
+            "%s is finished: step %d of %d. It is evaluated once more.",
+            workdir,
+            loader.next_batch,
+            config.num_steps,
+        )
+    else:
+        logging.info("Compiling the train step: the first step takes longer.")
 
     train_step = jax.jit(
         task.make_step(optimizer, sharding.replicated(mesh)),
@@ -116,7 +128,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     finally:
         run.close()
     if metrics is not None and jax.process_index() == 0:
-        task.write_results(metrics, config.num_steps, workdir)
+        settings = run_folder.settings(config, reading.LATEST, differing)
+        task.write_results(metrics, config.num_steps, workdir, settings=settings)
     return metrics
 
 
@@ -192,8 +205,6 @@ class _Run:
                 f"{config.num_steps}. The same command goes on from there."
             )
             return None
-        if first_step == config.num_steps:
-            logging.info("%s is finished: step %d.", self.workdir, first_step)
         return metrics
 
     def _misses_evaluation(self, step: int) -> bool:
@@ -283,8 +294,9 @@ def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     if not config.init_from:
         logging.info("config.init_from is empty: starting from random weights.")
         return variables
-    variables, summary = convert.merge(variables, convert.from_path(config.init_from))
-    logging.info("Starting from %s: %s", config.init_from, summary)
+    start = weights.load(config.init_from, config.init_which)
+    variables, summary = convert.merge(variables, start.variables)
+    logging.info("Starting from %s: %s", start, summary)
     return variables
 
 
@@ -310,7 +322,6 @@ def _log_start(
     )
     for line in optimizer_lib.summarize(state.params, recipe.make_rules(config)):
         logging.info("Optimizer group %s.", line)
-    logging.info("Compiling the train step: the first step takes longer.")
 
 
 def _restore(
@@ -319,13 +330,12 @@ def _restore(
     expected: state_lib.TrainState,
 ) -> state_lib.TrainState | None:
     """Return the newest state and set the loader to its place; None: a new run."""
-    step = checkpoints.latest_step()
-    if step is None:
+    if checkpoints.latest_step() is None:
         return None
     model, rest = expected.to_checkpoint()
     model, rest, iterator = checkpoints.restore(model=model, optimizer=rest)
     loader.restore(iterator)
-    logging.info("Going on from the checkpoint of step %d.", step)
+    logging.info("Going on from the checkpoint of step %d.", loader.next_batch)
     return state_lib.TrainState.from_checkpoint(model, rest)
 
 

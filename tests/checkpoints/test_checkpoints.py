@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import sys
+import time
 import zlib
 
 import jax
@@ -13,10 +14,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from segnext_jax import config as config_lib
 from segnext_jax import sharding
+from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
-from segnext_jax.checkpoints.model_folder import load_model, save_model
 
 
 def trees(step):
@@ -29,6 +31,12 @@ def save(checkpoints, step):
     checkpoints.save(
         step, model=model, optimizer=optimizer, iterator={"next_batch": step}
     )
+
+
+def read(workdir, which="latest"):
+    config = config_lib.to_json(config_lib.base_config())
+    (workdir / "config.json").write_text(config)
+    return reading.read(workdir, which)
 
 
 def expected():
@@ -53,10 +61,10 @@ def test_newest_is_restored_onto_the_mesh_and_old_ones_go(tmp_path):
     np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 30.0))
     assert int(optimizer["step"]) == 30
     assert iterator == {"next_batch": 30}
-    only_model, step = checkpoints.restore_model(expected()["model"])
-    assert step == 30
-    np.testing.assert_array_equal(only_model["params"]["a"], np.full((4, 3), 30.0))
     checkpoints.close()
+    only_model = read(tmp_path)
+    assert only_model.step == 30
+    np.testing.assert_array_equal(only_model.variables["params"]["a"], 30.0)
 
 
 def test_a_state_on_all_devices_is_saved_without_compiling(tmp_path, caplog):
@@ -72,9 +80,8 @@ def test_a_state_on_all_devices_is_saved_without_compiling(tmp_path, caplog):
         assert "Compiling" not in caplog.text
         jax.jit(lambda x: x + 1)(model["params"]["w0"])
         assert "Compiling" in caplog.text
-    restored, _ = checkpoints.restore_model(abstract(model, placement))
-    jax.tree.map(np.testing.assert_array_equal, restored, model)
     checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, read(tmp_path).variables, model)
 
 
 def test_a_checkpoint_of_orbax_own_writer_is_restored(tmp_path):
@@ -121,6 +128,18 @@ def test_every_file_of_a_checkpoint_is_sealed(tmp_path):
             assert (len(content), zlib.crc32(content)) == (size, checksum)
 
 
+def test_a_checkpoint_is_sealed_as_soon_as_it_is_written(tmp_path):
+    """Not with the next one: the run may be killed, or read, before."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 10)
+    deadline = time.monotonic() + 30
+    sealed = tmp_path / "checkpoints" / "10" / "checksums.json"
+    while not sealed.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert sealed.is_file()
+    checkpoints.close()
+
+
 def test_a_checkpoint_with_any_damaged_file_is_passed_over(tmp_path, caplog):
     *_, newest = three_checkpoints(tmp_path / "run")
     names = sorted(json.loads((newest / "checksums.json").read_text()))
@@ -148,19 +167,6 @@ def test_a_checkpoint_with_any_damaged_file_is_passed_over(tmp_path, caplog):
         assert Checkpoints(workdir).latest_step() == 30
 
 
-def test_a_damaged_checkpoint_that_was_never_sealed_is_passed_over(tmp_path):
-    *_, newest = three_checkpoints(tmp_path)
-    (newest / "checksums.json").unlink()
-    (newest / "model" / "manifest.ocdbt").write_bytes(b"")
-    checkpoints = Checkpoints(tmp_path, num_kept=3)
-    model, step = checkpoints.restore_model(expected()["model"])
-    assert step == 20
-    np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 20.0))
-    # Reading the model alone moves nothing.
-    assert newest.is_dir()
-    checkpoints.close()
-
-
 def test_where_all_are_damaged_the_newest_is_named(tmp_path):
     for folder in three_checkpoints(tmp_path):
         (folder / "iterator" / "metadata").write_text("{")
@@ -179,21 +185,38 @@ def test_the_best_checkpoints_are_kept_beside_the_latest(tmp_path):
     for step, score in scores.items():
         save(checkpoints, step)
         checkpoints.record_score(step, score)
-    # Of equal ones the later.
-    assert checkpoints.best_step() == 50
     checkpoints.close()
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [20, 50, 70]
+    # Of equal ones the later.
+    best = read(tmp_path, "best")
+    assert (best.step, best.score) == (50, 0.7)
+    np.testing.assert_array_equal(best.variables["params"]["a"], 50.0)
     checkpoints = Checkpoints(tmp_path, num_kept=1, num_best=1)
-    assert checkpoints.best_step() == 50
-    model, step = checkpoints.restore_model(expected()["model"], is_best=True)
-    assert step == 50
     assert checkpoints.has_score(50) and not checkpoints.has_score(80)
-    np.testing.assert_array_equal(model["params"]["a"], np.full((4, 3), 50.0))
     save(checkpoints, 80)
     checkpoints.close()
     kept = sorted(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
     assert kept == [50, 80]
+
+
+def test_a_checkpoint_that_its_evaluation_beats_goes(tmp_path):
+    """Orbax decides what is kept before the last one is evaluated."""
+    checkpoints = Checkpoints(tmp_path, num_kept=1, num_best=1)
+    for step, score in {10: 0.4, 20: 0.5, 30: 0.6}.items():
+        save(checkpoints, step)
+        checkpoints.record_score(step, score)
+    checkpoints.wait()
+    assert kept_by(tmp_path) == [30]
+    # Opened to look, it deletes nothing.
+    save(checkpoints, 40)
+    checkpoints.close()
+    Checkpoints(tmp_path, num_kept=1).close()
+    assert kept_by(tmp_path) == [30, 40]
+
+
+def kept_by(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
 
 
 DISK_FULL = """
@@ -233,14 +256,6 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
     checkpoints.close()
 
 
-def test_without_a_score_none_is_the_best(tmp_path):
-    three_checkpoints(tmp_path)
-    checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(ValueError, match="none is the best. Take the latest one"):
-        checkpoints.restore_model(expected()["model"], is_best=True)
-    checkpoints.close()
-
-
 def test_nothing_saved_is_one_sentence(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() is None
@@ -274,15 +289,3 @@ def test_arrays_of_another_shape_are_refused(tmp_path):
     with pytest.raises(ValueError, match="checkpoint 10 in .* cannot be restored"):
         checkpoints.restore(**wrong)
     checkpoints.close()
-
-
-def test_model_folder_round_trip(tmp_path):
-    variables = {"params": {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}}
-    save_model(tmp_path / "model", variables, '{"seed": 3}')
-    restored, text = load_model(tmp_path / "model")
-    np.testing.assert_array_equal(restored["params"]["a"], variables["params"]["a"])
-    assert text == '{"seed": 3}'
-    with pytest.raises(ValueError, match="must be new"):
-        save_model(tmp_path / "model", variables, "")
-    with pytest.raises(ValueError, match="must be a model's folder"):
-        load_model(tmp_path / "other")

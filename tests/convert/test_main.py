@@ -6,6 +6,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from segnext_jax import convert
+from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.__main__ import main
@@ -40,7 +41,8 @@ def refuse(capsys, *arguments):
 
 
 def test_folder_holds_variables_and_configuration(model, make_state_dict):
-    variables, config = folder.read(model)
+    stored = reading.read(model)
+    variables, config = stored.variables, stored.config
     assert config.model.variant == "tiny"
     assert config.model.rank == 16
     assert config.data.name == "cityscapes"
@@ -116,7 +118,7 @@ def test_class_names_in_the_file_tell_the_data_set(make_state_dict, tmp_path):
 def test_rank_and_data_set_can_be_given(checkpoint, tmp_path):
     arguments = ["--from", str(checkpoint), "--to", str(tmp_path / "new")]
     assert run([*arguments, "--rank", "64", "--dataset", "cityscapes"]) == 0
-    assert folder.read(tmp_path / "new")[1].model.rank == 64
+    assert reading.read(tmp_path / "new").config.model.rank == 64
 
 
 def test_config_file_gives_the_settings(checkpoint, tmp_path, capsys):
@@ -132,7 +134,7 @@ def test_config_file_gives_the_settings(checkpoint, tmp_path, capsys):
     )
     arguments = ["--from", checkpoint, "--to", tmp_path / "new", "--config", path]
     assert run([str(argument) for argument in arguments]) == 0
-    assert folder.read(tmp_path / "new")[1].batch_size == 8
+    assert reading.read(tmp_path / "new").config.batch_size == 8
     path.write_text(path.read_text().replace("'tiny'", "'base'"))
     line = refuse(capsys, *arguments, "--overwrite")
     assert "config.model.variant is 'base', the checkpoint is SegNeXt, tiny" in line
@@ -147,7 +149,7 @@ def test_encoder_becomes_a_folder_to_start_from(
     new = tmp_path / "new"
     assert run(["--from", str(tmp_path / "mscan_t.npz"), "--to", str(new)]) == 0
     assert "use the folder as config.init_from" in capsys.readouterr().out
-    assert "decode_head" not in convert.from_path(new)["params"]
+    assert "decode_head" not in reading.read(new).variables["params"]
     back = tmp_path / "back.npz"
     assert run(["--from", str(new), "--to", str(back)]) == 0
     assert list(files.read(back)) == list(given)
@@ -165,7 +167,7 @@ def test_head_for_other_classes_is_left_to_training(
     assert "of another shape, left fresh: 2" in output
     assert "use the folder as config.init_from" in output
     initial = convert.from_state_dict(make_state_dict("tiny", 150, seed=1)).variables
-    merged, summary = convert.merge(initial, convert.from_path(tmp_path / "new"))
+    merged, summary = convert.merge(initial, reading.read(tmp_path / "new").variables)
     assert summary.missing == (
         "decode_head.conv_seg.kernel",
         "decode_head.conv_seg.bias",
@@ -175,7 +177,8 @@ def test_head_for_other_classes_is_left_to_training(
 
 def test_run_workdir_is_exported_from_its_newest_checkpoint(model, tmp_path):
     checkpoint = pytest.importorskip("segnext_jax.checkpoints.checkpoints")
-    variables, config = folder.read(model)
+    stored = reading.read(model)
+    variables = stored.variables
     (tmp_path / "config.json").write_text((model / "config.json").read_text())
     checkpoints = checkpoint.Checkpoints(tmp_path, num_kept=2)
     for step in (900, 1000):
@@ -209,7 +212,7 @@ def test_bad_commands_end_in_one_line_and_write_nothing(
         (("--from", checkpoint, "--to", new, "--dialect", "jseg"), "Leave it out"),
         (("--from", model, "--to", new), "must end in one of .pth"),
         (("--from", model, "--to", tmp_path / "a.npz", "--rank", 3), "--rank are for"),
-        (("--from", tmp_path, "--to", tmp_path / "a.npz"), "must be a model's folder"),
+        (("--from", tmp_path, "--to", tmp_path / "a.npz"), "or a model folder"),
     ):
         assert said in refuse(capsys, *arguments)
     assert sorted(tmp_path.iterdir()) == before

@@ -104,5 +104,5 @@ def shared(path: str) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def shared_data():
-    """The developers' folder of real samples and tables, or a skip."""
+    """The developers' folder of real samples, or a skip."""
     return shared

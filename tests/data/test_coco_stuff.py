@@ -35,9 +35,9 @@ def tree(tmp_path, preparing):
     return root
 
 
-def test_the_table_is_the_official_one(module, shared_data):
+def test_the_table_is_the_official_one(module, reference):
     assert module.CocoStuff.train_id_of == {raw: int(TABLE[raw]) for raw in LEGAL}
-    with shared_data("classes/cocostuff_id_map.csv").open() as lines:
+    with (reference / "classes/cocostuff_id_map.csv").open() as lines:
         # 255 stands at the eleven values that do not occur.
         rows = [row for row in csv.DictReader(lines) if row["train_id"] != "255"]
     official = {int(row["png_value"]): int(row["train_id"]) for row in rows}

@@ -82,8 +82,8 @@ def test_every_kind_of_mask_gives_the_same_labels(layout, builder, tmp_path, pre
             assert x["image"] == (tmp_path / image).read_bytes()
 
 
-def test_the_ids_and_their_names_are_the_official_ones(shared_data):
-    with shared_data("classes/pascal_context_459_to_60.csv").open() as lines:
+def test_the_ids_and_their_names_are_the_official_ones(reference):
+    with (reference / "classes/pascal_context_459_to_60.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert IDS_OF_459 == tuple(int(row["id459"]) for row in rows)
     assert SPECS[60].classes == tuple(row["mmseg_name"] for row in rows)
@@ -114,7 +114,7 @@ def test_faulty_masks_are_named(fault, builder, tmp_path, preparing, capsys):
 
 
 def test_real_samples_show_the_classes_of_the_original_colours(
-    builder, tmp_path, preparing, shared_data
+    builder, tmp_path, preparing, shared_data, reference
 ):
     num_classes, cls = builder
     samples = shared_data("samples/pascal_context")
@@ -126,7 +126,7 @@ def test_real_samples_show_the_classes_of_the_original_colours(
     arguments = [f"--raw_dir={root}", f"--data_dir={tmp_path / 'out'}"]
     assert main(cls, arguments) == 0
     # The originals are painted with the VOC colour map in FCN's order of classes.
-    with shared_data("classes/pascal_context_fcn_order.csv").open() as lines:
+    with (reference / "classes/pascal_context_fcn_order.csv").open() as lines:
         fcn = {
             (int(row["r"]), int(row["g"]), int(row["b"])): row["name"]
             for row in csv.DictReader(lines)

@@ -10,7 +10,7 @@ import pytest
 
 from segnext_jax import __version__, export
 from segnext_jax.cli import command
-from segnext_jax.export import onnx_graph
+from segnext_jax.export import onnx_graph, stablehlo
 from segnext_jax.export.__main__ import main
 
 
@@ -31,7 +31,7 @@ def fails(capsys, *arguments) -> str:
 def exported(checkpoint_dir, tmp_path_factory):
     path = tmp_path_factory.mktemp("exports") / "new" / "network"
     arguments = [f"--checkpoint={checkpoint_dir}", f"--to={path}"]
-    assert command.run(main, [*arguments, "--batch=2"]) == 0
+    assert command.run(main, [*arguments, "--batch=2", "--size=32x64"]) == 0
     return path
 
 
@@ -53,7 +53,6 @@ def test_folder_holds_program_metadata_and_loader(exported, checkpoint_dir, netw
     assert metadata["classes"] == list(network.classes)
     assert metadata["colours"][0] == [128, 128, 128]
     assert metadata["ignore_label"] == 255
-    # The size is that of the training's crops.
     assert metadata["input"]["shape"] == [2, 32, 64, 3]
     assert metadata["input"]["dtype"] == "uint8"
     assert metadata["input"]["normalisation"]["mean"] == [123.675, 116.28, 103.53]
@@ -107,7 +106,7 @@ def test_platform_that_is_not_here_is_said_to_be_untested(
     checkpoint_dir, tmp_path, capsys
 ):
     arguments = [f"--checkpoint={checkpoint_dir}", f"--to={tmp_path / 'new'}"]
-    code, output, _ = run(capsys, *arguments, "--platforms=tpu")
+    code, output, _ = run(capsys, *arguments, "--platforms=tpu", "--size=32")
     assert code == 0
     assert "not compared: exported for tpu, none of them here" in output
     metadata = json.loads((tmp_path / "new" / "metadata.json").read_text())
@@ -118,8 +117,9 @@ def test_platform_that_is_not_here_is_said_to_be_untested(
 @pytest.mark.parametrize(
     "option, message",
     [
-        ("--size=100x64", "multiples of 32.*got 100x64. Use 128x64."),
-        ("--size=512", "--size must be HEIGHTxWIDTH in pixels.*got 512."),
+        ("--size=100x64", "multiples of 32: got '100x64'. Use --size=128x64."),
+        ("--size=500", "multiples of 32: got '500'. Use --size=512x512."),
+        ("--size=few", "HEIGHTxWIDTH.*got 'few'. Use --size=512x512."),
         ("--batch=few", "--batch must be a number of images, or dynamic: got few."),
         ("--format=tflite", "--format must be among stablehlo, onnx.*got 'tflite'."),
         ("--platforms=cpu,gpu", "--platforms must be among cpu, cuda, tpu"),
@@ -154,7 +154,7 @@ def test_onnx_in_bfloat16_is_refused(capsys, tmp_path, checkpoint_dir, monkeypat
 def test_existing_folder_is_kept_or_replaced_on_request(
     exported, checkpoint_dir, capsys, tmp_path
 ):
-    arguments = (f"--checkpoint={checkpoint_dir}", "--platforms=cuda")
+    arguments = (f"--checkpoint={checkpoint_dir}", "--platforms=cuda", "--size=32")
     error = fails(capsys, *arguments, f"--to={exported}")
     assert "holds an exported network. Name another, or pass --overwrite." in error
     (tmp_path / "thesis.tex").write_text("x")
@@ -168,6 +168,33 @@ def test_existing_folder_is_kept_or_replaced_on_request(
     assert code == 0
     assert not (target / "model.onnx").exists()
     assert [path.name for path in tmp_path.iterdir() if path.name[0] == "."] == []
+
+
+@pytest.mark.parametrize("failing", ["stablehlo", "onnx"])
+def test_finished_format_is_kept_when_another_fails(
+    failing, checkpoint_dir, capsys, tmp_path, monkeypatch
+):
+    # On disk before the check that fails; as a library's error of several lines.
+    def fail(*_):
+        raise RuntimeError("no such kernel\nat line 7")
+
+    reader = {"stablehlo": (stablehlo, "read"), "onnx": (onnx_graph, "Session")}
+    monkeypatch.setattr(*reader[failing], fail)
+    target = tmp_path / "new"
+    options = (f"--checkpoint={checkpoint_dir}", f"--to={target}", "--size=32")
+    error = fails(capsys, *options, "--format=stablehlo,onnx", "--platforms=cpu")
+    kept = "onnx" if failing == "stablehlo" else "stablehlo"
+    assert f"{kept} is in {target}, {failing} is not, because no such kernel\n" in error
+    metadata = json.loads((target / "metadata.json").read_text())
+    assert list(metadata["files"]) == [kept]
+    names = {path.name for path in target.iterdir()}
+    loader = {"load_exported.py"} if kept == "stablehlo" else set()
+    assert names == {"metadata.json", f"model.{kept}", *loader}
+
+    # Alone it leaves the folder as it was, and is a library's affair.
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        run(capsys, *options, "--overwrite", f"--format={failing}", "--platforms=cpu")
+    assert {path.name for path in target.iterdir()} == names
 
 
 def test_folder_without_program_is_not_loaded(tmp_path):

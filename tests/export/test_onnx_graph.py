@@ -1,13 +1,9 @@
-"""The ONNX graph in onnxruntime equals the network; needs the extra `[export]`.
-
-The extra is no part of `[test]`: jax2onnx holds orbax back, and the tests are to run
-with what users have.
-"""
+"""The ONNX graph in onnxruntime equals the network."""
 
 import collections
-import importlib.util
 import re
 
+import jax
 import numpy as np
 import pytest
 
@@ -15,19 +11,18 @@ from segnext_jax import config as config_lib
 from segnext_jax.cli import command
 from segnext_jax.export import onnx_graph
 from segnext_jax.export.__main__ import main
-from segnext_jax.export.program import Signature, make_function
+from segnext_jax.export.program import Signature, make_reference
 from segnext_jax.models.initialization import initialize
-from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.predict import predictor
 
-pytestmark = [
-    pytest.mark.skipif(
-        any(importlib.util.find_spec(name) is None for name in onnx_graph.LIBRARIES),
-        reason="needs the extra [export]: jax2onnx, onnx, onnxruntime",
-    ),
-    # Of the libraries; ours are errors in all other tests.
-    pytest.mark.filterwarnings("ignore"),
-]
+# Megabytes: 4 bytes for each weight, and 1 % for nodes and names.
+SIZES = {"tiny": 17.4, "small": 56.5, "base": 112, "large": 198}
+KINDS = {
+    *("Add", "ArgMax", "Cast", "Conv", "Div", "Erf", "Identity", "MatMul", "Mul"),
+    *("InstanceNormalization", "LayerNormalization", "Relu", "Reshape", "Resize"),
+    *("Shape", "Softmax", "Sub", "Transpose"),
+}
 
 
 def photographs(*shape):
@@ -38,13 +33,14 @@ def dims(value):
     return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
+def counts(graph):
+    return collections.Counter(node.op_type for node in graph.graph.node)
+
+
 @pytest.fixture(scope="module")
 def graph(network):
     signature = Signature(None, None, output="probabilities")
-    function = make_function(
-        network, signature, dtype="float32", implementation="grouped"
-    )
-    return onnx_graph.convert(function, signature, num_classes=11)
+    return onnx_graph.convert(network, signature)
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 96), (3, 32, 64)])
@@ -56,10 +52,8 @@ def test_any_batch_and_size_gives_the_networks_probabilities(shape, graph, netwo
 
 
 def test_convolutions_are_nodes_and_dimensions_have_names(graph):
-    counts = collections.Counter(node.op_type for node in graph.graph.node)
-    # Eight depthwise ones in each of four blocks, and five of stride 2.
-    assert counts["Conv"] == 4 * 8 + 5
-    assert not {name for name in counts if "Random" in name}
+    # Thirteen in each of four blocks, five of stride 2, seven in the head.
+    assert counts(graph)["Conv"] == 4 * 13 + 5 + 7
     (value,) = graph.graph.input
     assert value.name == "images"
     assert dims(value) == ["batch", "height", "width", 3]
@@ -69,23 +63,73 @@ def test_convolutions_are_nodes_and_dimensions_have_names(graph):
     assert graph.opset_import[0].version == 17
 
 
-def test_operation_that_onnx_lacks_is_named(config):
+def test_normalised_images_give_the_networks_logits(network):
+    signature = Signature((32, 64), 2, input="float", output="logits")
+    graph = onnx_graph.convert(network, signature)
+    images = np.random.default_rng(0).normal(size=(2, 32, 64, 3)).astype(np.float32)
+    logits = onnx_graph.Session(graph.SerializeToString())(images)
+    np.testing.assert_allclose(logits, network.logits(images), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [None, (64, 96)])
+@pytest.mark.parametrize(
+    "variant",
+    ["tiny", *(pytest.param(v, marks=pytest.mark.slow) for v in SIZES if v != "tiny")],
+)
+def test_published_network_is_small_and_made_of_known_operations(
+    variant, size, full_width
+):
+    network = full_width(variant)
+    signature = Signature(size, 1)
+    graph = onnx_graph.convert(network, signature)
+    data = graph.SerializeToString()
+    assert len(data) < SIZES[variant] * 1e6
+    assert set(counts(graph)) == KINDS
+    blocks = sum(VARIANTS[variant].depths)
+    assert counts(graph)["Conv"] == 13 * blocks + 5 + 7
+    assert counts(graph)["Erf"] == 2 * blocks + 1
+    assert counts(graph)["Resize"] == 3
+    weights = jax.tree.leaves(network.variables["params"])
+    num_bytes = {weight.nbytes for weight in weights}
+    for constant in graph.graph.initializer:
+        array_bytes = 4 * np.prod(constant.dims)
+        assert array_bytes < 1e6 or array_bytes in num_bytes | parts(network)
+
+    images = photographs(1, 64, 96)
+    labels = onnx_graph.Session(data)(images)
+    assert labels.shape == (1, 64, 96) and labels.dtype == np.uint8
+    assert len(np.unique(labels)) > 2
+    wanted = make_reference(network, signature, dtype="float32")(images)
+    np.testing.assert_array_equal(labels, wanted)
+
+
+def parts(network):
+    """Return the bytes of the squeeze's kernel, which is used in three parts."""
+    variant = network.model.variant
+    return {4 * dim * variant.head_channels for dim in variant.embed_dims}
+
+
+@pytest.mark.parametrize("decomposition, batch", [("vq", None), ("cd", 1)])
+def test_other_decompositions(decomposition, batch, config):
     config = config_lib.from_json(config_lib.to_json(config))
-    config.model.decomposition = "cd"
+    config.model.decomposition = decomposition
     variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
-    signature = Signature((32, 32), None)
-    function = make_function(
-        *(predictor.Predictor(variables, config), signature),
-        dtype="float32",
-        implementation="grouped",
-    )
-    with pytest.raises(ValueError, match="says that cholesky .*--format=stablehlo"):
-        onnx_graph.convert(function, signature, num_classes=11)
+    network = predictor.Predictor(variables, config)
+    signature = Signature((32, 64), batch, output="logits")
+    if decomposition == "cd":
+        with pytest.raises(ValueError, match="is 'cd', which.*--format=stablehlo"):
+            onnx_graph.convert(network, signature)
+        return
+    graph = onnx_graph.convert(network, signature)
+    images = photographs(2, 32, 64)
+    logits = onnx_graph.Session(graph.SerializeToString())(images)
+    wanted = make_reference(network, signature, dtype="float32")(images)
+    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
 
 
 def test_program_tells_difference_and_times(checkpoint_dir, tmp_path, capsys):
     arguments = [f"--checkpoint={checkpoint_dir}", f"--to={tmp_path / 'new'}"]
-    assert command.run(main, [*arguments, "--format=onnx", "--size=32x32"]) == 0
+    assert command.run(main, [*arguments, "--format=onnx", "--size=32"]) == 0
     output = capsys.readouterr().out
     assert re.search(r"model.onnx: 0\.\d MB, made in", output)
     assert re.search(

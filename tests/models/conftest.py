@@ -1,7 +1,6 @@
-"""The plain PyTorch network of the developers' folder, and ours with its weights."""
+"""The plain PyTorch network of benchmarks/compare, and ours with its weights."""
 
 import dataclasses
-import importlib.util
 import types
 from typing import Any
 
@@ -16,13 +15,6 @@ from segnext_jax.models.segnext import VARIANTS, SegNeXt, Variant
 
 # The networks are compiled for one call each: half the time without optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
-
-
-def load(path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @dataclasses.dataclass
@@ -84,10 +76,10 @@ class Pair:
 
 
 @pytest.fixture(scope="session")
-def make_pair(reference):
+def make_pair(load_compared):
     torch = pytest.importorskip("torch", reason="the oracle is in torch")
-    oracle = load(reference / "torch_segnext.py")
-    rule = load(reference / "weights.py")
+    oracle = load_compared("torch_segnext")
+    rule = load_compared("weights")
 
     def make(variant, num_classes=7, dtype="float64"):
         sizes = dataclasses.replace(

@@ -51,7 +51,8 @@ def test_sum_of_a_square_and_three_strip_pairs(implementation):
 
 
 def test_gradients_and_second_derivatives_equal_those_of_convolutions():
-    arguments = case(shape=(1, 5, 6, 2))
+    # In float64 a row is 4 KiB: tall windows get a column more.
+    arguments = case(shape=(1, 5, 256, 2))
     direction = jax.tree.map(np.cos, arguments)
 
     def derivatives(implementation):

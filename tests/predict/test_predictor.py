@@ -3,14 +3,13 @@
 import io
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import segnext_jax
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import model_folder
+from segnext_jax.checkpoints import model_folder, reading
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
@@ -179,11 +178,11 @@ def test_encoder_alone_is_refused(config, tmp_path):
 
 
 def test_weights_of_other_sizes_are_refused(config, folder, tmp_path):
-    variables, _ = model_folder.load_model(folder)
+    variables = reading.read(folder).variables
     other = config_lib.from_json(config_lib.to_json(config))
     other.data.name = "cityscapes"
     path = tmp_path / "other"
-    model_folder.save_model(path, jax.device_get(variables), config_lib.to_json(other))
+    model_folder.save_model(path, variables, config_lib.to_json(other))
     with pytest.raises(ValueError, match=r"conv_seg.* is \[11\], needed \[19\]"):
         segnext_jax.load(path)
 

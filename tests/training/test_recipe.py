@@ -13,13 +13,13 @@ from segnext_jax import config as config_lib
 from segnext_jax import sharding
 from segnext_jax.checkpoints import arrays
 from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.evaluate import evaluate
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.loop import train
-from segnext_jax.training.tasks.validator import evaluate_workdir
 
 FILE = str(pathlib.Path(__file__).parents[2] / "configs" / "shapes_tiny.py")
 OPTIONS = (
@@ -97,7 +97,7 @@ def test_run_with_all_options_stops_and_goes_on(tiny_network, shapes_dir, tmp_pa
         assert losses[1][step] == pytest.approx(losses[0][step], rel=5e-3)
 
     # --mode=evaluate reads the model of the checkpoint: the average.
-    assert evaluate_workdir(whole, tmp_path / "whole").summary() == pytest.approx(
+    assert evaluate(whole, tmp_path / "whole").summary() == pytest.approx(
         metrics.summary(), abs=1e-6
     )
     model, rest = stored(whole, tmp_path / "whole")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.util
 import json
 from typing import Any
 
@@ -66,13 +65,9 @@ def official(tree, table: list[Entry]) -> dict[str, np.ndarray]:
     }
 
 
-def train(reference, dtype: str) -> Run:
+def train(reference, rule, dtype: str) -> Run:
     record = dict(np.load(reference / "train_tiny.npz"))
     meta = json.loads(str(record["meta"]))
-    spec = importlib.util.spec_from_file_location("rule", reference / "weights.py")
-    rule = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rule)
-
     table = list(entries(VARIANT, NUM_CLASSES))
     model = Given(
         VARIANT,
@@ -162,9 +157,9 @@ def sampled(values: dict[str, np.ndarray], name: str, run: Run) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_five_steps_equal_the_official_in_float64(reference):
+def test_five_steps_equal_the_official_in_float64(reference, load_compared):
     with jax.enable_x64(True):
-        run = train(reference, "float64")
+        run = train(reference, load_compared("weights"), "float64")
     record = run.record
     np.testing.assert_allclose(run.losses, record["loss64"], rtol=1e-8, atol=0)
     np.testing.assert_allclose(run.accuracies, record["acc64"], rtol=1e-6, atol=0)
@@ -204,14 +199,14 @@ def test_five_steps_equal_the_official_in_float64(reference):
 
 
 @pytest.mark.slow
-def test_five_steps_equal_the_official_in_float32(reference):
+def test_five_steps_equal_the_official_in_float32(reference, load_compared):
     """About as closely as PyTorch's own float32 does.
 
     Loss 5e-7 (PyTorch 1e-7), norms of gradients 1.2e-6 (8e-7), logits of the trained
     network 4.5e-3 (8.7e-3). Where the gradient of a value is near 0, Adam turns its
     rounding into steps; the head's are up to 0.06: 1e-4 in one value, else 2e-5.
     """
-    run = train(reference, "float32")
+    run = train(reference, load_compared("weights"), "float32")
     record = run.record
     np.testing.assert_allclose(run.losses, record["loss64"], rtol=1e-6, atol=0)
     for index, name in enumerate(record["names"].tolist()):

@@ -29,7 +29,6 @@ from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
-from segnext_jax.training.tasks.validator import restore_variables
 
 
 class Classification:
@@ -106,11 +105,23 @@ class Classification:
             shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),
         )
 
+    def evaluate_draws(
+        self, variables: Any
+    ) -> tuple[ClassificationMetrics, dict[str, Any]]:
+        """Return the metrics; nothing is drawn."""
+        return self.evaluate(variables), {}
+
     def write_results(
-        self, metrics: ClassificationMetrics, step: int | None, workdir: pathlib.Path
+        self,
+        metrics: ClassificationMetrics,
+        step: int | None,
+        workdir: pathlib.Path,
+        **more: Any,
     ) -> None:
-        """Log the metrics and write them into the run's folder."""
-        run_folder.write_classification_results(metrics, step, self._classes, workdir)
+        """Log the metrics and write them into a folder."""
+        run_folder.write_classification_results(
+            metrics, step, self._classes, workdir, **more
+        )
 
 
 def make_crop(config: ConfigDict) -> RandomResizedCrop:
@@ -132,26 +143,3 @@ def make_crop(config: ConfigDict) -> RandomResizedCrop:
         augment=augment if options.augment_operations else None,
         colour_jitter=options.colour_jitter,
     )
-
-
-def evaluate_workdir(
-    config: ConfigDict, workdir: pathlib.Path
-) -> ClassificationMetrics:
-    """Restore the weights of a folder, evaluate them, log and write the metrics.
-
-    Args:
-      config: Of the run; fields that do not shape the network may differ.
-      workdir: A run's folder, whose newest checkpoint is taken, or a model's folder.
-
-    Raises:
-      ValueError: If it holds no weights, or those of another network.
-    """
-    config = run_folder.with_classes(config, workdir)
-    run_folder.check_network(config, workdir)
-    mesh = sharding.make_mesh()
-    task = Classification(config, mesh)
-    variables, step = restore_variables(config, task.model, workdir, mesh)
-    metrics = task.evaluate(variables)
-    if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        task.write_results(metrics, step, workdir)
-    return metrics

@@ -87,8 +87,12 @@ class Segmentation:
 
         return self._validator.run(variables, draw)
 
+    def evaluate_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+        """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
+        return self._validator.run_draws(variables)
+
     def write_results(
-        self, metrics: Metrics, step: int | None, workdir: pathlib.Path
+        self, metrics: Metrics, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:
-        """Log the table of metrics and write it into the run's folder."""
-        run_folder.write_results(metrics, step, self._spec.classes, workdir)
+        """Log the table of metrics and write it into a folder."""
+        run_folder.write_results(metrics, step, self._spec.classes, workdir, **more)

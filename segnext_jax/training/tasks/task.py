@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
-from segnext_jax.training.tasks import classification, validator
 from segnext_jax.training.tasks.classification import Classification
 from segnext_jax.training.tasks.segmentation import Segmentation
 
@@ -64,18 +63,18 @@ class Task(Protocol):
         """
         ...
 
+    def evaluate_draws(self, variables: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the metrics, and what else to write: the spread over draws."""
+        ...
+
     def write_results(
-        self, metrics: Any, step: int | None, workdir: pathlib.Path
+        self, metrics: Any, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:
-        """Log metrics in full and write them into the run's folder."""
+        """Log metrics in full and write them, with ``more``, into a folder."""
         ...
 
 
 TASKS = {"segmentation": Segmentation, "classification": Classification}
-_EVALUATIONS = {
-    "segmentation": validator.evaluate_workdir,
-    "classification": classification.evaluate_workdir,
-}
 
 
 def make_task(config: ConfigDict, mesh: jax.sharding.Mesh) -> Task:
@@ -86,8 +85,3 @@ def make_task(config: ConfigDict, mesh: jax.sharding.Mesh) -> Task:
       FileNotFoundError: If the data set is not prepared.
     """
     return TASKS[config.task](config, mesh)
-
-
-def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
-    """Evaluate the weights of a folder; see the function of this name of each task."""
-    return _EVALUATIONS[config.task](config, workdir)

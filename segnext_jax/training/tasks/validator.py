@@ -2,12 +2,10 @@
 
 import functools
 import itertools
-import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,15 +13,12 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
-from segnext_jax.checkpoints import arrays, model_folder, run_folder
-from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli.progress import Progress
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
 from segnext_jax.evaluation.report import format_summary
-from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
@@ -103,6 +98,27 @@ class Validator:
             example_fn=example_fn,
         )
 
+    def run_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+        """Return the metrics of the first draw of bases, and the spread over all.
+
+        Args:
+          variables: The weights.
+        """
+        first = self._config.model.nmf_eval_seed
+        seeds = range(first, first + self._config.evaluation.num_bases)
+        runs = []
+        for seed in seeds:
+            runs.append(self.run(variables, bases_seed=seed))
+            if len(seeds) > 1:
+                logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
+        if len(seeds) == 1:
+            return runs[0], {}
+        over_bases = spread(runs)
+        for name, values in over_bases.items():
+            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
+            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
+        return runs[0], {"over_bases": {"seeds": list(seeds), **over_bases}}
+
     def _bases(self, seed: int | None) -> jax.Array | None:
         """Return bases as an argument: another draw is not another program."""
         options = self._config.model
@@ -151,70 +167,3 @@ class Validator:
                     progress.report(number + 1, pace)
         finally:
             progress.close()
-
-
-def restore_variables(
-    config: ConfigDict,
-    model: nn.Module,
-    workdir: pathlib.Path,
-    mesh: jax.sharding.Mesh,
-) -> tuple[Any, int | None]:
-    """Return the weights of a folder, whole on each device, and their step.
-
-    The step is None if it is a model's folder and not a run's, of which the checkpoint
-    is taken that ``config.evaluation.checkpoint`` names.
-
-    Raises:
-      ValueError: If it holds no weights, or those of another network.
-    """
-    expected = arrays.abstract(abstract_variables(model), sharding.replicated(mesh))
-    if model_folder.is_model(workdir):
-        step = None
-        variables, _ = model_folder.load_model(workdir, expected)
-    else:
-        checkpoints = Checkpoints(workdir)
-        variables, step = checkpoints.restore_model(
-            expected, is_best=config.evaluation.checkpoint == "best"
-        )
-        checkpoints.close()
-    what = "the model" if step is None else f"step {step}"
-    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
-    return variables, step
-
-
-def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
-    """Restore the weights of a folder, evaluate them, log and write the table.
-
-    Args:
-      config: Of the run; fields that do not shape the network may differ.
-      workdir: A run's folder, whose newest checkpoint is taken, or a model's folder, as
-        python -m segnext_jax.convert writes it. The results are written there; with
-        several draws of bases the table is that of the first.
-
-    Raises:
-      ValueError: If it holds no weights, or those of another network.
-    """
-    config = run_folder.with_classes(config, workdir)
-    run_folder.check_network(config, workdir)
-    spec = resolve_spec(config.data)
-    mesh = sharding.make_mesh()
-    model = SegNeXt.from_config(config.model, spec.num_classes)
-    validator = Validator(config, model, mesh)
-    variables, step = restore_variables(config, model, workdir, mesh)
-    first = config.model.nmf_eval_seed
-    seeds = range(first, first + config.evaluation.num_bases)
-    runs = []
-    for seed in seeds:
-        runs.append(validator.run(variables, bases_seed=seed))
-        if len(seeds) > 1:
-            logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
-    more = {}
-    if len(seeds) > 1:
-        more["over_bases"] = {"seeds": list(seeds), **spread(runs)}
-    if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        run_folder.write_results(runs[0], step, spec.classes, workdir, **more)
-    for name, values in more.get("over_bases", {}).items():
-        if name != "seeds":
-            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
-            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
-    return runs[0]

@@ -11,10 +11,11 @@ import segnext_jax
 from segnext_jax import config as config_lib
 from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder, run_folder
+from segnext_jax.evaluate import evaluate
 from segnext_jax.models.initialization import initialize
 from segnext_jax.pipeline.classification.resized_crop import central_crop
 from segnext_jax.training.tasks.classification import Classification, make_crop
-from segnext_jax.training.tasks.task import evaluate_workdir, make_task
+from segnext_jax.training.tasks.task import make_task
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 
@@ -116,7 +117,7 @@ def test_evaluation_is_that_of_the_network_on_each_photograph(
     # The same of a folder of weights, which is no segmentation network.
     folder = tmp_path / "model"
     model_folder.save_model(folder, variables, config_lib.to_json(config))
-    assert evaluate_workdir(config, folder).summary() == metrics.summary()
+    assert evaluate(config, folder).summary() == metrics.summary()
     results = json.loads((folder / "evaluation.json").read_text())
     assert results["step"] is None and tuple(results["class_top1"]) == CLASSES
     with pytest.raises(ValueError, match=r"one of classification.*init_from"):

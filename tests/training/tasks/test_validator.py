@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
+from segnext_jax import evaluate as evaluate_lib
 from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder
 from segnext_jax.config.overrides import flatten
@@ -23,7 +24,7 @@ from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predict.predictor import Predictor
-from segnext_jax.training.tasks.validator import Validator, evaluate_workdir
+from segnext_jax.training.tasks.validator import Validator
 
 ROOT = pathlib.Path(__file__).parents[3]
 
@@ -119,7 +120,7 @@ def test_workdir_gets_table_picture_and_spread_over_bases(
     )
     folder = tmp_path / "model"
     model_folder.save_model(folder, variables, config_lib.to_json(config))
-    metrics = evaluate_workdir(config, folder)
+    metrics = evaluate_lib.evaluate(config, folder)
     results = json.loads((folder / "evaluation.json").read_text())
     spread = results["over_bases"]
     assert spread["seeds"] == [0, 1, 2]
@@ -159,14 +160,13 @@ def test_processes_share_the_images_and_agree(make_config, variables, tmp_path):
     """Two processes of two devices each: every image counted once, written once."""
     import portpicker
 
-    config = make_config()
+    config = make_config("evaluation.boundary_iou=true")
     overrides = [
         f"--config.{field}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
         for field, v in flatten(config)
         if field.startswith(("model.", "data.data_dir")) and v is not None
     ]
     overrides += ["--config.evaluation.batch_size=8", "--mode=evaluate"]
-    overrides += ["--config.evaluation.boundary_iou=true"]
     address = f"localhost:{portpicker.pick_unused_port()}"
 
     def start(number, count):

@@ -1,0 +1,286 @@
+"""Read the weights of a run, of one of its checkpoints, or of a model folder.
+
+Nothing is changed in a folder that is read. Checksums are compared first. Where there
+are none (earlier versions, a run that was killed while it wrote), damage is found only
+if a file cannot be decoded.
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from segnext_jax import config as config_lib
+from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.checkpoints.best import SCORES_FILE, Scores
+from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
+
+CHECKPOINTS = "checkpoints"
+ABOUT = pathlib.Path("about", "metadata")
+LATEST, BEST = "latest", "best"
+# Name of the score by which a checkpoint is the best.
+SCORE_NAMES = {"segmentation": "mIoU", "classification": "top1"}
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+    """Weights that were read, and what they are.
+
+    Attributes:
+      variables: ``{"params": ..., "batch_stats": ...}`` of NumPy arrays.
+      config: The configuration that lies beside them; None of a file without one.
+      path: The folder or file.
+      step: Number of steps that they were trained; None if that is not stored.
+      score: mIoU or top-1 of the step, 0..1; None if it was not evaluated.
+      is_newest: Whether the run has no later checkpoint.
+    """
+
+    variables: dict[str, Any]
+    config: ConfigDict | None
+    path: pathlib.Path
+    step: int | None = None
+    score: float | None = None
+    is_newest: bool = True
+
+    def __str__(self) -> str:
+        """Say where they come from, in one line."""
+        parts = [str(self.path)]
+        if self.step is not None:
+            parts.append(f"step {self.step}")
+        if self.score is not None and self.config is not None:
+            parts.append(f"{SCORE_NAMES[str(self.config.task)]} {100 * self.score:.2f}")
+        elif self.step is not None:
+            parts.append("not evaluated")
+        return ", ".join(parts)
+
+
+def parse_which(which: str | int) -> str | int:
+    """Return ``"latest"``, ``"best"`` or the number of a step.
+
+    Raises:
+      ValueError: If it is none of these.
+    """
+    text = str(which)
+    if text in (LATEST, BEST):
+        return text
+    if text.isascii() and text.isdecimal() and not isinstance(which, bool):
+        return int(text)
+    raise ValueError(
+        f"which checkpoint to take must be latest, best or the number of a step: got "
+        f"{which!r}."
+    )
+
+
+def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
+    """Return the weights of a folder, with their configuration.
+
+    Args:
+      path: A run's workdir, its ``checkpoints`` or ``checkpoints/STEP``, or a model
+        folder.
+      which: Of a run, ``"latest"``: the newest whole checkpoint, with a warning for
+        each damaged one after it; ``"best"``: that with the best score; or a step.
+
+    Raises:
+      ValueError: If there is no such checkpoint, or it is damaged; if the folder is of
+        something else; or if the configuration beside it cannot be used.
+    """
+    which = parse_which(which)
+    path = pathlib.Path(path).absolute()
+    run, step = run_of(path)
+    if step is not None:
+        if which not in (LATEST, step):
+            raise ValueError(
+                f"{path} is one checkpoint, of step {step}: got {which} as the one to "
+                f"take. Name the run's folder, {run}, or leave it out."
+            )
+        return _of_run(run, {step: path}, step)
+    folders = checkpoint_folders(run)
+    if folders:
+        return _of_run(run, folders, which)
+    if is_model(run):
+        if which != LATEST:
+            raise ValueError(
+                f"{path} holds one model, not the checkpoints of a run: got {which} as "
+                "the one to take. Leave it out."
+            )
+        return _of_model_folder(run)
+    if (run / CONFIG_FILE).is_file() or (run / CHECKPOINTS).is_dir():
+        raise ValueError(
+            f"{run} must hold a finished checkpoint: none was found. Train first "
+            "(--mode=train), or name another run."
+        )
+    raise ValueError(
+        f"{path} must be a run's workdir, one of its checkpoints, or a model folder "
+        f"with {CONFIG_FILE} and {MODEL}/, as python -m segnext_jax.convert writes it: "
+        "it is none of these."
+    )
+
+
+def checkpoint_folders(run: pathlib.Path) -> dict[int, pathlib.Path]:
+    """Return the finished checkpoints of a run by step, the newest first.
+
+    Orbax writes under another name and renames at the end.
+    """
+    found = {
+        int(path.name): path
+        for path in (run / CHECKPOINTS).glob("*")
+        if path.name.isdecimal() and path.is_dir()
+    }
+    return dict(sorted(found.items(), reverse=True))
+
+
+def stored_config(run: pathlib.Path) -> ConfigDict:
+    """Return the configuration of a run or model folder.
+
+    Raises:
+      ValueError: If it is missing or cannot be used.
+    """
+    path = run / CONFIG_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"{run} must be the folder of a run or of a model: {path} does not exist. "
+            "Train first (--mode=train), or name another folder."
+        )
+    try:
+        return config_lib.from_json(path.read_bytes().decode())
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def fault_of(folder: pathlib.Path) -> tuple[bool, str]:
+    """Return whether a folder has checksums, and what does not match them.
+
+    One process reads for all: the files may be large, and the answer must be one.
+    """
+    has_checksums = integrity.is_sealed(folder)
+    fault = ""
+    if has_checksums and jax.process_index() == 0:
+        fault = integrity.differing_file(folder)
+    if jax.process_count() == 1:
+        return has_checksums, fault
+    is_whole = multihost_utils.broadcast_one_to_all(np.int32(not fault))
+    return has_checksums, "" if is_whole else fault or "see process 0"
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, as a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = lines[0][:300].rstrip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def warn_of_damage(faults: dict[int, str], step: int) -> None:
+    """Say which checkpoints were passed over for that of ``step``, and why."""
+    for damaged, reason in faults.items():
+        logging.warning(
+            "Checkpoint %d is damaged (%s): passed over for that of step %d.",
+            damaged,
+            reason,
+            step,
+        )
+
+
+def run_of(path: pathlib.Path) -> tuple[pathlib.Path, int | None]:
+    """Return the run that a path belongs to, and the step if it is a checkpoint."""
+    if path.name == CHECKPOINTS and not (path / CONFIG_FILE).is_file():
+        return path.parent, None
+    is_checkpoint = path.name.isdecimal() and (path / MODEL).is_dir()
+    if is_checkpoint and not (path / CONFIG_FILE).is_file():
+        is_of_run = path.parent.name == CHECKPOINTS
+        return path.parent.parent if is_of_run else path, int(path.name)
+    return path, None
+
+
+def _of_run(
+    run: pathlib.Path, folders: dict[int, pathlib.Path], which: str | int
+) -> StoredModel:
+    scores = _scores(run, is_needed=which == BEST)
+    wanted = list(folders)
+    if which == BEST:
+        wanted = scores.best(list(folders), 1)
+        if not wanted:
+            raise ValueError(
+                f"no checkpoint in {run} has been evaluated, so none is the best. Take "
+                "the latest one."
+            )
+    elif which != LATEST:
+        wanted = [step for step in wanted if step == which]
+        if not wanted:
+            kept = ", ".join(map(str, sorted(folders)))
+            raise ValueError(
+                f"{run} has no checkpoint of step {which}: it keeps those of {kept}."
+            )
+    faults: dict[int, str] = {}
+    for step in wanted:
+        variables, faults[step] = _arrays(folders[step])
+        if variables is not None:
+            del faults[step]
+            warn_of_damage(faults, step)
+            return StoredModel(
+                variables,
+                _config(run, folders[step]),
+                run,
+                step,
+                scores.of(step),
+                is_newest=step == next(iter(checkpoint_folders(run)), step),
+            )
+    step, reason = next(iter(faults.items()))
+    every = "every checkpoint is, the newest" if len(faults) > 1 else "it is"
+    raise ValueError(
+        f"checkpoint {step} in {run} cannot be read: {every} damaged ({reason}). "
+        "Take another checkpoint or a copy of this one."
+    )
+
+
+def _of_model_folder(folder: pathlib.Path) -> StoredModel:
+    variables, fault = _arrays(folder)
+    if variables is None:
+        raise ValueError(
+            f"the model in {folder} is damaged: {fault.rstrip('.')}. Convert it again, "
+            f"or copy it again; if you have edited {CONFIG_FILE} on purpose, delete "
+            f"{integrity.CHECKSUMS_FILE}."
+        )
+    return StoredModel(variables, stored_config(folder), folder)
+
+
+def _arrays(folder: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
+    """Return the arrays of a checkpoint or model folder, or None and the damage."""
+    _, fault = fault_of(folder)
+    if fault:
+        return None, fault
+    try:
+        return arrays.read(folder / MODEL), ""
+    # Orbax raises a bare Exception where a file ends too early, and many other types.
+    except Exception as error:
+        return None, f"{MODEL} cannot be decoded: {first_line(error).rstrip('.')}"
+
+
+def _scores(run: pathlib.Path, *, is_needed: bool) -> Scores:
+    try:
+        return Scores(run / SCORES_FILE, is_writing=False)
+    except ValueError as error:
+        if is_needed:
+            raise
+        logging.warning("%s", error)
+        return Scores(run / SCORES_FILE, is_writing=False, is_empty=True)
+
+
+def _config(run: pathlib.Path, checkpoint: pathlib.Path) -> ConfigDict:
+    """Return the run's configuration; of a checkpoint alone, the one stored in it."""
+    if (run / CONFIG_FILE).is_file():
+        return stored_config(run)
+    path = checkpoint / ABOUT
+    try:
+        text = json.dumps(json.loads(path.read_bytes())["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{run} must hold {CONFIG_FILE}, or {path} the configuration of the run: "
+            "neither can be read. Copy the run's config.json beside checkpoints/."
+        ) from error
+    return config_lib.from_json(text)

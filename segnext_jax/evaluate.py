@@ -1,0 +1,121 @@
+"""Evaluate the weights of a folder: ``python -m segnext_jax.main --mode=evaluate``.
+
+The configuration that the folder stores decides; fields that are set go on top.
+``evaluation.json`` of a run is that of its newest checkpoint by its own settings. An
+evaluation of another checkpoint, or by settings that may change numbers, is written
+into ``evaluations/`` below; each file says which settings made it.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import logging
+from ml_collections import ConfigDict
+
+from segnext_jax import config as config_lib
+from segnext_jax import sharding, weights
+from segnext_jax.checkpoints import reading, run_folder
+from segnext_jax.config.overrides import apply, flatten
+from segnext_jax.config.rules import changes_numbers
+from segnext_jax.models.initialization import check_complete
+from segnext_jax.training.tasks.task import Metrics, make_task
+
+EVALUATIONS = "evaluations"
+
+
+def configure(
+    workdir: pathlib.Path,
+    overrides: Sequence[str] = (),
+    config_file: str | None = None,
+) -> tuple[ConfigDict, ConfigDict]:
+    """Return the configuration to evaluate a folder by, and the one that it stores.
+
+    Args:
+      workdir: A run's folder, one of its checkpoints, or a model folder.
+      overrides: ``"evaluation.flip=true"``, ...
+      config_file: A config file, to say where it differs from what is stored.
+
+    Raises:
+      ValueError: If the folder stores no configuration, or a field cannot be so or is
+        not used by an evaluation.
+    """
+    run, _ = reading.run_of(workdir)
+    config, stored = (reading.stored_config(run) for _ in range(2))
+    config_lib.with_overrides(config, overrides, str(workdir))
+    before = dict(flatten(stored))
+    changed = [field for field, value in flatten(config) if value != before[field]]
+    config_lib.refuse_unused(changed, "evaluation", str(workdir))
+    if config_file is not None:
+        _tell_of_file(config_file, overrides, config)
+    return config, stored
+
+
+def _tell_of_file(path: str, overrides: Sequence[str], config: ConfigDict) -> None:
+    """Say which fields of a config file would give other numbers."""
+    file = config_lib.read_file(pathlib.Path(path))
+    for override in overrides:
+        apply(file, override)
+    given = dict(flatten(file))
+    for field, value in flatten(config):
+        # Classes are named by the run, and need not be by the file.
+        is_unnamed = field.startswith("data.") and given[field] == ()
+        if changes_numbers(field) and given[field] != value and not is_unnamed:
+            logging.info(
+                "config.%s is %r in the run, %r in %s: the run's is taken (set it by "
+                "--config.%s).",
+                *(field, value, given[field], path, field),
+            )
+
+
+def evaluate(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    which: str | int = reading.LATEST,
+    stored: ConfigDict | None = None,
+) -> Metrics:
+    """Evaluate the weights of a folder, log and write the metrics.
+
+    Args:
+      config: How to evaluate them.
+      workdir: A run's folder, one of its checkpoints, or a model folder. With several
+        draws of bases the table is that of the first.
+      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      stored: The configuration of the folder; None: it is ``config``.
+
+    Raises:
+      ValueError: If it holds no weights, or those of another network.
+    """
+    run, _ = reading.run_of(workdir)
+    differing = run_folder.differing_fields(config, stored or config)
+    config = run_folder.with_classes(config, run)
+    run_folder.check_network(config, run)
+    mesh = sharding.make_mesh()
+    task = make_task(config, mesh)
+    found = weights.load(workdir, which)
+    check_complete(task.model, found.variables)
+    what = "the model" if found.step is None else f"step {found.step}"
+    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
+    metrics, more = task.evaluate_draws(sharding.replicate(found.variables, mesh))
+    if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
+        settings = run_folder.settings(config, which, differing)
+        folder = _results_folder(run, found, differing)
+        folder.mkdir(parents=True, exist_ok=True)
+        task.write_results(metrics, found.step, folder, **more, settings=settings)
+    return metrics
+
+
+def _results_folder(
+    run: pathlib.Path, found: reading.StoredModel, differing: dict[str, Any]
+) -> pathlib.Path:
+    """Return where results go; the run's own are not overwritten by others."""
+    if found.is_newest and not differing:
+        return run
+    parts = [] if found.step is None else [f"step_{found.step}"]
+    if differing:
+        text = json.dumps(differing, sort_keys=True)
+        parts.append(hashlib.sha256(text.encode()).hexdigest()[:8])
+    return run / EVALUATIONS / "_".join(parts)

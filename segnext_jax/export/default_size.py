@@ -1,0 +1,68 @@
+"""The size to export where none is given: what evaluation makes of a photograph."""
+
+import collections
+import io
+import itertools
+import pathlib
+
+from ml_collections import ConfigDict
+from PIL import Image
+
+from segnext_jax.datasets.folder import find_splits
+from segnext_jax.datasets.resolve import FOLDER
+from segnext_jax.datasets.spec import DatasetSpec
+from segnext_jax.images.decode import exif_orientation
+from segnext_jax.pipeline import Fitting
+
+Size = tuple[int, int]
+
+# Most cameras have this shape; where a set's photographs are not known.
+USUAL_PHOTOGRAPH = (480, 640)
+NUM_LOOKED_AT = 100
+
+
+def default_size(
+    config: ConfigDict, spec: DatasetSpec, multiple: int
+) -> tuple[Size, str]:
+    """Return (height, width) in pixels, and where it comes from, in words.
+
+    That of the windows if evaluation sees windows, else `config.evaluation.scale` for
+    the usual photograph: the most frequent of a folder's first ones, else the data
+    set's, else `USUAL_PHOTOGRAPH`.
+
+    Args:
+      config: The network's.
+      spec: Its data set.
+      multiple: Both sides are rounded up to it.
+    """
+    evaluation = config.evaluation
+    if evaluation.mode == "slide":
+        size, origin = tuple(evaluation.window), "evaluation's windows"
+    else:
+        photograph, whose = _usual_photograph(config, spec)
+        size = Fitting.from_config(evaluation).sizes(photograph)[0].outer
+        origin = f"evaluation's for {whose}, {photograph[0]}x{photograph[1]}"
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return (height, width), origin
+
+
+def _usual_photograph(config: ConfigDict, spec: DatasetSpec) -> tuple[Size, str]:
+    if config.data.name == FOLDER:
+        folder = pathlib.Path(config.data.folder).expanduser()
+        if folder.is_dir():
+            examples = itertools.chain(*find_splits(folder).values())
+            first = itertools.islice(examples, NUM_LOOKED_AT)
+            counts = collections.Counter(
+                _size(example.image.read_bytes()) for example in first
+            )
+            if counts:
+                return counts.most_common(1)[0][0], f"most photographs of {folder}"
+    if spec.photograph_size is not None:
+        return spec.photograph_size, f"the usual photograph of {spec.name}"
+    return USUAL_PHOTOGRAPH, "a usual photograph"
+
+
+def _size(encoded: bytes) -> Size:
+    with Image.open(io.BytesIO(encoded)) as image:
+        width, height = image.size
+    return (width, height) if exif_orientation(encoded) > 4 else (height, width)

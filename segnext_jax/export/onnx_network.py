@@ -1,0 +1,318 @@
+"""SegNeXt in the operations of ONNX, as inference engines run it fastest.
+
+The modules of `segnext_jax.models` are written for XLA, with channels last. Engines
+keep channels before rows, have kernels for grouped convolutions, and join neighbours
+that they know: ``x * (1 + erf(x / sqrt(2))) * 0.5`` to GELU, a bias to a convolution.
+What is constant at inference is computed here: BatchNorms and layer scales become part
+of the convolutions beside them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from segnext_jax.export.onnx_nodes import Nodes
+from segnext_jax.models.hamburger import NUM_GROUPS
+from segnext_jax.models.mscan import STRIP_LENGTHS
+from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.ops.decomposition import nmf, vq
+
+NORM_EPSILON = 1e-5
+
+# Parameters or statistics of a module: arrays and modules by name.
+Tree = Mapping[str, Any]
+# Factor and offset of each channel.
+Affine = tuple[np.ndarray, np.ndarray]
+
+
+def add_encoder(
+    nodes: Nodes, images: str, params: Tree, stats: Tree, depths: Sequence[int]
+) -> list[tuple[str, int]]:
+    """Add MSCAN; return the normalised maps of its stages, and their channels.
+
+    Args:
+      nodes: The graph.
+      images: Normalised RGB, [batch, 3, height, width].
+      params: Of the encoder.
+      stats: Running statistics of the encoder.
+      depths: Blocks of each stage.
+    """
+    outputs = []
+    for stage, depth in enumerate(depths, start=1):
+        name = f"patch_embed{stage}"
+        with nodes.scope(name):
+            images = _embed(nodes, images, params[name], stats[name])
+        for index in range(depth):
+            name = f"block{stage}_{index}"
+            with nodes.scope(name):
+                images = _block(nodes, images, params[name], stats[name])
+        name = f"norm{stage}"
+        with nodes.scope(name):
+            images = _layer_norm(nodes, images, params[name])
+        outputs.append((images, len(params[name]["scale"])))
+    return outputs
+
+
+def add_head(
+    nodes: Nodes,
+    features: Sequence[tuple[str, int]],
+    params: Tree,
+    bases: np.ndarray,
+    decomposition: str,
+    num_steps: int,
+) -> str:
+    """Add the light Hamburger head; return the scores, [batch, classes, height, width].
+
+    Args:
+      nodes: The graph.
+      features: Maps of the last three stages, at 1/8, 1/16 and 1/32 of the image, and
+        their channels.
+      params: Of the head.
+      bases: To begin with, [channels, rank].
+      decomposition: ``"nmf"`` or ``"vq"``.
+      num_steps: Of the decomposition.
+    """
+    with nodes.scope("squeeze"):
+        images = _squeeze(nodes, features, params["squeeze"])
+    with nodes.scope("hamburger"):
+        ham = params["hamburger"]
+        hidden = _pointwise(nodes, images, **ham["ham_in"]["conv"])
+        hidden = nodes.add("Relu", hidden)
+        flat = nodes.add("Reshape", hidden, np.array([0, 0, -1]))
+        with nodes.scope(decomposition):
+            reconstruct = {"nmf": _nmf, "vq": _vq}[decomposition]
+            flat = reconstruct(nodes, flat, bases, num_steps)
+        hidden = nodes.add("Reshape", flat, nodes.add("Shape", hidden))
+        hidden = _pointwise(nodes, hidden, **ham["ham_out"]["conv"])
+        hidden = _group_norm(nodes, hidden, ham["ham_out"]["gn"])
+        images = nodes.add("Relu", nodes.add("Add", images, hidden))
+    with nodes.scope("align"):
+        images = _pointwise(nodes, images, **params["align"]["conv"])
+        images = nodes.add("Relu", _group_norm(nodes, images, params["align"]["gn"]))
+    with nodes.scope("conv_seg"):
+        return _pointwise(nodes, images, **params["conv_seg"])
+
+
+def enlarge(nodes: Nodes, images: str, factor: int) -> str:
+    """Add a bilinear resize by a whole factor; see `segnext_jax.ops.resize`."""
+    if factor == 1:
+        return images
+    scales = np.array([1, 1, factor, factor], np.float32)
+    return nodes.add(
+        "Resize",
+        *(images, "", scales),
+        mode="linear",
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _embed(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
+    if "proj" in params:
+        affine = _batch_norm(params["norm"], stats["norm"])
+        return _stride_two(nodes, images, params["proj"], affine)
+    affine = _batch_norm(params["proj_1"], stats["proj_1"])
+    images = _gelu(nodes, _stride_two(nodes, images, params["proj_0"], affine))
+    affine = _batch_norm(params["proj_4"], stats["proj_4"])
+    return _stride_two(nodes, images, params["proj_3"], affine)
+
+
+def _block(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
+    """Add ``y = x + a (n1(x) + attention(n1(x)))``, then ``y + b mlp(n2(y))``.
+
+    With n1(x) = g x + h per channel, the first is ``x (1 + a g) + a h + a attention``.
+    """
+    gain, shift = affine = _batch_norm(params["norm1"], stats["norm1"])
+    scale = params["layer_scale_1"]
+    with nodes.scope("attn"):
+        attn = params["attn"]
+        hidden = _gelu(
+            nodes, _pointwise(nodes, images, **_after(affine, attn["proj_1"]))
+        )
+        with nodes.scope("spatial_gating_unit"):
+            hidden = _gate(nodes, hidden, attn["spatial_gating_unit"])
+        branch = _before((scale, scale * shift), attn["proj_2"])
+        hidden = _pointwise(nodes, hidden, **branch)
+    kept = nodes.add("Mul", images, _per_channel(1 + scale * gain))
+    images = nodes.add("Add", kept, hidden)
+
+    affine = _batch_norm(params["norm2"], stats["norm2"])
+    scale = params["layer_scale_2"]
+    with nodes.scope("mlp"):
+        mlp = params["mlp"]
+        hidden = _pointwise(nodes, images, **_after(affine, mlp["fc1"]))
+        hidden = _gelu(nodes, _depthwise(nodes, hidden, mlp["dwconv"]))
+        branch = _before((scale, np.zeros_like(scale)), mlp["fc2"])
+        hidden = _pointwise(nodes, hidden, **branch)
+    return nodes.add("Add", images, hidden)
+
+
+def _gate(nodes: Nodes, images: str, params: Tree) -> str:
+    local = _depthwise(nodes, images, params["conv0"])
+    total = local
+    for index in range(len(STRIP_LENGTHS)):
+        row = _depthwise(nodes, local, params[f"conv{index}_1"])
+        column = _depthwise(nodes, row, params[f"conv{index}_2"])
+        total = nodes.add("Add", total, column)
+    attention = _pointwise(nodes, total, **params["conv3"])
+    return nodes.add("Mul", attention, images)
+
+
+def _squeeze(nodes: Nodes, features: Sequence[tuple[str, int]], params: Tree) -> str:
+    """Add the 1x1 convolution of joined maps, each map at its own size."""
+    kernel = params["conv"]["kernel"]
+    parts = np.split(kernel, np.cumsum([channels for _, channels in features])[:-1])
+    total = ""
+    for index, ((images, _), part) in enumerate(zip(features, parts, strict=True)):
+        images = enlarge(nodes, _pointwise(nodes, images, part), 2**index)
+        total = nodes.add("Add", total, images) if total else images
+    return nodes.add("Relu", _group_norm(nodes, total, params["gn"]))
+
+
+def _nmf(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
+    """Add `ops.decomposition.nmf.reconstruct` of [batch, channels, positions].
+
+    Coefficients C are [batch, rank, positions]: ``X = D C``.
+    """
+    epsilon = _scalar(nmf.EPSILON)
+
+    def times_ratio(old: str, wanted: str, given: str) -> str:
+        denominator = nodes.add("Add", given, epsilon)
+        return nodes.add("Div", nodes.add("Mul", old, wanted), denominator)
+
+    def new_coefficients(old: str, now: str, wanted: str) -> str:
+        gram = _product(nodes, _turned(nodes, now), now)
+        return times_ratio(old, wanted, _product(nodes, gram, old))
+
+    now = nodes.add("Identity", bases[None])
+    wanted = _product(nodes, _turned(nodes, now), inputs)
+    coefficients = nodes.add("Softmax", wanted, axis=1)
+    for _ in range(num_steps):
+        coefficients = new_coefficients(coefficients, now, wanted)
+        turned = _turned(nodes, coefficients)
+        gram = _product(nodes, coefficients, turned)
+        given = _product(nodes, now, gram)
+        now = times_ratio(now, _product(nodes, inputs, turned), given)
+        wanted = _product(nodes, _turned(nodes, now), inputs)
+    return _product(nodes, now, new_coefficients(coefficients, now, wanted))
+
+
+def _vq(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
+    """Add `ops.decomposition.vq.reconstruct` of [batch, channels, positions]."""
+
+    def choose(directions: str, bases: str) -> str:
+        bases = nodes.add("Div", bases, _length(nodes, bases, vq.EPSILON))
+        cosines = _product(nodes, _turned(nodes, bases), directions)
+        cosines = nodes.add("Mul", cosines, _scalar(vq.SHARPNESS))
+        return nodes.add("Softmax", cosines, axis=1)
+
+    now = nodes.add("Identity", bases[None])
+    length = _length(nodes, inputs, vq.SMALLEST_LENGTH)
+    directions = nodes.add("Div", inputs, length)
+    for _ in range(num_steps):
+        weights = choose(directions, now)
+        sums = nodes.add("ReduceSum", weights, np.array([2]))
+        sums = nodes.add("Add", sums, _scalar(vq.EPSILON))
+        weights = nodes.add("Div", weights, sums)
+        now = _product(nodes, inputs, _turned(nodes, weights))
+    length = nodes.add("Add", length, _scalar(vq.EPSILON))
+    weights = choose(nodes.add("Div", inputs, length), now)
+    return _product(nodes, now, weights)
+
+
+def _length(nodes: Nodes, vectors: str, smallest: float) -> str:
+    """Add the lengths over channels, at least ``smallest``."""
+    squares = nodes.add("Mul", vectors, vectors)
+    squares = nodes.add("ReduceSum", squares, np.array([1]))
+    squares = nodes.add("Max", squares, _scalar(smallest**2))
+    return nodes.add("Sqrt", squares)
+
+
+def _gelu(nodes: Nodes, values: str) -> str:
+    hidden = nodes.add("Erf", nodes.add("Div", values, _scalar(2**0.5)))
+    hidden = nodes.add("Add", hidden, _scalar(1.0))
+    return nodes.add("Mul", nodes.add("Mul", values, hidden), _scalar(0.5))
+
+
+def _layer_norm(nodes: Nodes, images: str, params: Tree) -> str:
+    """Add a normalisation over channels, in rows of channels."""
+    images = nodes.add("Transpose", images, perm=[0, 2, 3, 1])
+    images = nodes.add(
+        "LayerNormalization",
+        *(images, params["scale"], params["bias"]),
+        axis=-1,
+        epsilon=NORM_EPSILON,
+    )
+    return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
+
+
+def _group_norm(nodes: Nodes, images: str, params: Tree) -> str:
+    """Add a GroupNorm, as an InstanceNorm of flat groups: ONNX 17 has no other."""
+    one = np.ones(NUM_GROUPS, np.float32)
+    groups = nodes.add("Reshape", images, np.array([0, NUM_GROUPS, -1]))
+    groups = nodes.add(
+        "InstanceNormalization", groups, one, np.zeros_like(one), epsilon=NORM_EPSILON
+    )
+    output = nodes.add("Reshape", groups, nodes.add("Shape", images))
+    output = nodes.add("Mul", output, _per_channel(params["scale"]))
+    return nodes.add("Add", output, _per_channel(params["bias"]))
+
+
+def _stride_two(nodes: Nodes, images: str, params: Tree, affine: Affine) -> str:
+    """Add a 3x3 convolution of stride 2 with what follows it, per channel."""
+    params = _before(affine, params)
+    kernel = params["kernel"].transpose(3, 2, 0, 1)
+    return nodes.add(
+        "Conv", images, kernel, params["bias"], pads=[1, 1, 1, 1], strides=[2, 2]
+    )
+
+
+def _depthwise(nodes: Nodes, images: str, params: Tree) -> str:
+    height, width, channels = params["kernel"].shape
+    kernel = params["kernel"].transpose(2, 0, 1)[:, None]
+    return nodes.add(
+        *("Conv", images, kernel, params["bias"]),
+        pads=[height // 2, width // 2] * 2,
+        group=channels,
+    )
+
+
+def _pointwise(
+    nodes: Nodes, images: str, kernel: np.ndarray, bias: np.ndarray | None = None
+) -> str:
+    biases = () if bias is None else (bias,)
+    return nodes.add("Conv", images, kernel.T[:, :, None, None], *biases)
+
+
+def _batch_norm(params: Tree, stats: Tree) -> Affine:
+    gain = params["scale"] / np.sqrt(stats["var"] + BatchNorm.epsilon)
+    return gain, params["bias"] - stats["mean"] * gain
+
+
+def _before(affine: Affine, params: Tree) -> Tree:
+    """Return the convolution with what follows it, per channel."""
+    gain, shift = affine
+    return {"kernel": params["kernel"] * gain, "bias": params["bias"] * gain + shift}
+
+
+def _after(affine: Affine, params: Tree) -> Tree:
+    """Return the 1x1 convolution with what comes before it, per channel."""
+    gain, shift = affine
+    kernel = params["kernel"]
+    return {"kernel": kernel * gain[:, None], "bias": params["bias"] + shift @ kernel}
+
+
+def _product(nodes: Nodes, left: str, right: str) -> str:
+    return nodes.add("MatMul", left, right)
+
+
+def _turned(nodes: Nodes, matrices: str) -> str:
+    return nodes.add("Transpose", matrices, perm=[0, 2, 1])
+
+
+def _scalar(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+def _per_channel(values: np.ndarray) -> np.ndarray:
+    return values[:, None, None]

@@ -1,0 +1,99 @@
+"""The nodes of an ONNX graph, written one after another; arrays become constants."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+# The oldest set that has all that is needed: the most runtimes know it.
+OPSET = 17
+# That of the same release of ONNX.
+IR_VERSION = 8
+
+Dims = Sequence[int | str]
+
+
+class Nodes:
+    """A graph that is being written. Values are known by their names.
+
+    Nodes and constants are named after the modules that they belong to, see `scope`.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._nodes: list[Any] = []
+        self._constants: dict[str, np.ndarray] = {}
+        self._path: list[str] = []
+
+    @contextlib.contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Put a name before those of all that is added inside."""
+        self._path.append(name)
+        yield
+        self._path.pop()
+
+    def add(self, operation: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
+        """Add one node and return the name of its output.
+
+        Args:
+          operation: ``op_type`` of ONNX.
+          *inputs: Names of values, "" for one that is left out, and arrays.
+          **attributes: Of the operation.
+        """
+        from onnx import helper
+
+        name = "/".join([*self._path, f"{operation}_{len(self._nodes)}"])
+        names = [
+            value
+            if isinstance(value, str)
+            else self._constant(f"{name}/{index}", value)
+            for index, value in enumerate(inputs)
+        ]
+        self._nodes.append(
+            helper.make_node(operation, names, [name], name=name, **attributes)
+        )
+        return name
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        # Folded in float64 from what is kept in float32.
+        is_double = value.dtype == np.float64
+        self._constants[name] = value.astype(np.float32) if is_double else value
+        return name
+
+    def model(
+        self,
+        inputs: tuple[str, np.dtype, Dims],
+        outputs: tuple[str, np.dtype, Dims],
+        last: str,
+    ) -> Any:
+        """Return the graph as ``onnx.ModelProto``, checked.
+
+        Args:
+          inputs: Name, type and dimensions of what goes in.
+          outputs: The same of what comes out.
+          last: The value that comes out.
+        """
+        import onnx
+        from onnx import helper, numpy_helper
+
+        def info(name: str, dtype: np.dtype, dims: Dims) -> Any:
+            kind = helper.np_dtype_to_tensor_dtype(dtype)
+            return helper.make_tensor_value_info(name, kind, dims)
+
+        result = helper.make_node("Identity", [last], [outputs[0]], name=outputs[0])
+        graph = helper.make_graph(
+            [*self._nodes, result],
+            "SegNeXt",
+            [info(*inputs)],
+            [info(*outputs)],
+            [numpy_helper.from_array(v, name) for name, v in self._constants.items()],
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="segnext_jax",
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model

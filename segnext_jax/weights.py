@@ -1,0 +1,85 @@
+"""The one way from a run, a model folder or a checkpoint file to its weights.
+
+`segnext_jax.load`, predict, demo, export, ``--mode=evaluate`` and ``config.init_from``
+take it. Folders are read by `segnext_jax.checkpoints.reading`, files by
+`segnext_jax.convert`.
+"""
+
+import os
+import pathlib
+
+from absl import logging
+
+from segnext_jax import convert
+from segnext_jax.checkpoints import reading
+from segnext_jax.checkpoints.reading import StoredModel
+from segnext_jax.convert import files, folder
+
+
+def load(
+    path: str | os.PathLike[str], which: str | int = reading.LATEST
+) -> StoredModel:
+    """Return weights of any kind of network, and say which they are.
+
+    Args:
+      path: A run's workdir, one of its checkpoints, a model folder, or a file of
+        PyTorch, safetensors, NumPy or JSeg, whose configuration is None.
+      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+
+    Raises:
+      ValueError: If there are none, or they are damaged.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        stored = reading.read(path, which)
+    else:
+        _refuse_choice(path, which)
+        stored = StoredModel(convert.from_file(path).variables, None, path)
+    logging.info("Weights: %s.", stored)
+    return stored
+
+
+def load_network(
+    path: str | os.PathLike[str],
+    which: str | int = reading.LATEST,
+    dataset: str | None = None,
+) -> StoredModel:
+    """Return the weights of a segmentation network, with its configuration.
+
+    Args:
+      path: See `load`.
+      which: See `load`.
+      dataset: Whose classes a file knows; see `segnext_jax.convert.folder.convert`.
+
+    Raises:
+      ValueError: If there are none, they are damaged, or they are of another network.
+    """
+    path = _existing(path)
+    if path.is_dir():
+        stored = load(path, which)
+        if stored.config is not None and stored.config.task != "segmentation":
+            raise ValueError(
+                f"{path} must hold a segmentation network: it holds one of "
+                f"{stored.config.task}. Start a training from it (config.init_from)."
+            )
+        return stored
+    _refuse_choice(path, which)
+    converted, config, _ = folder.convert(files.read(path), dataset=dataset)
+    stored = StoredModel(converted.variables, config, path)
+    logging.info("Weights: %s.", stored)
+    return stored
+
+
+def _existing(path: str | os.PathLike[str]) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if not path.exists():
+        raise ValueError(f"the network to load must exist: {path} does not.")
+    return path
+
+
+def _refuse_choice(path: pathlib.Path, which: str | int) -> None:
+    if reading.parse_which(which) != reading.LATEST:
+        raise ValueError(
+            f"{path} is one file, not the checkpoints of a run: got {which} as the one "
+            "to take. Leave it out."
+        )

@@ -1,0 +1,103 @@
+"""What the published networks run of ops/ and models/, and a small network does not.
+
+    python branches.py "[(((8, 16, ...), ...), (2, 32, 48), 'float32'), ...]" tiny base
+
+takes small networks as `Variant`'s fields, shape of the batch, and type; then names of
+published ones. They are traced, at inference and with the gradient in train mode, not
+compiled. Writes JSON: ``instructions``, how many of Python's the published ones run,
+and ``missing``, the places of those that the small ones do not.
+
+A program of its own: what a process has traced once JAX does not trace again. For the
+same reason the small networks come first: what is in JAX's caches then, they have run.
+"""
+
+import ast
+import dataclasses
+import functools
+import json
+import pathlib
+import sys
+from collections.abc import Callable
+from types import CodeType
+
+import jax
+import jax.numpy as jnp
+
+from segnext_jax.models import segnext
+from segnext_jax.models.initialization import abstract_variables
+from segnext_jax.models.segnext import VARIANTS, SegNeXt, Variant
+
+PACKAGE = pathlib.Path(segnext.__file__).parents[1]
+FOLDERS = tuple(f"{PACKAGE / folder}/" for folder in ("ops", "models"))
+Instructions = set[tuple[CodeType, int]]
+
+
+def run_by(function: Callable[[], None]) -> Instructions:
+    """Return the instructions of `FOLDERS` that a call runs.
+
+    Instructions, not lines: a conditional expression has two ways on one line.
+    """
+    seen: Instructions = set()
+
+    def note(frame, event, argument):
+        if event == "opcode":
+            seen.add((frame.f_code, frame.f_lasti))
+        return note
+
+    def enter(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(FOLDERS):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return note
+
+    sys.settrace(enter)
+    try:
+        function()
+    finally:
+        sys.settrace(None)
+    return seen
+
+
+def trace(sizes: Variant, shape: tuple[int, int, int], dtype: str) -> None:
+    """Trace a network as the parity tests call it."""
+    model = SegNeXt(sizes, 7, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
+    variables = abstract_variables(model)
+    images = jax.ShapeDtypeStruct((*shape, 3), dtype)
+    keys = {name: jax.random.key(0) for name in ("dropout", "nmf")}
+    jax.eval_shape(model.apply, variables, images)
+
+    def total(params, others, images):
+        options = {"train": True, "mutable": ["batch_stats"], "rngs": keys}
+        logits, _ = model.apply({**others, "params": params}, images, **options)
+        return jnp.sum(logits)
+
+    jax.eval_shape(jax.grad(total), variables.pop("params"), variables, images)
+
+
+def place(instruction: tuple[CodeType, int]) -> str:
+    """Return file and line."""
+    code, offset = instruction
+    line = list(code.co_positions())[offset // 2][0]
+    return f"{pathlib.Path(code.co_filename).relative_to(PACKAGE)}:{line}"
+
+
+def main(small: list[tuple[tuple, tuple[int, int, int], str]], names: list[str]):
+    """Write what is missing."""
+    reached: Instructions = set()
+    for fields, shape, dtype in small:
+        with jax.enable_x64(dtype == "float64"):
+            one = functools.partial(trace, Variant(*fields), shape, dtype)
+            reached |= run_by(one)
+    published: Instructions = set()
+    for name in names:
+        # More blocks, which differ in the rate of drop path alone, run nothing else.
+        sizes = dataclasses.replace(
+            VARIANTS[name], depths=(1, 1, 1, 1), drop_path_rate=0.0
+        )
+        published |= run_by(functools.partial(trace, sizes, (1, 512, 512), "float32"))
+    missing = sorted({place(instruction) for instruction in published - reached})
+    json.dump({"instructions": len(published), "missing": missing}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(ast.literal_eval(sys.argv[1]), sys.argv[2:])
