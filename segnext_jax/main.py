@@ -13,7 +13,7 @@ import sys
 import typing
 from collections.abc import Sequence
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, processes
 
 if typing.TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -44,26 +44,23 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
 
         config, stored = evaluate.configure(workdir, overrides, options.config)
 
-    from segnext_jax.cli import processes
-
-    processes.join(
-        processes.ProcessOptions(
-            options.distributed,
-            options.coordinator,
-            options.num_processes,
-            options.process_id,
-        )
+    several = processes.ProcessOptions(
+        options.distributed,
+        options.coordinator,
+        options.num_processes,
+        options.process_id,
     )
-    import jax
+    with processes.joined(several):
+        import jax
 
-    if is_program and jax.default_backend() == "cpu":
-        command.keep_freed_memory()
-    if options.mode == "train":
-        from segnext_jax.training.loop import train
+        if is_program and jax.default_backend() == "cpu":
+            command.keep_freed_memory()
+        if options.mode == "train":
+            from segnext_jax.training.loop import train
 
-        train(config, workdir)
-    else:
-        evaluate.evaluate(config, workdir, options.which or "latest", stored)
+            train(config, workdir)
+        else:
+            evaluate.evaluate(config, workdir, options.which or "latest", stored)
 
 
 def _workdir(options: argparse.Namespace) -> pathlib.Path:

@@ -17,8 +17,11 @@ than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
 """
 
 import concurrent.futures
+import os
 import pathlib
+import re
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -63,7 +66,7 @@ class Checkpoints:
         self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
         best = BestScores(self._scores, num_best)
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
@@ -221,7 +224,20 @@ class Checkpoints:
                 self._manager.delete(step)
             self._has_new_score = False
 
+    def check(self) -> None:
+        """Refuse to go on if a checkpoint could not be written; waits for nothing.
+
+        Raises:
+          CheckpointError: If it could not.
+        """
+        if self._manager.failure is not None:
+            raise self._unwritten(self._manager.failure) from self._manager.failure
+
     def _finish_writing(self) -> None:
+        # With several processes orbax would wait, after a failure, for the others.
+        while self._manager.is_saving_in_progress() and not self._manager.failure:
+            time.sleep(0.01)
+        self.check()
         try:
             self._manager.wait_until_finished()
         except Exception as error:
@@ -231,12 +247,16 @@ class Checkpoints:
         self._saving = None
 
     def close(self) -> None:
-        """Finish writing and release threads."""
+        """Finish writing and release threads.
+
+        Raises:
+          CheckpointError: If a checkpoint could not be written.
+        """
         try:
             self.wait()
+            self._manager.close()
         finally:
             self._sealer.shutdown()
-            self._manager.close()
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         whole = [
@@ -251,7 +271,7 @@ class Checkpoints:
         )
         return CheckpointError(
             f"checkpoint {self._saving} in {self._workdir} could not be written: "
-            f"{reading.first_line(error)} {rest}"
+            f"{_reason(error)}. {rest}"
         )
 
     def _seal_when_written(self, step: int) -> None:
@@ -273,12 +293,39 @@ class Checkpoints:
             integrity.seal(folder)
 
 
+class _Manager(ocp.CheckpointManager):
+    """Tells at once that a save has failed: orbax only when the next one begins.
+
+    Attributes:
+      failure: Why the save could not be finished.
+    """
+
+    failure: Exception | None = None
+
+    def _wait_for_checkpointers(self) -> None:
+        try:
+            super()._wait_for_checkpointers()
+        except Exception as error:
+            self.failure = error
+            raise
+
+
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
     """Move a folder into another, beside what is there already."""
     target.mkdir(exist_ok=True)
     names = (folder.name, *(f"{folder.name}_{i}" for i in range(2, 1000)))
     free = next(name for name in names if not (target / name).exists())
     folder.rename(target / free)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file could not be written, as the system says it."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return reading.first_line(error).rstrip(".")
 
 
 def _meet(purpose: str) -> None:

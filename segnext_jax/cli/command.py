@@ -8,6 +8,7 @@ import pathlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -20,15 +21,30 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     """
     try:
         main(arguments)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+    except KeyboardInterrupt as error:
+        sys.stderr.write(f"{sentence(error)}\n")
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        if not isinstance(error, OSError) and not _is_raised_here(error):
+        if not _is_of_a_user(error):
             raise
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {sentence(error)}\n")
         return 1
     return 0
+
+
+def sentence(error: BaseException) -> str:
+    """Return an error in a sentence; that of a bug begins with its type."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return str(error) if _is_of_a_user(error) else f"{type(error).__name__}: {error}"
+
+
+def _is_of_a_user(error: BaseException) -> bool:
+    """Tell what a user can cause from bugs."""
+    if isinstance(error, OSError):
+        return True
+    is_expected = isinstance(error, ValueError | FloatingPointError)
+    return is_expected and _is_raised_here(error)
 
 
 def _is_raised_here(error: BaseException) -> bool:
@@ -88,9 +104,14 @@ def set_up_compilation_cache() -> None:
 
     Call it before JAX is imported. ``JAX_COMPILATION_CACHE_DIR`` names another folder,
     or none at all if it is empty. JAX keys the programs by versions, flags and the kind
-    of device, and stores those that took more than a second.
+    of device, and stores those that took more than a second. Nothing is kept where the
+    user has no home, as an id without an account in a container.
     """
-    caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    home = os.path.expanduser("~")
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if not caches and home == "~":
+        return
+    caches = caches or pathlib.Path(home) / ".cache"
     folder = pathlib.Path(caches) / "segnext_jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
 
@@ -139,11 +160,23 @@ def set_up_logging() -> None:
     handler = absl_logging.get_absl_handler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _report_unraisable
 
 
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
     if _PACKAGE in pathlib.Path(record.pathname).parents:
         return True
-    # Orbax warns whenever a save waits for the one before.
-    is_known = "Waiting for previous save" in record.getMessage()
+    # Orbax warns whenever a save waits for the one before, and logs the traceback of an
+    # error that it raises besides, once in each of its threads.
+    is_known = "orbax" in record.pathname and (
+        record.exc_info or "Waiting for previous save" in record.getMessage()
+    )
     return record.levelno >= logging.WARNING and not is_known
+
+
+def _report_unraisable(lost: Any) -> None:
+    # Where one of many writes fails, orbax raises the error and closes its event loop;
+    # tensorstore then fails to report each of the others to the loop.
+    if str(lost.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(lost)

@@ -1,12 +1,30 @@
-"""Several processes, one run: how they find each other, before JAX sees a device."""
+"""Several processes, one run: how they find each other, and how they end together."""
 
+import contextlib
+import ctypes
 import dataclasses
+import functools
 import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
 
-import jax
+from segnext_jax.cli import command
+from segnext_jax.cli.lifeline import Lifeline
 
 # Seconds that processes wait for each other at the start.
 _START_TIMEOUT = 300
+# Seconds that a process which failed has to close its files. A checkpoint that is being
+# written needs the others, which may wait for this one for ever.
+_CLOSE_TIMEOUT = 20
+# Seconds after an error of JAX in which another process may turn out to be its cause.
+_CAUSE_TIMEOUT = 3
+
+# That of the run that this process has joined; like `jax.distributed`, one at most.
+_lifelines: list[Lifeline] = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +71,117 @@ class ProcessOptions:
                 )
 
 
-def join(options: ProcessOptions) -> None:
-    """Meet the other processes of the run; nothing where there are none.
+@contextlib.contextmanager
+def joined(options: ProcessOptions) -> Iterator[None]:
+    """Meet the other processes of the run for the block; nothing where there are none.
 
-    Must come before the first use of a device.
+    Must come before the first use of a device. An error that ends the block in one
+    process ends all of them, with exit code 1 and its sentence on stderr.
 
     Raises:
-        ValueError: No launcher that JAX knows started this process.
-        ConnectionError: The others did not come in time.
+      ValueError: If no launcher that JAX knows started this process.
+      ConnectionError: If the others did not come in time.
     """
     if not options.is_distributed and not options.coordinator:
+        yield
         return
+    _join(options)
+    lifeline = _hold_on()
+    try:
+        yield
+    except BaseException as error:
+        _fail(lifeline, error)
+        raise
+    lifeline.leave()
+
+
+def fail_soon(error: BaseException) -> None:
+    """End the processes of the run by an error, also if what follows never ends.
+
+    To be called where something has to be closed before the error leaves `joined`; the
+    others hear of it after `_CLOSE_TIMEOUT` at the latest.
+    """
+    for lifeline in _lifelines:
+        timer = threading.Timer(_CLOSE_TIMEOUT, _fail, (lifeline, error))
+        timer.daemon = True
+        timer.start()
+
+
+def _fail(lifeline: Lifeline, error: BaseException) -> None:
+    """Tell the others; see to it that this process ends, too, without them."""
+    import jax
+
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        # Exchanges break off where a process is killed: the lifeline says which.
+        time.sleep(_CAUSE_TIMEOUT)
+    sentence = command.sentence(error)
+    lifeline.fail(sentence)
+    leave = functools.partial(_leave, jax.process_index(), sentence)
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _leave(process: int, sentence: str) -> None:
+    """End this process when its main thread has: that has said what happened.
+
+    JAX would wait five minutes for the other processes, orbax's threads even longer.
+    """
+    threading.main_thread().join(_CLOSE_TIMEOUT)
+    if threading.main_thread().is_alive():
+        _end(process, sentence)
+    _exit()
+
+
+def _end(process: int, sentence: str) -> None:
+    """End this process, whatever its other threads wait for."""
+    sys.stderr.write(f"error: process {process} ended the run: {sentence}\n")
+    _exit()
+
+
+def _exit() -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _hold_on() -> Lifeline:
+    """Connect this process with the others."""
+    import jax
+    from jax._src.distributed import global_state
+
+    _wait_before_abort()
+    name = "segnext_jax/lifeline"
+    lifeline = Lifeline(jax.process_index(), _end)
+    if jax.process_index() == 0:
+        global_state.client.key_value_set(name, lifeline.listen())
+    else:
+        invitation = global_state.client.blocking_key_value_get(
+            name, 1000 * _START_TIMEOUT
+        )
+        host = global_state.coordinator_address.rsplit(":", 1)[0].strip("[]")
+        lifeline.connect(host, invitation)
+    _lifelines[:] = [lifeline]
+    return lifeline
+
+
+def _wait_before_abort() -> None:
+    """Let SIGABRT come with a delay of six seconds.
+
+    JAX aborts where process 0 is gone. In this time the lifeline, which learns the
+    same, says it in a sentence and with exit code 1. A handler in Python would not do:
+    it would need locks that the aborting thread may hold. The C library's `sleep` needs
+    none, and gets the signal's number as the seconds.
+    """
+    if os.name != "posix":
+        return
+    library = ctypes.CDLL(None)
+    library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    library.signal(signal.SIGABRT, ctypes.cast(library.sleep, ctypes.c_void_p))
+
+
+def _join(options: ProcessOptions) -> None:
+    import jax
+
     try:
         jax.distributed.initialize(
             coordinator_address=options.coordinator or None,

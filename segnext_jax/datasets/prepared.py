@@ -11,8 +11,19 @@ def default_data_dir() -> Path:
 
     Returns:
         `$TFDS_DATA_DIR` if it is set and not empty, else `~/tensorflow_datasets`.
+
+    Raises:
+        ValueError: Neither is there.
     """
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"{folder} is where prepared data sets lie, and this user has no home "
+            "folder. Set TFDS_DATA_DIR, or give --config.data.data_dir (a prepare.py: "
+            "--data_dir)."
+        ) from None
 
 
 def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:

@@ -88,13 +88,18 @@ class TrainLoader(BatchStream):
         Raises:
             ValueError: An option is impossible, or the source is empty.
         """
-        super().__init__(
-            num_workers=num_workers, num_threads=num_threads, prefetch=prefetch
-        )
         check_at_least(0, seed=seed)
         check_at_least(1, num_classes=num_classes, base_scale=min(base_scale))
         height, width = crop_size
         check_at_least(1, **{"crop height": height, "crop width": width})
+        self._share = Share(batch_size, process_index, process_count)
+        super().__init__(
+            # An image and its label map.
+            batch_bytes=len(self._share.places(0)) * height * width * 4,
+            num_workers=num_workers,
+            num_threads=num_threads,
+            prefetch=prefetch,
+        )
         low, high = scale_range
         if not 0 < low <= high or math.isinf(high):
             raise ValueError(
@@ -135,7 +140,6 @@ class TrainLoader(BatchStream):
         )
         self._rare_class_temperature = rare_class_temperature
         self._seed = seed
-        self._share = Share(batch_size, process_index, process_count)
 
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes.

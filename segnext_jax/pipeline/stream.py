@@ -11,9 +11,10 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import cv2
 import numpy as np
 from absl import flags
+
+from segnext_jax.pipeline import workers
 
 # Number of batches: more than any run takes.
 _ENDLESS = 2**62
@@ -82,6 +83,7 @@ class BatchStream(Iterator[Batch]):
     def __init__(
         self,
         *,
+        batch_bytes: int,
         num_workers: int = 0,
         num_threads: int = 2,
         prefetch: int = 2,
@@ -89,15 +91,19 @@ class BatchStream(Iterator[Batch]):
         """Check the options; nothing is made before the first batch is asked for.
 
         Args:
+            batch_bytes: Size of a batch of this process.
             num_workers: Processes that make batches; 0 for threads of this process.
             num_threads: Threads that make batches, in each process that does.
             prefetch: Batches made ahead, by each process that makes batches.
 
         Raises:
-            ValueError: An option is impossible.
+            ValueError: An option is impossible, or the batches of the workers do not
+                fit into the shared memory.
         """
         check_at_least(0, num_workers=num_workers)
         check_at_least(1, num_threads=num_threads, prefetch=prefetch)
+        self._shared_bytes = workers.shared_bytes(num_workers, prefetch, batch_bytes)
+        workers.check_shared_memory(self._shared_bytes)
         self._num_workers = num_workers
         self._num_threads = num_threads
         self._prefetch = prefetch
@@ -124,7 +130,7 @@ class BatchStream(Iterator[Batch]):
 
         Raises:
             ValueError: An example cannot be used; the message names it.
-            RuntimeError: A worker process was killed.
+            ChildProcessError: A worker process was killed.
         """
         if not self._running:
             self._running.append(iter(self._dataset()))
@@ -135,6 +141,9 @@ class BatchStream(Iterator[Batch]):
             self.close()
             # Without grain's frames and notes: the sentence says it all.
             raise ValueError(str(error)) from None
+        except RuntimeError as error:
+            self.close()
+            raise workers.death(error, self._shared_bytes) or error from None
         except BaseException:
             # Nothing sensible follows an error, and no worker must be left behind.
             self.close()
@@ -200,7 +209,7 @@ class BatchStream(Iterator[Batch]):
             grain.MultiprocessingOptions(
                 num_workers=self._num_workers, per_worker_buffer_size=self._prefetch
             ),
-            worker_init_fn=_start_worker,
+            worker_init_fn=workers.start,
         )
 
 
@@ -231,8 +240,3 @@ def _close_open_streams() -> None:
 def _stop(running: list[Any]) -> None:
     while running:
         running.pop().close()
-
-
-def _start_worker(worker_index: int, num_workers: int) -> None:
-    # The worker's own threads share the processor already.
-    cv2.setNumThreads(1)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from segnext_jax import convert, sharding, weights
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.cli import processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
@@ -121,6 +122,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     try:
         with Preemption() as preemption, jax.debug_nans(config.debug):
             metrics = run.steps(state, train_step, preemption)
+    except BaseException as error:
+        processes.fail_soon(error)
+        raise
     finally:
         run.close()
     if metrics is not None and jax.process_index() == 0:
@@ -159,7 +163,7 @@ class _Run:
                 try:
                     with self.meter.waiting_for_data(step):
                         batch = next(self.loader)
-                except RuntimeError:
+                except ChildProcessError:
                     # SIGTERM may have ended the workers, too.
                     if not preemption.is_noticed:
                         raise
@@ -177,6 +181,7 @@ class _Run:
                     self.progress.note(f"First step after {seconds:.0f} s.")
                     self.meter.start_clock()
                 self.progress.advance()
+                self.checkpoints.check()
 
                 is_preempted = preemption.is_requested(step)
                 is_last = step == config.num_steps

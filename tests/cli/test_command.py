@@ -1,8 +1,11 @@
 import os
+import pathlib
 import subprocess
 import sys
 
 import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 PROGRAM = """
 import resource, sys
@@ -52,3 +55,35 @@ def test_the_users_own_settings_stay(name):
     # Large arrays come from the kernel each time; transparent huge pages, if they are
     # on for all, hold many pages each.
     assert faults > 0
+
+
+def test_a_user_without_a_home_gets_no_traceback(tmp_path):
+    # As in a container that runs under an id without an account.
+    nobody = ["unshare", "--user", "--map-user=12345"]
+    if subprocess.run([*nobody, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody take another id (unshare --user)")
+    environment = {k: v for k, v in os.environ.items() if k != "HOME"}
+    for name in ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+        environment.pop(name, None)
+    commands = {
+        "segnext_jax.predict": (f"--checkpoint={tmp_path}", "photo.jpg", "--output=o"),
+        "segnext_jax.main": (
+            f"--config={ROOT / 'configs' / 'shapes_tiny.py'}",
+            f"--workdir={tmp_path / 'run'}",
+            "--config.batch_size=8",
+            "--config.evaluation.batch_size=8",
+        ),
+    }
+    for module, arguments in commands.items():
+        ended = subprocess.run(
+            [*nobody, sys.executable, "-m", module, *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stderr
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("error: ")
+    assert "this user has no home folder. Set TFDS_DATA_DIR" in line

@@ -1,17 +1,17 @@
 """Several processes: options, and real runs of two and four on this machine."""
 
 import json
-import os
 import pathlib
 import re
-import socket
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from segnext_jax.cli.processes import ProcessOptions, join
+from segnext_jax.cli.processes import ProcessOptions, joined
 from segnext_jax.training.monitor.metric_writer import METRICS_FILE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -41,7 +41,8 @@ def test_impossible_options_are_refused():
 
 
 def test_one_process_needs_nothing():
-    join(ProcessOptions())
+    with joined(ProcessOptions()):
+        pass
 
 
 def test_processes_that_nothing_started_are_one_sentence(tmp_path):
@@ -61,42 +62,17 @@ def test_processes_that_nothing_started_are_one_sentence(tmp_path):
     assert "Traceback" not in result.stderr
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@pytest.fixture(scope="module")
+def run(start_processes):
+    """Run processes to their end; return what each logged."""
 
+    def to_the_end(arguments, num_processes):
+        processes = start_processes(*[arguments] * num_processes, num_devices=8)
+        codes, logs = processes.ended(900)
+        assert codes == [0] * num_processes, logs
+        return logs
 
-def start(arguments, num_processes):
-    """Run processes that share the eight devices; return what each logged."""
-    flags = os.environ["XLA_FLAGS"]
-    share = NUM_DEVICES // num_processes
-    count = "--xla_force_host_platform_device_count="
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": flags.replace(f"{count}{NUM_DEVICES}", f"{count}{share}"),
-    }
-    port = free_port()
-    processes = []
-    for index in range(num_processes):
-        several = [
-            f"--coordinator=127.0.0.1:{port}",
-            f"--num_processes={num_processes}",
-            f"--process_id={index}",
-        ]
-        processes.append(
-            subprocess.Popen(
-                [*arguments, *(several if num_processes > 1 else [])],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env=environment,
-            )
-        )
-    logs = [process.communicate(timeout=900)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * num_processes, logs
-    return logs
+    return to_the_end
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +103,9 @@ def command(shapes_dir, tiny_network):
 
 
 @pytest.fixture(scope="module")
-def alone(command, tmp_path_factory):
+def alone(command, run, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("processes") / "alone"
-    start(command(workdir, "num_steps=8"), 1)
+    run(command(workdir, "num_steps=8"), 1)
     return workdir
 
 
@@ -143,16 +119,16 @@ def losses(workdir):
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (4, 2), (1, 4)])
 def test_processes_give_the_numbers_of_one_and_go_on_in_another_number(
-    alone, command, tmp_path, first, then
+    alone, command, run, tmp_path, first, then
 ):
     workdir = tmp_path / "several"
     # Ends by SIGTERM: the configuration stays that of eight steps.
-    run = command(workdir, "num_steps=8")
-    logs = start([sys.executable, "-c", STOP_AFTER_THREE, *run[3:]], first)
+    arguments = command(workdir, "num_steps=8")
+    logs = run([sys.executable, "-c", STOP_AFTER_THREE, *arguments[3:]], first)
     # All agree on a step, which is one that none has begun.
     (saved,) = {re.search(r"checkpoint of step (\d+) of 8", log)[1] for log in logs}
     assert 3 <= int(saved) < 8
-    logs = start(run, then)
+    logs = run(arguments, then)
     assert all(f"Going on from the checkpoint of step {saved}." in log for log in logs)
     np.testing.assert_allclose(losses(workdir), losses(alone), rtol=1e-5, atol=0)
     ours, theirs = (
@@ -179,3 +155,90 @@ loop.MetricWriter = Stopping
 sys.argv[0] = "segnext_jax.main"
 program.main(sys.argv[1:])
 """
+
+
+def has_step(workdir, step):
+    """Return a function that tells whether a step is written down."""
+    path = workdir / METRICS_FILE
+
+    def is_reached():
+        lines = path.read_text().splitlines() if path.exists() else []
+        return any(json.loads(line)["step"] >= step for line in lines)
+
+    return is_reached
+
+
+@pytest.mark.slow
+def test_a_full_disk_of_one_ends_all_and_the_run_goes_on(
+    start_processes, command, tmp_path
+):
+    workdir = tmp_path / "run"
+    run = command(
+        workdir, "num_steps=100000", "batch_size=2", "evaluation.batch_size=2"
+    )
+    processes = start_processes([sys.executable, "-c", FULL_DISK, *run[3:]], run)
+    processes.wait_until(has_step(workdir, 7))
+    codes, logs = processes.ended(60)
+    assert codes == [1, 1], logs
+    for log in logs:
+        assert "checkpoint 8 in" in log
+        assert "could not be written: File too large. The checkpoint of step 4" in log
+        assert "Traceback" not in log
+    processes = start_processes(run, run)
+    processes.wait_until(has_step(workdir, 9))
+    processes.running[1].send_signal(signal.SIGINT)
+    codes, logs = processes.ended(60)
+    assert codes == [1, 1], logs
+    for log in logs:
+        assert "Going on from the checkpoint of step 4." in log
+        assert "interrupted" in log
+
+
+# Runs the main job; from the sixth step on no file can have more than 12 KB, the log
+# included.
+FULL_DISK = """
+import resource, sys
+from segnext_jax import main as program
+from segnext_jax.cli import command
+from segnext_jax.training import loop
+
+class Filling(loop.MetricWriter):
+    def write(self, step, values):
+        super().write(step, values)
+        if step == 6:
+            self._is_writing = False
+            resource.setrlimit(resource.RLIMIT_FSIZE, (12288, 12288))
+
+loop.MetricWriter = Filling
+sys.argv[0] = "segnext_jax.main"
+sys.exit(command.run(program.main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_broken_mask_of_one_ends_all(start_processes, command, tmp_path):
+    data = tmp_path / "data"
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (data / kind / split).mkdir(parents=True)
+        for index in range(4):
+            for kind, values in (
+                ("images", rng.integers(0, 256, (40, 56, 3), np.uint8)),
+                ("masks", rng.integers(0, 3, (40, 56), np.uint8)),
+            ):
+                path = data / kind / split / f"street_{index}.png"
+                Image.fromarray(values).save(path)
+    (data / "classes.txt").write_text("road\nhouse\ntree\n")
+    broken = data / "masks" / "train" / "street_2.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    run = command(
+        tmp_path / "run",
+        *("num_steps=100", "batch_size=2", "evaluation.batch_size=2"),
+        *("data.name=folder", f"data.folder={data}"),
+    )
+    codes, logs = start_processes(run, run).ended(400)
+    assert codes == [1, 1], logs
+    for log in logs:
+        assert log.count("error: ") == 1 and "street_2" in log.splitlines()[-1]
+        assert "Traceback" not in log

@@ -5,6 +5,7 @@ Batch n of training is a function of (seed, n) alone; see `segnext_jax.pipeline.
 
 import concurrent.futures
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -58,11 +59,14 @@ class PhotographLoader(BatchStream):
         Raises:
             ValueError: An option is impossible, or the source is empty.
         """
-        super().__init__(
-            num_workers=num_workers, num_threads=num_threads, prefetch=prefetch
-        )
         check_at_least(0, seed=seed)
         share = Share(batch_size, process_index, process_count)
+        super().__init__(
+            batch_bytes=len(share.places(0)) * math.prod(crop.crop_size) * 3,
+            num_workers=num_workers,
+            num_threads=num_threads,
+            prefetch=prefetch,
+        )
         if not len(source):
             raise ValueError(f"nothing to train on: {source!r} holds no photograph.")
         order = ShuffledEpochs(len(source), seed)
