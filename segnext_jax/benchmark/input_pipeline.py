@@ -25,8 +25,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from segnext_jax.benchmark.report import Report
+from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
-from segnext_jax.pipeline import TrainLoader
+from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader
 from segnext_jax.pipeline.sources import Example, Source, open_source
 from segnext_jax.preparation.command import prepare
 from segnext_jax.preparation.folders import RawFolder
@@ -91,20 +92,31 @@ def run(options: argparse.Namespace) -> Report:
     return report
 
 
+def _loader(
+    source: Source,
+    spec: DatasetSpec,
+    batch_size: int,
+    crop_size: tuple[int, int],
+    base_scale: tuple[int, int],
+    num_workers: int = 0,
+    num_threads: int = 2,
+) -> TrainLoader:
+    config = base_config()
+    config.batch_size = batch_size
+    config.data.crop_size, config.data.base_scale = crop_size, base_scale
+    config.data.num_workers, config.data.num_threads = num_workers, num_threads
+    config.data.prefetch_batches = 2 if num_threads > 1 else 1
+    transform = RandomScaleCropFlip.from_config(config.data, spec)
+    return TrainLoader(source, transform, config)
+
+
 def _compare(
     name: str, case: Case, spec: DatasetSpec, source: Source, rounds: int
 ) -> list[dict[str, Any]]:
     examples = [source[i] for i in range(min(len(source), case.num_examples))]
     rng = np.random.default_rng(0)
-    loader = TrainLoader(
-        source,
-        num_classes=spec.num_classes,
-        batch_size=case.batch_size,
-        crop_size=case.crop_size,
-        base_scale=case.base_scale,
-        seed=0,
-        num_threads=1,
-        prefetch=1,
+    loader = _loader(
+        source, spec, case.batch_size, case.crop_size, case.base_scale, num_threads=1
     )
     num_batches = max(1, len(examples) // case.batch_size)
 
@@ -167,16 +179,8 @@ def _follow_memory(
 ) -> Iterator[str]:
     """Say how much memory main and worker processes take as batches go by."""
     for num_workers in (0, 2):
-        loader = TrainLoader(
-            source,
-            num_classes=spec.num_classes,
-            batch_size=2,
-            # Small crops of small images: the number of batches is what counts.
-            crop_size=(64, 64),
-            base_scale=(256, 64),
-            seed=0,
-            num_workers=num_workers,
-        )
+        # Small crops of small images: the number of batches is what counts.
+        loader = _loader(source, spec, 2, (64, 64), (256, 64), num_workers=num_workers)
         marks = {round(options.memory_batches * share) for share in (0.1, 0.5, 1.0)}
         sizes = []
         with loader:

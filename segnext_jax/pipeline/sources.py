@@ -22,10 +22,13 @@ from segnext_jax.images.masks import MaskReader, mask_reader
 
 
 class Example(TypedDict):
-    """One photograph, still encoded, and its label map, encoded or decoded."""
+    """One photograph, still encoded, and its label.
+
+    The label is a label map, encoded or decoded, or the number of a class.
+    """
 
     image: bytes
-    label: bytes | np.ndarray
+    label: bytes | np.ndarray | int
     image_id: str
 
 
@@ -64,9 +67,10 @@ class PreparedSource:
     def __getitem__(self, index: int) -> Example:
         """Return example `index`, in the order of preparation."""
         record = self._open()[index]
+        label = record["label"]
         return {
             "image": record["image"],
-            "label": record["label"],
+            "label": label if isinstance(label, bytes) else int(label),
             "image_id": record["image_id"].decode(),
         }
 
@@ -85,13 +89,14 @@ class PreparedSource:
                 import tensorflow_datasets as tfds
 
                 builder = tfds.builder_from_directory(str(self.folder))
+                encoded = {
+                    name: tfds.decode.SkipDecoding()
+                    for name, feature in builder.info.features.items()
+                    if isinstance(feature, tfds.features.Image)
+                }
                 # TFDS's logging decorator hides the signature from type checkers.
                 self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split,
-                    decoders={
-                        "image": tfds.decode.SkipDecoding(),
-                        "label": tfds.decode.SkipDecoding(),
-                    },
+                    self.split, decoders=encoded
                 )
         return self._records
 

@@ -15,6 +15,7 @@ from segnext_jax.images import pictures
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_split
+from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
@@ -43,23 +44,10 @@ class Segmentation:
         data, spec = self._config.data, self._spec
         return TrainLoader(
             open_split(data, spec, data.train_split or spec.train_split),
-            num_classes=spec.num_classes,
-            ignore_label=spec.ignore_label,
-            batch_size=self._config.batch_size,
-            crop_size=data.crop_size,
-            base_scale=data.base_scale,
-            scale_range=data.scale_range,
-            max_class_share=data.max_class_share,
-            flip_probability=data.flip_probability,
-            rotation_probability=data.rotation_probability,
-            max_rotation=data.max_rotation,
-            rare_class_temperature=data.rare_class_temperature,
-            seed=self._config.seed,
+            RandomScaleCropFlip.from_config(data, spec),
+            self._config,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            num_workers=data.num_workers,
-            num_threads=data.num_threads,
-            prefetch=data.prefetch_batches,
         )
 
     def make_step(
