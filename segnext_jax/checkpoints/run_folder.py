@@ -149,7 +149,6 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     return {
         "config.task": config.task,
         **{f"config.model.{name}": size for name, size in sizes.items()},
-        "config.model.decomposition": config.model.decomposition,
         "the number of classes": num_classes,
     }
 

@@ -143,9 +143,8 @@ def base_config() -> ConfigDict:
     model.rank = placeholder(int)
     # Channel dropout before the classifier (Dropout2d).
     model.dropout_rate = 0.1
-    # Matrix decomposition of the Hamburger: nmf (published networks), vq, cd.
-    model.decomposition = "nmf"
-    # Gradient through all of its steps (full, official) or the last (one_step, JSeg).
+    # Gradient through all steps of the NMF (full, official), or the last (one_step,
+    # JSeg).
     model.nmf_gradient = "full"
     # Its steps in training and at inference (ham_head.py).
     model.nmf_train_steps = 6

@@ -17,6 +17,16 @@ from segnext_jax.config.fields import base_config
 from segnext_jax.config.overrides import apply
 from segnext_jax.config.rules import faults_of_task, validate
 
+# Fields of earlier versions that stored configurations hold: the value that means what
+# this version does, and why no other one is read.
+_REMOVED = {
+    "model.decomposition": (
+        "nmf",
+        "Vector quantisation and concept decomposition were removed: the repository's "
+        "commit 986ebcb has them.",
+    ),
+}
+
 
 def start_from(file: str, neighbour: str) -> ConfigDict:
     """Return the configuration of another file in the same folder, to be changed.
@@ -93,8 +103,8 @@ def to_json(config: ConfigDict) -> str:
 def from_json(text: str) -> ConfigDict:
     """Return the configuration that `to_json` wrote.
 
-    Fields that this version does not know are refused; fields that it has gained since
-    keep their defaults.
+    Fields that this version does not know are refused, unless they were removed and
+    hold what is fixed now; fields that it has gained since keep their defaults.
 
     Raises:
       ValueError: If the text is not such a configuration.
@@ -104,7 +114,12 @@ def from_json(text: str) -> ConfigDict:
 
     def fill(section: ConfigDict, values: dict, prefix: str) -> None:
         for key, value in values.items():
-            if key not in section:
+            name = prefix + key
+            if name in _REMOVED:
+                only, reason = _REMOVED[name]
+                if value != only:
+                    faults.append(f"config.{name} is {value!r} there. {reason}")
+            elif key not in section:
                 faults.append(f"config.{prefix}{key} is not a field of this version.")
             elif isinstance(value, dict):
                 fill(section[key], value, f"{prefix}{key}.")
