@@ -24,7 +24,7 @@ from segnext_jax.models.segnext import SegNeXt
 
 _MEASURE = """
 import resource, sys
-from segnext_jax import command
+from segnext_jax.cli import command
 from segnext_jax.predict.__main__ import main
 code = command.run(main, sys.argv[1:])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

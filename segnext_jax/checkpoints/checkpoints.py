@@ -28,7 +28,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity
-from segnext_jax.checkpoints.best import BestScores, Scores
+from segnext_jax.checkpoints.best import BestCheckpoints, KeepBest
+from segnext_jax.cli.command import first_line
 
 _CHECKPOINTS = "checkpoints"
 _DAMAGED = "damaged"
@@ -54,13 +55,13 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / _CHECKPOINTS
-        self._scores = Scores(
+        self._best = BestCheckpoints(
             self._workdir / _SCORES, is_writing=jax.process_index() == 0
         )
         self._saving: int | None = None
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         latest = ocp.checkpoint_managers.LatestN(num_kept)
-        best = BestScores(self._scores, num_best)
+        best = KeepBest(self._best, num_best)
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -84,12 +85,12 @@ class Checkpoints:
 
     def best_step(self) -> int | None:
         """Return the step with the best score among the checkpoints, or None."""
-        best = self._scores.best(self._manager.all_steps(), 1)
+        best = self._best.steps(self._manager.all_steps(), 1)
         return best[0] if best else None
 
     def has_score(self, step: int) -> bool:
         """Return whether the score of a checkpoint was recorded."""
-        return self._scores.has(step)
+        return self._best.has(step)
 
     def record_score(self, step: int, score: float) -> None:
         """Note how good a checkpoint is; higher is better.
@@ -98,7 +99,7 @@ class Checkpoints:
           step: Of the checkpoint.
           score: Of its evaluation; nan counts as the worst.
         """
-        self._scores.record(step, score)
+        self._best.record(step, score)
 
     def save(
         self,
@@ -212,7 +213,7 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=args)
                 # Orbax raises a bare Exception where a file ends too early.
                 except Exception as error:
-                    fault = _first_line(error)
+                    fault = first_line(error)
                     if is_checked:
                         raise self._unreadable(step, fault) from error
                 else:
@@ -286,7 +287,7 @@ class Checkpoints:
         )
         return CheckpointError(
             f"checkpoint {self._saving} in {self._workdir} could not be written: "
-            f"{_first_line(error)} {rest}"
+            f"{first_line(error)} {rest}"
         )
 
     def _write_checksums(self) -> None:
@@ -309,12 +310,6 @@ def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
     names = (folder.name, *(f"{folder.name}_{i}" for i in range(2, 1000)))
     free = next(name for name in names if not (target / name).exists())
     folder.rename(target / free)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0][:300].rstrip()
-    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _meet(purpose: str) -> None:

@@ -52,6 +52,32 @@ def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]
     return [text.removeprefix(prefix) for text in rest]
 
 
+def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
+    """Return (height, width) of ``512x768``, or of ``512``.
+
+    Raises:
+      ValueError: If the text is no size, or no side is a multiple.
+    """
+    parts = text.split("x") * (1 if "x" in text else 2)
+    is_size = len(parts) == 2 and all(part.isdigit() and int(part) for part in parts)
+    if not is_size or any(int(part) % multiple for part in parts):
+        must = f", both multiples of {multiple}" if multiple > 1 else ""
+        fitting = [-(-int(part) // multiple) * multiple for part in parts if is_size]
+        height, width = fitting or (512, 512)
+        raise ValueError(
+            f"{option} must be HEIGHTxWIDTH{must}: got {text!r}. Use "
+            f"{option}={height}x{width}."
+        )
+    height, width = map(int, parts)
+    return height, width
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def set_up_compilation_cache() -> None:
     """Keep compiled programs over runs, in the user's cache folder.
 
@@ -84,11 +110,11 @@ def keep_freed_memory() -> bool:
       Whether it was done: by glibc alone, and not where the user has set its options
       (``MALLOC_...``, ``GLIBC_TUNABLES``) or put another allocator (``LD_PRELOAD``).
     """
-    is_users_affair = any(
+    is_set_by_user = any(
         name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")
         for name in os.environ
     )
-    if is_users_affair or not sys.platform.startswith("linux"):
+    if is_set_by_user or not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):

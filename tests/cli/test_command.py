@@ -7,7 +7,7 @@ import pytest
 PROGRAM = """
 import resource, sys
 import numpy as np
-from segnext_jax.command import keep_freed_memory
+from segnext_jax.cli.command import keep_freed_memory
 
 is_done = keep_freed_memory()
 def touch():
