@@ -7,12 +7,13 @@ A model's folder:
 """
 
 import pathlib
-import shutil
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints import arrays
+from segnext_jax.cli.command import first_line
+from segnext_jax.cli.whole_files import whole_folder
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
@@ -36,13 +37,10 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
             f"the folder for the model must be new: {directory} exists. Delete it or "
             "name another."
         )
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
-        checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
-    (partial / CONFIG_FILE).write_text(config_text)
-    partial.rename(directory)
+    with whole_folder(directory) as partial:
+        with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
+            checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+        (partial / CONFIG_FILE).write_text(config_text)
 
 
 def is_model(directory: str | pathlib.Path) -> bool:
@@ -72,7 +70,7 @@ def load_model(directory: str | pathlib.Path, expected: Any = None) -> tuple[Any
         try:
             variables = checkpointer.restore(directory / MODEL, expected)
         except (ValueError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise ValueError(
                 f"the model in {directory} is not that of the configuration: {reason} "
                 "Correct config.model or config.data.name."

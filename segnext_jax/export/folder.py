@@ -4,12 +4,12 @@ import json
 import pathlib
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from segnext_jax.cli.whole_files import whole_folder
 from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
 from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
 from segnext_jax.export.program import Signature, make_function, make_reference
@@ -72,16 +72,12 @@ def write(
     """
     check_target(target, overwrite)
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    old = new.with_name(new.name + ".old")
-    new.mkdir()
     comparison = Comparison(
         make_reference(predictor, signature, dtype=dtype),
         signature,
         tuple(predictor.config.data.crop_size),
     )
-    try:
+    with whole_folder(target) as new:
         files = {}
         if "stablehlo" in formats:
             function = make_function(predictor, signature, dtype=dtype)
@@ -102,13 +98,6 @@ def write(
         )
         text = json.dumps(description, indent=2)
         (new / metadata.FILE).write_text(text + "\n")
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_stablehlo(

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.images import pictures
 from segnext_jax.images.label_png import write_label_png
@@ -267,19 +268,8 @@ def encode_jpeg(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
     return encoded.tobytes()
 
 
-def partial_path(path: pathlib.Path) -> pathlib.Path:
-    """Return where a file is written until it is complete; hidden, same suffix."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
-
-
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file that appears under its name when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
-        with partial.open("w+b") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def open_whole(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file to write, which is whole or not there; see `whole_file`."""
+    with whole_file(path) as partial, partial.open("w+b") as file:
+        yield file
