@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
+from segnext_jax.cli.command import parse_size
 from segnext_jax.evaluation.counting import count_image
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.pipeline import EvaluationBatch, Fitting
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=171)
     parser.add_argument("--multi-scale", action="store_true")
     options = parser.parse_args()
-    height, width = map(int, options.size.split("x"))
+    height, width = parse_size(options.size, "--size", multiple=1)
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), np.uint8)
     labels = generator.integers(0, options.classes, (height, width)).astype(np.uint8)

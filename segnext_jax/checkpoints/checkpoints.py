@@ -30,7 +30,8 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity, reading
-from segnext_jax.checkpoints.best import SCORES_FILE, BestScores, Scores
+from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
+from segnext_jax.cli.command import first_line
 
 _DAMAGED = "damaged"
 
@@ -54,7 +55,7 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / reading.CHECKPOINTS
-        self._scores = Scores(
+        self._best = BestCheckpoints(
             self._workdir / SCORES_FILE, is_writing=jax.process_index() == 0
         )
         self._num_kept, self._num_best = num_kept, num_best
@@ -65,7 +66,7 @@ class Checkpoints:
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
-        best = BestScores(self._scores, num_best)
+        best = KeepBest(self._best, num_best)
         self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -89,7 +90,7 @@ class Checkpoints:
 
     def has_score(self, step: int) -> bool:
         """Return whether the score of a checkpoint was recorded."""
-        return self._scores.has(step)
+        return self._best.has(step)
 
     def record_score(self, step: int, score: float) -> None:
         """Note how good a checkpoint is; higher is better.
@@ -98,7 +99,7 @@ class Checkpoints:
           step: Of the checkpoint.
           score: Of its evaluation; nan counts as the worst.
         """
-        self._scores.record(step, score)
+        self._best.record(step, score)
         self._has_new_score = True
 
     def save(
@@ -189,7 +190,7 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=args)
                 # Orbax raises a bare Exception where a file ends too early.
                 except Exception as error:
-                    fault = reading.first_line(error)
+                    fault = f"{first_line(error)}."
                     if has_checksums:
                         raise self._unreadable(step, fault) from error
                 else:
@@ -218,7 +219,7 @@ class Checkpoints:
         self._sealer.submit(self._seal_all).result()
         if self._has_new_score:
             steps = sorted(self._manager.all_steps())
-            best = self._scores.best(steps, self._num_best)
+            best = self._best.steps(steps, self._num_best)
             kept = {*steps[-self._num_kept :], *best}
             for step in sorted({*steps} - kept):
                 self._manager.delete(step)
@@ -325,7 +326,7 @@ def _reason(error: Exception) -> str:
         return os.strerror(int(code[1]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return reading.first_line(error).rstrip(".")
+    return first_line(error).rstrip(".")
 
 
 def _meet(purpose: str) -> None:

@@ -5,6 +5,8 @@ import pathlib
 import zlib
 from typing import Any
 
+from segnext_jax.cli.whole_files import whole_file
+
 CHECKSUMS_FILE = "checksums.json"
 
 
@@ -39,11 +41,10 @@ def differing_file(folder: pathlib.Path) -> str:
     return ""
 
 
-def write_json(path: pathlib.Path, values: Any) -> None:
-    """Write a JSON file as a whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values))
-    partial.rename(path)
+def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
+    """Write a JSON file as a whole or not at all, so that it lasts."""
+    with whole_file(path, is_durable=True) as partial:
+        partial.write_text(json.dumps(values, indent=indent))
 
 
 def _files(folder: pathlib.Path) -> list[str]:

@@ -10,12 +10,12 @@ A model's folder:
 """
 
 import pathlib
-import shutil
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.cli.whole_files import whole_folder
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
@@ -39,14 +39,11 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
             f"the folder for the model must be new: {directory} exists. Delete it or "
             "name another."
         )
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
-        checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
-    (partial / CONFIG_FILE).write_text(config_text)
-    integrity.seal(partial)
-    partial.rename(directory)
+    with whole_folder(directory) as partial:
+        with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
+            checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+        (partial / CONFIG_FILE).write_text(config_text)
+        integrity.seal(partial)
 
 
 def is_model(directory: str | pathlib.Path) -> bool:

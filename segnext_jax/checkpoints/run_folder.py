@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib.metadata
-import io
 import json
 import pathlib
 import subprocess
@@ -15,8 +14,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segnext_jax import config as config_lib
+from segnext_jax.checkpoints.integrity import write_json
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.checkpoints.reading import stored_config
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.config.overrides import differences, flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.datasets import SPECS
@@ -25,6 +26,7 @@ from segnext_jax.datasets.resolve import class_table, resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.evaluation.top_k import ClassificationMetrics
+from segnext_jax.images import pictures
 from segnext_jax.models.segnext import SegNeXt
 
 RESULTS_FILE = "evaluation.json"
@@ -84,9 +86,8 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
             "other files. Name another folder."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(config_lib.to_json(config))
-    partial.replace(path)
+    with whole_file(path, is_durable=True) as partial:
+        partial.write_text(config_lib.to_json(config))
 
 
 def about(config: ConfigDict) -> dict[str, Any]:
@@ -147,7 +148,6 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     return {
         "config.task": config.task,
         **{f"config.model.{name}": size for name, size in sizes.items()},
-        "config.model.decomposition": config.model.decomposition,
         "the number of classes": num_classes,
     }
 
@@ -217,13 +217,12 @@ def write_results(
     """
     logging.info("\n%s", report.format_table(metrics, classes))
     results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
-    _write(workdir / TABLE_FILE, report.to_csv(metrics, classes).encode())
-    picture = io.BytesIO()
-    Image.fromarray(report.draw_confusion(metrics.confusion, classes)).save(
-        picture, format="png"
-    )
-    _write(workdir / CONFUSION_FILE, picture.getvalue())
+    write_json(workdir / RESULTS_FILE, results, indent=2)
+    with whole_file(workdir / TABLE_FILE) as partial:
+        partial.write_text(report.to_csv(metrics, classes), newline="")
+    picture = pictures.draw_confusion(metrics.confusion, classes)
+    with whole_file(workdir / CONFUSION_FILE) as partial:
+        Image.fromarray(picture).save(partial)
     names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
     logging.info("Results are in %s: %s.", workdir, names)
 
@@ -246,12 +245,5 @@ def write_classification_results(
     """
     logging.info("\n%s", metrics.table(classes))
     results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    write_json(workdir / RESULTS_FILE, results, indent=2)
     logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -124,7 +124,7 @@ def make_function(
     model = _inference_model(predictor, dtype)
     variables = jax.device_get(predictor.variables)
     sizes = model.variant.head_channels, model.variant.rank
-    bases = fixed_bases(model.decomposition, model.nmf_eval_seed, *sizes)
+    bases = fixed_bases(model.nmf_eval_seed, *sizes)
     # On the host, or they would be drawn in the program after all.
     bases = np.asarray(bases)[0]
 

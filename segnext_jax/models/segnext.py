@@ -49,12 +49,11 @@ class SegNeXt(nn.Module):
       variant: Sizes of the network, one of `VARIANTS` or your own.
       num_classes: Number of train ids.
       dropout_rate: Channel dropout before the classifier.
-      nmf_train_steps: Steps of the decomposition in training.
+      nmf_train_steps: Steps of the NMF in training.
       nmf_eval_steps: The same at inference.
       nmf_eval_bases: Starting bases at inference: ``"fixed"`` by ``nmf_eval_seed``, or
         ``"random"`` from the rng ``nmf``.
       nmf_eval_seed: Seed of the fixed bases.
-      decomposition: ``"nmf"``, ``"vq"`` or ``"cd"``; the published networks have NMF.
       nmf_gradient: ``"full"`` or ``"one_step"``.
       frozen_stages: See `MSCAN`, as for the next two.
       freeze_batch_norm: Keep all running statistics in training.
@@ -76,7 +75,6 @@ class SegNeXt(nn.Module):
     nmf_eval_steps: int = 7
     nmf_eval_bases: str = "fixed"
     nmf_eval_seed: int = 0
-    decomposition: str = "nmf"
     nmf_gradient: str = "full"
     frozen_stages: int = 0
     freeze_batch_norm: bool = False
@@ -112,7 +110,6 @@ class SegNeXt(nn.Module):
             nmf_eval_steps=config.nmf_eval_steps,
             nmf_eval_bases=config.nmf_eval_bases,
             nmf_eval_seed=config.nmf_eval_seed,
-            decomposition=config.decomposition,
             nmf_gradient=config.nmf_gradient,
             frozen_stages=config.frozen_stages,
             freeze_batch_norm=config.freeze_batch_norm,
@@ -123,9 +120,7 @@ class SegNeXt(nn.Module):
 
     def fixed_bases(self, seed: int) -> Float[Array, "1 channels rank"]:
         """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
-        variant = self.variant
-        channels, rank = variant.head_channels, variant.rank
-        return fixed_bases(self.decomposition, seed, channels, rank)
+        return fixed_bases(seed, self.variant.head_channels, self.variant.rank)
 
     def setup(self):
         """Create the two halves."""
@@ -150,7 +145,6 @@ class SegNeXt(nn.Module):
             eval_steps=self.nmf_eval_steps,
             eval_bases=self.nmf_eval_bases,
             eval_seed=self.nmf_eval_seed,
-            decomposition=self.decomposition,
             gradient=self.nmf_gradient,
             dropout_rate=self.dropout_rate,
             resize_first=self.resize_first,
@@ -167,7 +161,7 @@ class SegNeXt(nn.Module):
 
         Args:
           images: Normalised RGB, any height and width.
-          bases: Starting bases of the decomposition. None: drawn from the rng ``nmf``
+          bases: Starting bases of the NMF. None: drawn from the rng ``nmf``
             in training, by ``nmf_eval_bases`` at inference.
           train: Batch statistics, dropout and drop path; needs the rngs ``dropout``,
             ``drop_path`` and ``nmf`` (the last unless ``bases`` are given).

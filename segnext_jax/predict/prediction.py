@@ -83,7 +83,7 @@ class Prediction:
                 f"{path.name}. Other kinds: {', '.join(suffixes)}."
             )
         options = files.FileOptions(opacity=opacity)
-        with files.atomic_file(path) as file:
+        with files.open_whole(path) as file:
             target = files.begin(kind, file, self.image, self.spec, options)
             has_probabilities = kind == "probabilities"
             target.write(self.labels, self.probabilities if has_probabilities else None)

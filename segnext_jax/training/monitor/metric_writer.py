@@ -10,6 +10,8 @@ import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
 
+from segnext_jax.cli.whole_files import whole_file
+
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -79,8 +81,8 @@ class MetricWriter:
         path = folder / f"{name.replace('/', '_')}.png"
         if not self._is_writing:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        with whole_file(path) as partial:
+            Image.fromarray(image).save(partial)
         self._tensorboard.add_image(f"overlays/{name}", image, step, dataformats="HWC")
         if self._wandb is not None:
             import wandb
@@ -123,6 +125,5 @@ def _drop_after(path: pathlib.Path, step: int) -> None:
             is_kept = False
         if is_kept:
             kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text("".join(kept))

@@ -2,8 +2,6 @@
 
 import functools
 import itertools
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,18 +11,16 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
-from segnext_jax.cli.progress import Progress
+from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
 from segnext_jax.evaluation.report import format_summary
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
-
-_SECONDS_BETWEEN_REPORTS = 10
 
 
 class Validator:
@@ -90,7 +86,12 @@ class Validator:
                 logits_fn,
                 functools.partial(sharding.shard_batch, mesh=self._mesh),
             ),
-            self._with_progress(),
+            followed(
+                self._batches,
+                len(self._batches),
+                "evaluate",
+                self._config.evaluation.batch_size,
+            ),
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
@@ -150,20 +151,3 @@ class Validator:
             len(sizes),
             ", ".join(f"{height}x{width}" for height, width in sizes),
         )
-
-    def _with_progress(self) -> Iterator[EvaluationBatch]:
-        progress = Progress(len(self._batches), description="evaluate")
-        last = start = time.monotonic()
-        try:
-            for number, batch in enumerate(self._batches):
-                yield batch  # The next one is asked for when this one is done.
-                progress.advance()
-                now = time.monotonic()
-                if now - last > _SECONDS_BETWEEN_REPORTS:
-                    last = now
-                    done = (number + 1) * self._config.evaluation.batch_size
-                    images = min(done, self._batches.num_examples)
-                    pace = {"images/s": f"{images / (now - start):.2f}"}
-                    progress.report(number + 1, pace)
-        finally:
-            progress.close()

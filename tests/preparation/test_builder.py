@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from segnext_jax.preparation.ordered_threads import map_in_order
+from segnext_jax.preparation.builder import map_in_order
 
 
 def test_results_come_in_the_order_of_the_items():

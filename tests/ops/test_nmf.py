@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops.decomposition import nmf
+from segnext_jax.ops import nmf
 
 
 def statement(inputs, bases, num_steps):

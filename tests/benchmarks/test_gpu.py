@@ -5,9 +5,9 @@ import pathlib
 import shlex
 import subprocess
 
-from segnext_jax.benchmark.__main__ import parse
+from benchmarks.compare.__main__ import parse
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "benchmarks" / "gpu.sh"
+SCRIPT = pathlib.Path(__file__).parents[2] / "benchmarks" / "gpu.sh"
 
 
 def run(tmp_path, python, **environment):
@@ -22,31 +22,34 @@ def run(tmp_path, python, **environment):
 
 
 def test_a_failing_part_is_named_and_the_rest_go_on(tmp_path):
-    python = (
-        'case "$*" in *what=train*) echo why >&2; exit 3;; *) echo "asked $*";; esac'
-    )
+    python = 'case "$*" in *"512 --work step"*) echo why >&2; exit 3;; esac'
+    python += '; echo "asked $*"'
     table, folder = run(tmp_path, python)
     for variant in ("tiny", "base"):
         name = f"train_{variant}"
         assert f"\n{name}: failed or took more than" in table
         assert (folder / f"{name}.log").read_text() == "why\n"
-    asked = [line for line in table.splitlines() if "segnext_jax.benchmark" in line]
-    assert len(asked) == 8
+    asked = [line for line in table.splitlines() if "benchmarks.compare" in line]
+    assert len(asked) == 7
     for line in asked:
-        assert "--dtype=bfloat16" in line and f"--output={folder}/" in line
+        assert "--dtype=bfloat16" in line
         # The benchmark knows all of these options.
         parse(shlex.split(line)[3:])
-    assert asked[0].endswith("--against")
-    assert "--depthwise shifted grouped pallas" in asked[2]
-    assert "--work=step" in asked[5] and "--torch_forms=compile" in asked[5]
+    assert [case.work for case in parse(shlex.split(asked[0])[3:]).cases] == [
+        *("logits", "labels", "logits", "labels")
+    ]
+    assert "--first --work step" in asked[4] and "--torch_forms compile" in asked[4]
+    assert "benchmarks.operations" in table
+    assert "--depthwise shifted grouped pallas" in table
 
 
 def test_parts_can_be_chosen_and_run_without_torch(tmp_path):
     python = 'case "$*" in *"import torch"*) exit 1;; esac; echo "asked $*"'
     table, _ = run(tmp_path, python, PARTS="ops train_base")
-    asked = [line for line in table.splitlines() if "segnext_jax.benchmark" in line]
-    assert ["what=train" in line for line in asked] == [True, False]
-    assert "--against" not in table
+    (line,) = [line for line in table.splitlines() if "benchmarks.compare" in line]
+    options = parse(shlex.split(line)[3:])
+    assert options.torch_forms == [] and options.cases[0].work == "step"
+    assert "benchmarks.operations" in table
 
 
 def test_near_the_end_no_part_begins(tmp_path):

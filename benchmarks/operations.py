@@ -1,8 +1,13 @@
-"""Time of the operations that the network spends its time in, one at a time."""
+"""Time of the operations that the network spends its time in, one at a time.
+
+python -m benchmarks.operations --image_size=256 --batch=2 --rounds=7
+"""
 
 import argparse
 import functools
 import math
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -12,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from segnext_jax.benchmark import turns
-from segnext_jax.benchmark.report import Report
+from benchmarks.compare.roofline import Peaks, measure_peaks
+from segnext_jax.benchmark import machine, table_line, take_turns
+from segnext_jax.cli import command
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.segnext import VARIANTS, Variant
-from segnext_jax.ops import losses
-from segnext_jax.ops.decomposition import nmf
+from segnext_jax.ops import losses, nmf
 from segnext_jax.ops.depthwise import depthwise_conv
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale
@@ -33,8 +38,9 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}
 NUM_CLASSES = 150
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this benchmark."""
+def main(arguments: list[str]) -> None:
+    """Measure each operation at the size that each stage has; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--variant", choices=VARIANTS, default="tiny")
     parser.add_argument("--image_size", type=int, default=512, help="side in pixels")
     parser.add_argument("--batch", type=int, default=1)
@@ -45,24 +51,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--only", nargs="*", help="operations whose names begin so; default: all"
     )
     parser.add_argument("--rounds", type=int, default=11)
-
-
-def run(options: argparse.Namespace) -> Report:
-    """Measure each operation at the size that each stage has."""
-    device = jax.devices()[0].device_kind
-    report = Report(
-        f"Operations: {options.variant}, {options.batch}x{options.image_size} pixels, "
-        f"{options.dtype}, {device}, {options.rounds} rounds in turn",
-        [],
-    )
-    peaks = turns.measure_peaks(options.dtype)
+    options = parser.parse_args(arguments)
+    peaks = measure_peaks(options.dtype)
+    columns = ("stage", "operation", "form", "forward ms", "gradient ms")
+    columns += ("share of roofline", "gradient's share")
+    sys.stdout.write(table_line(columns) + table_line(["---"] * len(columns)))
     missing: dict[str, list[str]] = {}
     for stage in options.stages:
-        variant = VARIANTS[options.variant]
         first_forms: dict[str, np.ndarray] = {}
-        for operation in _operations(options, variant, stage):
+        for operation in _operations(options, VARIANTS[options.variant], stage):
             name, form = operation.name, operation.form
-            if options.only and not any(name.startswith(o) for o in options.only):
+            if options.only and not name.startswith(tuple(options.only)):
                 continue
             try:
                 row = _measure(operation, options, peaks, first_forms)
@@ -70,28 +69,26 @@ def run(options: argparse.Namespace) -> Report:
             except Exception as error:
                 if not form:
                     raise
-                lines = str(error).strip().splitlines() or [""]
-                reason = f"{form} {type(error).__name__}: {lines[0]}"
+                reason = f"{form} {type(error).__name__}: {command.first_line(error)}"
                 missing.setdefault(reason, []).append(f"stage {stage} {name}")
                 continue
-            shared = {"stage": stage, "operation": name, "form": form}
-            report.rows.append(shared | row)
-    for reason, where in missing.items():
-        report.notes.append(f"Not measured, {', '.join(where)}: {reason}")
-    report.notes.append(
+            sys.stdout.write(table_line([stage, name, form, *row]))
+    notes = [f"Not measured, {', '.join(v)}: {why}" for why, v in missing.items()]
+    notes.append(
         "Share of the roofline: forward, each array read or written once; gradient, "
         "twice the FLOPs, each argument read and its gradient written once."
     )
-    report.notes.append(str(peaks))
-    return report
+    line = shlex.join(["python", "-m", "benchmarks.operations", *arguments])
+    notes += [str(peaks), f"{machine()}: `{line}`"]
+    sys.stdout.write("\n" + "\n\n".join(notes) + "\n")
 
 
 def _measure(
     operation: "_Operation",
     options: argparse.Namespace,
-    peaks: turns.Peaks,
+    peaks: Peaks,
     first_forms: dict[str, np.ndarray],
-) -> dict[str, float]:
+) -> list[float]:
     function, flops = operation.function, operation.flops
     generator = np.random.default_rng(0)
     arguments = [
@@ -108,19 +105,17 @@ def _measure(
     }
     output = np.asarray(programs["forward"]().astype(jnp.float32))
     _check_same(operation, output, first_forms, options.dtype)
-    times = turns.take_turns(programs, options.rounds)
-    forward_ms, gradient_ms = (
-        times[name].to_row()["median ms"] for name in ("forward", "gradient")
-    )
+    times = take_turns(programs, options.rounds)
+    forward_ms, gradient_ms = (times[name].median_ms for name in programs)
     result = jax.eval_shape(function, *arguments)
     read = float(sum(leaf.nbytes for leaf in arguments))
     written = float(result.size * result.dtype.itemsize)
-    return {
-        "forward ms": forward_ms,
-        "gradient ms": gradient_ms,
-        "share of roofline": 1e3 * peaks.bound_s(flops, read + written) / forward_ms,
-        "gradient's share": 1e3 * peaks.bound_s(2 * flops, 2 * read) / gradient_ms,
-    }
+    return [
+        forward_ms,
+        gradient_ms,
+        peaks.bound_ms(flops, read + written) / forward_ms,
+        peaks.bound_ms(2 * flops, 2 * read) / gradient_ms,
+    ]
 
 
 def _check_same(
@@ -279,3 +274,7 @@ def _library_conv(images: Any, kernel: Any, bias: Any) -> Any:
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return output + jnp.broadcast_to(bias, output.shape)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,13 +1,19 @@
 """Non-negative matrix factorisation by multiplicative updates: the Hamburger's ham."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
-
-from segnext_jax.ops.decomposition.iteration import iterated, product
 
 # Keeps the denominators of the updates away from zero (NMF2D in ham_head.py).
 EPSILON = 1e-6
+GRADIENTS = ("full", "one_step")
+
+# TPUs and tensor cores multiply float32 matrices in fewer bits unless told not to; the
+# updates divide by such products.
+product = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 
 
 def draw_bases(
@@ -46,9 +52,10 @@ def reconstruct(
       inputs: Values of at least 0, one row per position.
       bases: Starting bases, at least 0; see `draw_bases`.
       num_steps: Number of double updates; 6 in training, 7 at inference.
-      gradient: Through all steps (``"full"``, as in the official code) or through the
-        last coefficient update alone (``"one_step"``, as in JSeg); see
-        `decomposition.iterated`.
+      gradient: ``"full"``: through all steps, as in the official code. ``"one_step"``:
+        bases and coefficients before the last update of the coefficients count as
+        constants, as in JSeg. That takes less memory and time, and the gradient neither
+        grows nor fades over the steps.
 
     Returns:
       The reconstruction, in the type of ``inputs``.
@@ -59,10 +66,17 @@ def reconstruct(
     Source: Geng et al., "Is attention better than matrix decomposition?", ICLR 2021;
     ``NMF2D`` in ``mmseg/models/decode_heads/ham_head.py`` of SegNeXt@c87bcae.
     """
+    if gradient not in GRADIENTS:
+        raise ValueError(
+            f"the gradient of the NMF must be one of {', '.join(GRADIENTS)}: got "
+            f"{gradient!r}."
+        )
     dtype = inputs.dtype
     working = jnp.promote_types(dtype, jnp.float32)
     inputs, bases = inputs.astype(working), bases.astype(working)
-    constant_inputs, bases = iterated((inputs, bases), gradient)
+    constant_inputs = inputs
+    if gradient == "one_step":
+        constant_inputs, bases = lax.stop_gradient((inputs, bases))
     scores = product("bnd,bdr->bnr", constant_inputs, bases)
     coefficients = jax.nn.softmax(scores, axis=-1)
 

@@ -1,5 +1,7 @@
 """Images per second of the training pipeline, against what bounds it.
 
+    python -m benchmarks.input_pipeline --rounds=11
+
 Times are processor time, all threads together, so that they are per core and other work
 on the machine counts little. Three programs take turns on the same examples:
 
@@ -11,20 +13,20 @@ on the machine counts little. Three programs take turns on the same examples:
 """
 
 import argparse
-import multiprocessing
-import os
 import pathlib
+import shlex
 import statistics
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from segnext_jax.benchmark.report import Report
+from segnext_jax.benchmark import machine, table_line
 from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader
@@ -59,26 +61,18 @@ CASES = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of this benchmark."""
+def main(arguments: Sequence[str]) -> None:
+    """Measure all cases; print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--case", choices=CASES, nargs="*", default=list(CASES))
     parser.add_argument(
         "--data_dir",
         help="measure prepared data sets of this folder instead of generated images",
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns of each program")
-    parser.add_argument(
-        "--memory_batches",
-        type=int,
-        default=0,
-        help="also follow the memory over this many small batches",
-    )
-
-
-def run(options: argparse.Namespace) -> Report:
-    """Measure all cases."""
+    options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    report = Report(f"Input pipeline, {options.rounds} rounds in turn", [])
+    rows = []
     for name in options.case:
         with tempfile.TemporaryDirectory() as folder:
             case = CASES[name]
@@ -86,10 +80,10 @@ def run(options: argparse.Namespace) -> Report:
             if not options.data_dir:
                 _prepare_generated(case, spec, pathlib.Path(folder))
             source = open_source(spec, spec.train_split, options.data_dir or folder)
-            report.rows += _compare(name, case, spec, source, options.rounds)
-            if options.memory_batches:
-                report.notes += _follow_memory(case, spec, source, options)
-    return report
+            rows += _compare(name, case, spec, source, options.rounds)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
+    line = shlex.join(["python", "-m", "benchmarks.input_pipeline", *arguments])
+    sys.stdout.write("".join(map(table_line, lines)) + f"\n{machine()}: `{line}`\n")
 
 
 def _loader(
@@ -172,38 +166,6 @@ def _wait_until_idle() -> None:
     while time.process_time() - before > 1e-3:
         before = time.process_time()
         time.sleep(0.03)
-
-
-def _follow_memory(
-    case: Case, spec: DatasetSpec, source: Source, options: argparse.Namespace
-) -> Iterator[str]:
-    """Say how much memory main and worker processes take as batches go by."""
-    for num_workers in (0, 2):
-        # Small crops of small images: the number of batches is what counts.
-        loader = _loader(source, spec, 2, (64, 64), (256, 64), num_workers=num_workers)
-        marks = {round(options.memory_batches * share) for share in (0.1, 0.5, 1.0)}
-        sizes = []
-        with loader:
-            for index in range(1, options.memory_batches + 1):
-                next(loader)
-                if index in marks:
-                    sizes.append(f"{_resident_mb(os.getpid()):.0f}")
-                    children = multiprocessing.active_children()
-                    workers = [_resident_mb(child.pid) for child in children]
-                    if workers:
-                        sizes[-1] += (
-                            f" + workers {', '.join(f'{w:.0f}' for w in workers)}"
-                        )
-        yield (
-            f"{case.dataset}, {num_workers} workers: resident MB after "
-            f"{', '.join(map(str, sorted(marks)))} batches: {'; '.join(sizes)}."
-        )
-
-
-def _resident_mb(process_id: int | None) -> float:
-    status = pathlib.Path(f"/proc/{process_id}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 def _mmseg_steps(example: Example, case: Case, rng: np.random.Generator) -> np.ndarray:
@@ -322,3 +284,7 @@ def _blobs(
         ]
     )
     return rng.permutation(num_classes)[:12][scores.argmax(axis=0)].astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
