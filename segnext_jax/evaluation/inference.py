@@ -307,7 +307,7 @@ class Inference:
                 ],
                 axis=1,
             )
-        axes = tuple(
+        axes: Any = tuple(
             [
                 resampling.Axis(
                     image=image_size[axis],

@@ -50,7 +50,7 @@ class ClassificationMetrics:
 
     def table(self, classes: Sequence[str]) -> str:
         """Return the shares in percent, and the classes that are worst, as text."""
-        present = np.flatnonzero(self.num_images)
+        present: Any = np.flatnonzero(self.num_images)
         share = self.num_first[present] / self.num_images[present]
         worst = np.argsort(share, kind="stable")[:TOP]
         lines = [

@@ -34,7 +34,8 @@ def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
     try:
         # Checks the sum of the stream.
         rows = zlib_ng.decompress(compressed, bufsize=height * (width + 1))
-    except zlib_ng.error:
+    # zlib_ng's annotations name a class of its own, `Exception`.
+    except zlib_ng.error:  # pyright: ignore[reportGeneralTypeIssues]
         return None
     if len(rows) != height * (width + 1):
         return None

@@ -38,8 +38,9 @@ def fan_out_normal(
 
 
 def _deviation(shape: tuple[int, ...]) -> float:
-    area = math.prod(shape[:2]) if len(shape) > 2 else 1
-    outputs_per_group = 1 if len(shape) == 3 else shape[-1]
+    num_dims = len(shape)
+    area = math.prod(shape[:2]) if num_dims > 2 else 1
+    outputs_per_group = 1 if num_dims == 3 else shape[-1]
     return math.sqrt(2.0 / (area * outputs_per_group))
 
 

@@ -156,7 +156,7 @@ def _shifted(images: Array, kernel: Array) -> Array:
 def windows_sum(
     padded: Float[Array, "batch padded_height padded_width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
-    size: tuple[Any, Any],
+    size: tuple[Any, ...],
 ) -> Float[Array, "batch height width channels"]:
     """Return the sum of shifted products of images that have their padding already.
 
@@ -176,6 +176,7 @@ def windows_sum(
             window = padded[:, i : i + height, j : j + width, :].astype(sums)
             product = window * kernel[i, j].astype(sums)[None, None, None]
             output = product if output is None else output + product
+    assert output is not None  # Kernels have a tap at least.
     return output.astype(padded.dtype)
 
 
@@ -233,4 +234,7 @@ def windows_gradient(
     return jnp.sum(taps, axis=1).reshape(kernel_shape).astype(padded.dtype)
 
 
-_shifted.__wrapped__.defvjp(_shifted_forward, _shifted_backward)
+# The type of what jit returns does not have it.
+_shifted.__wrapped__.defvjp(  # pyright: ignore[reportAttributeAccessIssue]
+    _shifted_forward, _shifted_backward
+)

@@ -86,8 +86,8 @@ class PreparedSource:
 
                 builder = tfds.builder_from_directory(str(self.folder))
                 # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split,
+                self._records = builder.as_data_source(
+                    self.split,  # pyright: ignore[reportCallIssue]
                     decoders={
                         "image": tfds.decode.SkipDecoding(),
                         "label": tfds.decode.SkipDecoding(),

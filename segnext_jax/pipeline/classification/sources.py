@@ -113,8 +113,9 @@ class PreparedPhotographs:
 
                 builder = tfds.builder_from_directory(str(self.folder))
                 # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split, decoders={"image": tfds.decode.SkipDecoding()}
+                self._records = builder.as_data_source(
+                    self.split,  # pyright: ignore[reportCallIssue]
+                    decoders={"image": tfds.decode.SkipDecoding()},
                 )
         return self._records
 
