@@ -263,7 +263,7 @@ def make_case(options: argparse.Namespace) -> Case:
         options.variant,
         model,
         variables,
-        np.asarray(model.fixed_bases(0)),
+        np.asarray(model.draws()[0]),
         make_batches(options, config),
         config,
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from segnext_jax.models.hamburger import LightHamHead, fixed_bases
 from segnext_jax.models.mscan import MSCAN
@@ -121,11 +121,32 @@ class SegNeXt(nn.Module):
             dtype=jnp.dtype(config.dtype),
         )
 
-    def fixed_bases(self, seed: int) -> Float[Array, "1 channels rank"]:
-        """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
+    def draws(self, count: int = 1) -> dict[int, Any]:
+        """Return what the decoder starts from at inference, by seed.
+
+        One draw is what `__call__` takes. It stands for the whole evaluation; several
+        tell how much the numbers depend on it.
+
+        Args:
+          count: Number of draws: of ``nmf_eval_seed`` and the seeds after it.
+
+        Returns:
+          With ``nmf_eval_bases="random"`` None for the only seed: each image has a draw
+          of its own.
+        """
+        if self.nmf_eval_bases == "random":
+            return {self.nmf_eval_seed: None}
         variant = self.variant
-        channels, rank = variant.head_channels, variant.rank
-        return fixed_bases(self.decomposition, seed, channels, rank)
+        sizes = variant.head_channels, variant.rank
+        return {
+            seed: fixed_bases(self.decomposition, seed, *sizes)
+            for seed in range(self.nmf_eval_seed, self.nmf_eval_seed + count)
+        }
+
+    @staticmethod
+    def inference_rngs(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
+        """Return the rngs of a call without ``train``, for ``draw`` None."""
+        return {"nmf": key}
 
     def setup(self):
         """Create the two halves."""
@@ -160,16 +181,17 @@ class SegNeXt(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width 3"],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        draw: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch small_height small_width classes"]:
         """Return logits at 1/8 of the image's size, rounded up.
 
         Args:
           images: Normalised RGB, any height and width.
-          bases: Starting bases of the decomposition. None: drawn from the rng ``nmf``
-            in training, by ``nmf_eval_bases`` at inference.
+          draw: What the decoder starts from: bases of each image, or of all as `draws`
+            gives them. None: drawn from the rng ``nmf`` in training, by
+            ``nmf_eval_bases`` at inference.
           train: Batch statistics, dropout and drop path; needs the rngs ``dropout``,
-            ``drop_path`` and ``nmf`` (the last unless ``bases`` are given).
+            ``drop_path`` and ``nmf`` (the last unless ``draw`` is given).
         """
-        return self.decode_head(self.backbone(images, train), bases, train)
+        return self.decode_head(self.backbone(images, train), draw, train)

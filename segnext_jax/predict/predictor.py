@@ -64,17 +64,15 @@ class Predictor:
         self,
         images: Float[Array, "batch height width 3"]
         | Float[np.ndarray, "batch height width 3"],
-        bases: Float[Array, "batch channels rank"]
-        | Float[np.ndarray, "batch channels rank"]
-        | None = None,
+        draw: Any = None,
     ) -> Float[Array, "batch small_height small_width classes"]:
         """Return scores at 1/8 of the images' size, rounded up.
 
         Args:
           images: Normalised RGB: ``(image - config.data.mean) / config.data.std``.
-          bases: Starting bases of the NMF. None: as the configuration says.
+          draw: See `SegNeXt.draws`. None: as the configuration says.
         """
-        return self._logits(self.variables, images, bases)
+        return self._logits(self.variables, images, draw)
 
     def features(
         self,
@@ -255,14 +253,15 @@ class Predictor:
     def _logits(self) -> Any:
         key = jax.random.key(self.config.seed)
 
-        def logits(variables: Any, images: Array, bases: Array | None) -> Array:
-            return self.model.apply(variables, images, bases, rngs={"nmf": key})
+        def logits(variables: Any, images: Array, draw: Any) -> Any:
+            rngs = self.model.inference_rngs(key)
+            return self.model.apply(variables, images, draw, rngs=rngs)
 
         return jax.jit(logits)
 
     @functools.cached_property
     def _features(self) -> Any:
-        def features(variables: Any, images: Array) -> list[Array]:
+        def features(variables: Any, images: Array) -> Any:
             return self.model.apply(
                 variables, images, method=lambda model, x: model.backbone(x)
             )

@@ -9,7 +9,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
@@ -59,12 +58,11 @@ class Validator:
         )
         self._has_logged_plan = False
 
-        def apply(variables: Any, bases: Any, call: Any, images: jax.Array) -> Any:
-            if bases is not None:
-                bases = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
-            # Only nmf_eval_bases="random" draws from it: one key for each call.
+        def apply(variables: Any, draw: Any, call: Any, images: jax.Array) -> Any:
+            # Used where there is no draw: one key for each call.
             key = jax.random.fold_in(jax.random.key(config.seed), call)
-            return model.apply(variables, images, bases, rngs={"nmf": key})
+            rngs = model.inference_rngs(key)
+            return model.apply(variables, images, draw, rngs=rngs)
 
         self._apply = jax.jit(apply)
 
@@ -72,21 +70,24 @@ class Validator:
         self,
         variables: Any,
         example_fn: ExampleFn | None = None,
-        bases_seed: int | None = None,
+        draw: Any = None,
     ) -> Metrics:
         """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
 
         Args:
           variables: The weights.
           example_fn: Gets ``config.evaluation.num_overlays`` images.
-          bases_seed: Seed of fixed NMF bases; None: ``config.model.nmf_eval_seed``.
+          draw: One of `SegNeXt.draws`. None: the first.
         """
         options = self._config.evaluation
-        bases = self._bases(bases_seed)
+        if draw is None:
+            (draw,) = self._model.draws().values()
+        # An argument of the program: another draw is not another program.
+        draw = sharding.replicate(jax.device_get(draw), self._mesh)
         calls = itertools.count()
 
         def logits_fn(images: jax.Array) -> jax.Array:
-            return self._apply(variables, bases, np.uint32(next(calls)), images)
+            return self._apply(variables, draw, np.uint32(next(calls)), images)
 
         self._log_plan()
         return evaluate(
@@ -103,13 +104,27 @@ class Validator:
             example_fn=example_fn,
         )
 
-    def _bases(self, seed: int | None) -> jax.Array | None:
-        """Return bases as an argument: another draw is not another program."""
-        options = self._config.model
-        if options.nmf_eval_bases == "random":
-            return None
-        bases = self._model.fixed_bases(options.nmf_eval_seed if seed is None else seed)
-        return sharding.replicate(np.asarray(bases), self._mesh)
+    def run_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+        """Return the metrics of the first draw, and the spread over all of them.
+
+        Args:
+          variables: The weights.
+        """
+        draws = self._model.draws(self._config.evaluation.num_bases)
+        runs = []
+        for seed, draw in draws.items():
+            runs.append(self.run(variables, draw=draw))
+            if len(draws) > 1:
+                logging.info(
+                    "Draw of seed %d: %s", seed, format_summary(runs[-1])
+                )
+        if len(draws) == 1:
+            return runs[0], {}
+        over_draws = spread(runs)
+        for name, values in over_draws.items():
+            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
+            logging.info("%s over %d draws: %s", name, len(draws), percents)
+        return runs[0], {"over_bases": {"seeds": list(draws), **over_draws}}
 
     def _log_plan(self) -> None:
         """Say how many programs there will be, once: each takes time to compile.
@@ -189,7 +204,7 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
       config: Of the run; fields that do not shape the network may differ.
       workdir: A run's folder, whose newest checkpoint is taken, or a model's folder, as
         python -m segnext_jax.convert writes it. The results are written there; with
-        several draws of bases the table is that of the first.
+        several draws the table is that of the first.
 
     Raises:
       ValueError: If it holds no weights, or those of another network.
@@ -201,20 +216,7 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     model = SegNeXt.from_config(config.model, spec.num_classes)
     validator = Validator(config, model, mesh)
     variables, step = restore_variables(config, model, workdir, mesh)
-    first = config.model.nmf_eval_seed
-    seeds = range(first, first + config.evaluation.num_bases)
-    runs = []
-    for seed in seeds:
-        runs.append(validator.run(variables, bases_seed=seed))
-        if len(seeds) > 1:
-            logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
-    more = {}
-    if len(seeds) > 1:
-        more["over_bases"] = {"seeds": list(seeds), **spread(runs)}
+    metrics, more = validator.run_draws(variables)
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        run_folder.write_results(runs[0], step, spec.classes, workdir, **more)
-    for name, values in more.get("over_bases", {}).items():
-        if name != "seeds":
-            percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
-            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
-    return runs[0]
+        run_folder.write_results(metrics, step, spec.classes, workdir, **more)
+    return metrics
