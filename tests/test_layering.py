@@ -19,7 +19,7 @@ ALLOWED = {
     "config": {"datasets"},
     "evaluation": {"ops"},
     "checkpoints": set("config datasets evaluation models".split()),
-    "pipeline": {"datasets", "images"},
+    "pipeline": {"datasets", "evaluation", "images"},
     "preparation": {"datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
     "training": set(

@@ -18,10 +18,10 @@ import numpy as np
 
 from segnext_jax.config import base_config
 from segnext_jax.describe import count_macs
+from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
-from segnext_jax.pipeline import EvaluationBatch, EvaluationBatches, Fitting
-from segnext_jax.pipeline.fitting import FittedSize
+from segnext_jax.pipeline import EvaluationBatches, Fitting
 
 DTYPES = ("float32", "bfloat16")
 # How PyTorch may run a network; the best of them counts.
@@ -54,7 +54,7 @@ class Case(NamedTuple):
     model: SegNeXt
     variables: dict[str, Any]
     bases: np.ndarray
-    batches: tuple[EvaluationBatch, ...]
+    batches: tuple[LabelledBatch, ...]
     config: Any
 
     @property
@@ -269,7 +269,7 @@ def make_case(options: argparse.Namespace) -> Case:
     )
 
 
-def _noise(options: argparse.Namespace, config: Any) -> tuple[EvaluationBatch, ...]:
+def _noise(options: argparse.Namespace, config: Any) -> tuple[LabelledBatch, ...]:
     """Return one batch of images that are network inputs already."""
     del config
     size = parse_size(options.size, "--size", multiple=32)
@@ -277,7 +277,7 @@ def _noise(options: argparse.Namespace, config: Any) -> tuple[EvaluationBatch, .
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (count, *size, 3), np.uint8)
     labels = generator.integers(0, options.classes, (count, *size)).astype(np.uint8)
-    batch = EvaluationBatch(
+    batch = LabelledBatch(
         images=(images,),
         fitted_sizes=((FittedSize(inner=size, outer=size),) * count,),
         image_sizes=(size,) * count,
@@ -311,9 +311,7 @@ class _Photographs:
         return {"image": encoded.tobytes(), "label": labels, "image_id": str(index)}
 
 
-def _photographs(
-    options: argparse.Namespace, config: Any
-) -> tuple[EvaluationBatch, ...]:
+def _photographs(options: argparse.Namespace, config: Any) -> tuple[LabelledBatch, ...]:
     """Return the batches of an evaluation, fitted to the network."""
     if options.scale:
         config.evaluation.scale = tuple(options.scale)

@@ -15,7 +15,7 @@ import numpy as np
 
 from segnext_jax.benchmark.cases import IGNORE_LABEL, Case
 from segnext_jax.benchmark.memory import Counter, jax_counter
-from segnext_jax.evaluation.evaluator import evaluate
+from segnext_jax.evaluation.evaluator import measure_segmentation
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.training import recipe, state
 
@@ -104,7 +104,7 @@ def evaluation(case: Case) -> Program:
     num_classes = case.model.num_classes
 
     def run() -> np.ndarray:
-        return evaluate(
+        return measure_segmentation(
             inference, case.batches, num_classes=num_classes, ignore_label=IGNORE_LABEL
         ).confusion
 

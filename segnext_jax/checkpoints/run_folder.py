@@ -3,16 +3,13 @@
 import dataclasses
 import functools
 import importlib.metadata
-import io
 import json
 import pathlib
 import subprocess
 from collections.abc import Sequence
 from typing import Any
 
-from absl import logging
 from ml_collections import ConfigDict
-from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
@@ -20,14 +17,7 @@ from segnext_jax.config.overrides import differences
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec
-from segnext_jax.evaluation import report
-from segnext_jax.evaluation.metrics import Metrics
-from segnext_jax.evaluation.top_k import ClassificationMetrics
 from segnext_jax.models.segnext import SegNeXt
-
-RESULTS_FILE = "evaluation.json"
-TABLE_FILE = "evaluation.csv"
-CONFUSION_FILE = "confusion.png"
 
 
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -164,59 +154,3 @@ def _refuse(lines: Sequence[str], workdir: pathlib.Path, remedy: str) -> None:
             f"{workdir} belongs to a run of another configuration: {'; '.join(lines)}. "
             f"{remedy}"
         )
-
-
-def write_results(
-    metrics: Metrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-    **more: Any,
-) -> None:
-    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-      **more: What else the JSON file is to hold.
-    """
-    logging.info("\n%s", report.format_table(metrics, classes))
-    results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
-    _write(workdir / TABLE_FILE, report.to_csv(metrics, classes).encode())
-    picture = io.BytesIO()
-    Image.fromarray(report.draw_confusion(metrics.confusion, classes)).save(
-        picture, format="png"
-    )
-    _write(workdir / CONFUSION_FILE, picture.getvalue())
-    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
-    logging.info("Results are in %s: %s.", workdir, names)
-
-
-def write_classification_results(
-    metrics: ClassificationMetrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-) -> None:
-    """Log the metrics of a classification and write them as JSON.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-    """
-    logging.info("\n%s", metrics.table(classes))
-    results = {"step": step, **metrics.to_dict(classes)}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
-    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

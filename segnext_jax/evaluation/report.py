@@ -1,14 +1,24 @@
-"""Metrics for people: a table for the terminal, CSV, a picture of the confusion."""
+"""Metrics for people: a table for the terminal, a picture of the confusion, files."""
 
 import csv
 import io
+import json
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from absl import logging
 from jaxtyping import Int, UInt8
+from PIL import Image
 
 from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.evaluation.top_k import ClassificationMetrics
+
+RESULTS_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
+CONFUSION_FILE = "confusion.png"
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _PAPER, _INK, _GRID = (255, 255, 255), (20, 20, 20), (222, 222, 222)
@@ -18,6 +28,64 @@ _MARGIN_PX = 12
 # Cells that hold a number, and those of a matrix that is too large for numbers.
 _NUMBERED_CELL_PX, _PLAIN_CELL_PX = 38, 15
 _MAX_NUMBERED_CLASSES = 40
+
+
+def write_results(
+    metrics: Metrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+    **more: Any,
+) -> None:
+    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
+    """
+    logging.info("\n%s", format_table(metrics, classes))
+    results = {"step": step, **metrics.to_dict(classes), **more}
+    _write_file(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    _write_file(workdir / TABLE_FILE, to_csv(metrics, classes).encode())
+    picture = io.BytesIO()
+    Image.fromarray(draw_confusion(metrics.confusion, classes)).save(
+        picture, format="png"
+    )
+    _write_file(workdir / CONFUSION_FILE, picture.getvalue())
+    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
+    logging.info("Results are in %s: %s.", workdir, names)
+
+
+def write_classification_results(
+    metrics: ClassificationMetrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+    **more: Any,
+) -> None:
+    """Log the metrics of a classification and write them as JSON.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
+    """
+    logging.info("\n%s", metrics.table(classes))
+    results = {"step": step, **metrics.to_dict(classes), **more}
+    _write_file(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
+
+
+def _write_file(path: pathlib.Path, content: bytes) -> None:
+    """Write a file as a whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def format_table(metrics: Metrics, classes: Sequence[str]) -> str:

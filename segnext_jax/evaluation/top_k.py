@@ -63,7 +63,7 @@ class ClassificationMetrics:
         return "\n".join(["top1 of the classes that are worst:", *lines, total])
 
 
-def evaluate_classes(
+def measure_classification(
     logits_fn: Callable[[UInt8[Array, "batch height width 3"]], Array],
     batches: Iterable[dict[str, np.ndarray]],
     *,

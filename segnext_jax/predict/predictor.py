@@ -1,6 +1,5 @@
 """A trained network in one line: ``model = segnext_jax.load(path)``."""
 
-import dataclasses
 import functools
 import math
 import os
@@ -18,12 +17,13 @@ from segnext_jax import convert
 from segnext_jax.config.overrides import apply
 from segnext_jax.config.rules import validate
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.images.decode import decode_image
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline import FittedSize, Fitting
+from segnext_jax.pipeline import Fitting
 from segnext_jax.predict.prediction import Prediction
 
 # Inputs of the network above this are seen window by window, or not at all: 4096 x 4096
@@ -159,11 +159,11 @@ class Predictor:
         """
         fitted = [self._fitting.images(image) for image in images]
         sizes = [self._fitting.sizes(image.shape[:2]) for image in images]
-        batch = _Batch(
+        batch = Batch(
             images=tuple(np.stack(ratio) for ratio in zip(*fitted, strict=True)),
             fitted_sizes=tuple(zip(*sizes, strict=True)),
             image_sizes=tuple(image.shape[:2] for image in images),
-            rows=range(len(images)),
+            first_row=0,
         )
         if has_probabilities:
             maps = self._inference.probability_maps(batch)
@@ -267,16 +267,6 @@ class Predictor:
             )
 
         return jax.jit(features)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """A batch for `segnext_jax.evaluation.inference`."""
-
-    images: tuple[UInt8[np.ndarray, "batch _ _ 3"], ...]
-    fitted_sizes: tuple[tuple[FittedSize, ...], ...]
-    image_sizes: tuple[tuple[int, int], ...]
-    rows: range
 
 
 def split_batch(items: Sequence, batch_size: int) -> Iterator[Sequence]:

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from segnext_jax import sharding
 from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
-from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.classification.batches import (
@@ -85,7 +86,7 @@ class Classification:
             self._config, self.model, optimizer, len(self._classes), params_in_use
         )
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> ClassificationMetrics:
         """Return the metrics; there are no pictures."""
@@ -99,7 +100,7 @@ class Classification:
             process_count=jax.process_count(),
             num_threads=self._config.data.num_threads,
         )
-        return evaluate_classes(
+        return measure_classification(
             functools.partial(self._apply, variables),
             batches,
             num_classes=len(self._classes),
@@ -110,7 +111,7 @@ class Classification:
         self, metrics: ClassificationMetrics, step: int | None, workdir: pathlib.Path
     ) -> None:
         """Log the metrics and write them into the run's folder."""
-        run_folder.write_classification_results(metrics, step, self._classes, workdir)
+        report.write_classification_results(metrics, step, self._classes, workdir)
 
 
 def make_crop(config: ConfigDict) -> RandomResizedCrop:
@@ -151,7 +152,7 @@ def evaluate_workdir(
     mesh = sharding.make_mesh()
     task = Classification(config, mesh)
     variables, step = restore_variables(config, task.model, workdir, mesh)
-    metrics = task.evaluate(variables)
+    metrics = task.measure(variables)
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
         task.write_results(metrics, step, workdir)
     return metrics

@@ -18,13 +18,14 @@ from segnext_jax.checkpoints import arrays, model_folder, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli.progress import Progress
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.batch import LabelledBatch
+from segnext_jax.evaluation.evaluator import ExampleFn, measure_segmentation
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
-from segnext_jax.evaluation.report import format_summary
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
 
@@ -90,7 +91,7 @@ class Validator:
             return self._apply(variables, draw, np.uint32(next(calls)), images)
 
         self._log_plan()
-        return evaluate(
+        return measure_segmentation(
             Inference.from_config(
                 self._config,
                 logits_fn,
@@ -116,7 +117,7 @@ class Validator:
             runs.append(self.run(variables, draw=draw))
             if len(draws) > 1:
                 logging.info(
-                    "Draw of seed %d: %s", seed, format_summary(runs[-1])
+                    "Draw of seed %d: %s", seed, report.format_summary(runs[-1])
                 )
         if len(draws) == 1:
             return runs[0], {}
@@ -150,7 +151,7 @@ class Validator:
             ", ".join(f"{height}x{width}" for height, width in sizes),
         )
 
-    def _with_progress(self) -> Iterator[EvaluationBatch]:
+    def _with_progress(self) -> Iterator[LabelledBatch]:
         progress = Progress(len(self._batches), description="evaluate")
         last = start = time.monotonic()
         try:
@@ -218,5 +219,5 @@ def evaluate_workdir(config: ConfigDict, workdir: pathlib.Path) -> Metrics:
     variables, step = restore_variables(config, model, workdir, mesh)
     metrics, more = validator.run_draws(variables)
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
-        run_folder.write_results(metrics, step, spec.classes, workdir, **more)
+        report.write_results(metrics, step, spec.classes, workdir, **more)
     return metrics
