@@ -18,7 +18,7 @@ ALLOWED = {
     "images": {"datasets"},
     "config": {"datasets"},
     "evaluation": {"ops"},
-    "checkpoints": set("config datasets evaluation models".split()),
+    "checkpoints": set("config datasets models".split()),
     "pipeline": {"datasets", "evaluation", "images"},
     "preparation": {"datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
@@ -42,7 +42,7 @@ ALLOWED = {
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli models ops predict".split()),
-    "__init__": {"predict"},
+    "__init__": set("config convert datasets export models ops predict".split()),
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

@@ -19,6 +19,7 @@ from segnext_jax.convert.weights import (
     from_state_dict,
     to_state_dict,
 )
+from segnext_jax.models.mscan import MSCAN
 from segnext_jax.models.segnext import Variant
 
 
@@ -42,6 +43,25 @@ def from_file(
         if str(path) in str(error):
             raise
         raise ValueError(f"{path}: {error}") from error
+
+
+def encoder(path: str | pathlib.Path) -> tuple[MSCAN, Variables]:
+    """Return the encoder of a checkpoint file, and its variables.
+
+    Args:
+      path: An encoder (``mscan_t.pth``), a classifier, or a whole network, whose
+        decoder is left out.
+
+    Raises:
+      ValueError: See `from_file`.
+    """
+    converted = from_file(path)
+    variables = {
+        name: tree["backbone"]
+        for name, tree in converted.variables.items()
+        if "backbone" in tree
+    }
+    return MSCAN(**converted.source.variant.encoder_sizes()), variables
 
 
 def from_path(path: str | pathlib.Path) -> Variables:
@@ -86,6 +106,7 @@ __all__ = [
     "Source",
     "Summary",
     "Variables",
+    "encoder",
     "from_file",
     "from_path",
     "from_state_dict",

@@ -157,9 +157,7 @@ def make_reference(
 
 
 def _inference_model(predictor: Predictor, dtype: str) -> SegNeXt:
-    return predictor.model.clone(
-        dtype=jnp.dtype(dtype), nmf_eval_bases="fixed", dropout_rate=0.0
-    )
+    return predictor.model.deterministic().clone(dtype=jnp.dtype(dtype))
 
 
 def _normalized(images: Array, predictor: Predictor, signature: Signature) -> Array:

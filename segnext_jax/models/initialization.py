@@ -47,12 +47,17 @@ def _deviation(shape: tuple[int, ...]) -> float:
 def initialize(model: nn.Module, seed: int) -> dict[str, Any]:
     """Return initial variables like ``model.init``, drawn by NumPy on the host.
 
+    >>> from segnext_jax.models import MSCAN
+    >>> variables = initialize(MSCAN(embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1)), 0)
+    >>> variables["params"]["norm4"]["scale"].shape
+    (8,)
+
     The values come from the same distributions, but compile nothing: ``model.init``
     holds hundreds of threefry generators, which take XLA 50 s for SegNeXt-T on two CPU
     cores. Each array is a function of seed and path alone.
 
     Args:
-      model: `segnext_jax.models.segnext.SegNeXt` or its encoder.
+      model: `SegNeXt`, `MSCAN` or `MSCANClassifier`.
       seed: At least 0.
 
     Raises:

@@ -32,6 +32,11 @@ class Variant:
     head_channels: int
     rank: int
 
+    def encoder_sizes(self) -> dict[str, Any]:
+        """Return the arguments of `MSCAN` that follow from the sizes."""
+        names = ("embed_dims", "depths", "mlp_ratios", "drop_path_rate")
+        return {name: getattr(self, name) for name in names}
+
 
 # Source: paper table 2 and local_configs/segnext/*/*.py of SegNeXt@c87bcae.
 VARIANTS = {
@@ -42,12 +47,28 @@ VARIANTS = {
 }
 
 
+def find_variant(variant: Variant | str) -> Variant:
+    """Return the sizes of a network that is given by name or by its sizes.
+
+    Raises:
+      ValueError: If there is no such name.
+    """
+    if isinstance(variant, Variant):
+        return variant
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"variant must be one of {', '.join(VARIANTS)}, or a Variant of your own "
+            f"sizes: got {variant!r}."
+        )
+    return VARIANTS[variant]
+
+
 class SegNeXt(nn.Module):
     """Images to class scores at 1/8 of their size.
 
     Attributes:
-      variant: Sizes of the network, one of `VARIANTS` or your own.
-      num_classes: Number of train ids.
+      variant: Sizes of the network: a name of `VARIANTS`, or a `Variant` of your own.
+      num_classes: Number of train ids; 150 are those of ADE20K.
       dropout_rate: Channel dropout before the classifier.
       nmf_train_steps: Steps of the decomposition in training.
       nmf_eval_steps: The same at inference.
@@ -69,8 +90,8 @@ class SegNeXt(nn.Module):
     ``LightHamHead`` of SegNeXt@c87bcae.
     """
 
-    variant: Variant
-    num_classes: int
+    variant: Any
+    num_classes: int = 150
     dropout_rate: float = 0.1
     nmf_train_steps: int = 6
     nmf_eval_steps: int = 7
@@ -85,6 +106,16 @@ class SegNeXt(nn.Module):
     resize_first: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Look up a variant that is given by name.
+
+        Raises:
+          ValueError: If there is no such variant.
+        """
+        # Modules are frozen.
+        object.__setattr__(self, "variant", find_variant(self.variant))
+        super().__post_init__()
 
     @classmethod
     def from_config(cls, config: Any, num_classes: int) -> "SegNeXt":
@@ -143,6 +174,10 @@ class SegNeXt(nn.Module):
             for seed in range(self.nmf_eval_seed, self.nmf_eval_seed + count)
         }
 
+    def deterministic(self) -> "SegNeXt":
+        """Return the same network without random draws at inference."""
+        return self.clone(nmf_eval_bases="fixed", dropout_rate=0.0)
+
     @staticmethod
     def inference_rngs(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
         """Return the rngs of a call without ``train``, for ``draw`` None."""
@@ -153,10 +188,7 @@ class SegNeXt(nn.Module):
         variant = self.variant
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.backbone = MSCAN(
-            embed_dims=variant.embed_dims,
-            depths=variant.depths,
-            mlp_ratios=variant.mlp_ratios,
-            drop_path_rate=variant.drop_path_rate,
+            **variant.encoder_sizes(),
             frozen_stages=self.frozen_stages,
             freeze_batch_norm=self.freeze_batch_norm,
             remat=self.remat,

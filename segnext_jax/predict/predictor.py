@@ -1,6 +1,7 @@
 """A trained network in one line: ``model = segnext_jax.load(path)``."""
 
 import functools
+import html
 import math
 import os
 import pathlib
@@ -54,6 +55,23 @@ class Predictor:
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
         _check_complete(self.model, variables)
         self.variables = jax.device_put(variables)
+
+    def __repr__(self) -> str:
+        """Say which network it is."""
+        config = self.config
+        network = f"SegNeXt {config.model.variant}"
+        classes = f"{len(self.classes)} classes of {config.data.name}"
+        return f"Predictor({network}, {classes}, {config.evaluation.mode})"
+
+    def _repr_html_(self) -> str:
+        """Show the classes with their colours, in a notebook."""
+        rows = "".join(
+            f"<li><span style='background:rgb{tuple(map(int, colour))}'>"
+            f"&emsp;</span> {html.escape(name)}</li>"
+            for name, colour in zip(self.classes, self.spec.colours, strict=True)
+        )
+        columns = "columns:12em;list-style:none;padding:0"
+        return f"<p>{html.escape(repr(self))}</p><ul style='{columns}'>{rows}</ul>"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -339,6 +357,12 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(image)
+        if not path.is_file():
+            is_what = "is a folder" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(
+                f"an image must be a file: {path} {is_what}. The current folder is "
+                f"{pathlib.Path.cwd()}."
+            )
         return decode_image(path.read_bytes(), str(path))
     array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
