@@ -174,6 +174,7 @@ def _mmseg_steps(example: Example, case: Case, rng: np.random.Generator) -> np.n
     label = cv2.imdecode(
         np.frombuffer(example["label"], np.uint8), cv2.IMREAD_UNCHANGED
     )
+    assert image is not None and label is not None  # They are decoded elsewhere, too.
     ratio = rng.uniform(0.5, 2.0)
     long, short = (int(side * ratio) for side in case.base_scale)
     height, width = image.shape[:2]

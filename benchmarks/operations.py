@@ -219,7 +219,7 @@ def _attention(
     shapes += [(channels,)] * len(sizes)
     flops = 2.0 * math.prod(image) * sum(h * w for h, w in sizes.values())
 
-    def attention(images: Any, *arrays: Any, form: str) -> Any:
+    def attention(images: Any, *arrays: Any, form: Any) -> Any:
         kernels, biases = arrays[: len(sizes)], arrays[len(sizes) :]
         weights = dict(zip(sizes, zip(kernels, biases, strict=True), strict=True))
         return multi_scale(images, weights, implementation=form)

@@ -30,11 +30,10 @@ from segnext_jax import config as config_lib
 from segnext_jax import sharding
 from segnext_jax.cli import command
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline import EvaluationBatch
-from segnext_jax.pipeline.fitting import FittedSize
 from segnext_jax.training import recipe, state
 from segnext_jax.training.tasks.task import TASKS
 
@@ -137,12 +136,12 @@ class Program(NamedTuple):
         return (plan.temp_size_in_bytes + results) / 2**20
 
 
-def logits(config: Any, model: Any, variables: Any, batch: EvaluationBatch) -> Program:
+def logits(config: Any, model: Any, variables: Any, batch: LabelledBatch) -> Program:
     """Return the network from normalised images to logits at 1/8 of their size."""
     images = batch.images[0] - np.float32(config.data.mean)
     images /= np.float32(config.data.std)
-    bases = np.repeat(np.asarray(model.fixed_bases(0)), len(images), axis=0)
-    arguments = jax.device_put((variables, images, bases))
+    (draw,) = model.draws().values()
+    arguments = jax.device_put((variables, images, draw))
     compiled, seconds = _compile(jax.jit(model.apply), arguments)
     return Program(
         lambda: jax.block_until_ready(compiled(*arguments)), compiled, seconds
@@ -150,7 +149,7 @@ def logits(config: Any, model: Any, variables: Any, batch: EvaluationBatch) -> P
 
 
 def label_maps(
-    config: Any, model: Any, variables: Any, batch: EvaluationBatch
+    config: Any, model: Any, variables: Any, batch: LabelledBatch
 ) -> Program:
     """Return the way from bytes of images to label maps of their size, on the host."""
     inference = make_inference(config, model, variables)
@@ -159,18 +158,18 @@ def label_maps(
 
 def make_inference(config: Any, model: Any, variables: Any) -> Inference:
     """Return what the validation of a training applies."""
-    variables, bases = jax.device_put((variables, model.fixed_bases(0)))
+    (draw,) = model.draws().values()
+    variables, draw = jax.device_put((variables, draw))
 
     @jax.jit
-    def apply(variables: Any, bases: Any, images: jax.Array) -> Any:
-        repeated = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
-        return model.apply(variables, images, repeated)
+    def apply(variables: Any, draw: Any, images: jax.Array) -> Any:
+        return model.apply(variables, images, draw)
 
-    return Inference.from_config(config, functools.partial(apply, variables, bases))
+    return Inference.from_config(config, functools.partial(apply, variables, draw))
 
 
 def train_step(
-    config: Any, model: Any, variables: Any, batch: EvaluationBatch
+    config: Any, model: Any, variables: Any, batch: LabelledBatch
 ) -> Program:
     """Return the train step on images and labels that are on the device."""
     images, labels = batch.images[0], np.stack(batch.labels)
@@ -197,14 +196,14 @@ def _compile(function: Any, arguments: tuple) -> tuple[Any, float]:
 
 def random_batch(
     batch_size: int, size: Sequence[int], num_classes: int
-) -> EvaluationBatch:
+) -> LabelledBatch:
     """Draw images that are network inputs already, and label maps."""
     height, width = size
     generator = np.random.default_rng(0)
     shape = (batch_size, height, width)
     images = generator.integers(0, 256, (*shape, 3), np.uint8)
     labels = generator.integers(0, num_classes, shape).astype(np.uint8)
-    return EvaluationBatch(
+    return LabelledBatch(
         images=(images,),
         fitted_sizes=((FittedSize(inner=shape[1:], outer=shape[1:]),) * batch_size,),
         image_sizes=(shape[1:],) * batch_size,

@@ -17,9 +17,9 @@ ALLOWED = {
     "models": {"ops"},
     "images": {"datasets"},
     "config": {"datasets"},
-    "evaluation": {"ops"},
-    "checkpoints": set("cli config datasets evaluation images models".split()),
-    "pipeline": {"datasets", "images"},
+    "evaluation": {"cli", "images", "ops"},
+    "checkpoints": set("cli config datasets models".split()),
+    "pipeline": {"datasets", "evaluation", "images"},
     "preparation": {"cli", "datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
     "weights": {"checkpoints", "convert"},
@@ -35,13 +35,11 @@ ALLOWED = {
     "evaluate": set("checkpoints config models sharding training weights".split()),
     "main": set("checkpoints cli config evaluate training".split()),
     "describe": set("cli config datasets models ops training".split()),
-    "benchmark": set(
-        ("cli config datasets evaluation models pipeline sharding training").split()
-    ),
+    "benchmark": set("cli config datasets evaluation models sharding training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli datasets images models ops pipeline predict".split()),
-    "__init__": {"predict"},
+    "__init__": set("config convert datasets export models ops predict".split()),
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

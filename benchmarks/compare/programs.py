@@ -15,10 +15,11 @@ from segnext_jax import benchmark
 from segnext_jax.benchmark import IGNORE_LABEL
 from segnext_jax.config import base_config
 from segnext_jax.describe import count_macs
-from segnext_jax.evaluation.evaluator import evaluate
+from segnext_jax.evaluation.batch import LabelledBatch
+from segnext_jax.evaluation.evaluator import measure_segmentation
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline import EvaluationBatch, EvaluationBatches, Fitting
+from segnext_jax.pipeline import EvaluationBatches, Fitting
 
 # Photographs of an evaluation, in turn: ADE20K's have many sizes, most of them 4:3.
 PHOTOGRAPH_SIZES = ((512, 683), (480, 640), (600, 800), (768, 1024))
@@ -64,11 +65,12 @@ class Inputs(NamedTuple):
     config: Any
     model: SegNeXt
     variables: dict[str, Any]
-    batches: tuple[EvaluationBatch, ...]
+    batches: tuple[LabelledBatch, ...]
 
     def bases(self, batch_size: int) -> np.ndarray:
         """Return the starting bases of the NMF for each image of a batch."""
-        return np.repeat(np.asarray(self.model.fixed_bases(0)), batch_size, axis=0)
+        (draw,) = self.model.draws().values()
+        return np.repeat(np.asarray(draw), batch_size, axis=0)
 
     def photographs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return (fitted image, label map) of each; copies are left out."""
@@ -172,7 +174,7 @@ def ours(case: Case, inputs: Inputs) -> Program:
         counts = dict(num_classes=case.classes, ignore_label=IGNORE_LABEL)
         # A label map is read, another written.
         return Program(
-            lambda: evaluate(network, batches, **counts).confusion,
+            lambda: measure_segmentation(network, batches, **counts).confusion,
             num_bytes=weights + images + 2 * labels,
         )
     if case.work == "labels":

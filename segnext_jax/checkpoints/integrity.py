@@ -3,9 +3,8 @@
 import json
 import pathlib
 import zlib
-from typing import Any
 
-from segnext_jax.cli.whole_files import whole_file
+from segnext_jax.cli.whole_files import write_json
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -39,12 +38,6 @@ def differing_file(folder: pathlib.Path) -> str:
         if _checksum(folder / name) != expected:
             return f"{name} is not what was written"
     return ""
-
-
-def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
-    """Write a JSON file as a whole or not at all, so that it lasts."""
-    with whole_file(path, is_durable=True) as partial:
-        partial.write_text(json.dumps(values, indent=indent))
 
 
 def _files(folder: pathlib.Path) -> list[str]:

@@ -11,10 +11,8 @@ from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
-from PIL import Image
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints.integrity import write_json
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.checkpoints.reading import stored_config
 from segnext_jax.cli.whole_files import whole_file
@@ -23,15 +21,7 @@ from segnext_jax.config.rules import changes_numbers
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec
-from segnext_jax.evaluation import report
-from segnext_jax.evaluation.metrics import Metrics
-from segnext_jax.evaluation.top_k import ClassificationMetrics
-from segnext_jax.images import pictures
 from segnext_jax.models.segnext import SegNeXt
-
-RESULTS_FILE = "evaluation.json"
-TABLE_FILE = "evaluation.csv"
-CONFUSION_FILE = "confusion.png"
 
 
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -197,53 +187,3 @@ def settings(
         field: value for field, value in flatten(config) if changes_numbers(field)
     }
     return {"which": which, "differing": dict(differing), "fields": fields}
-
-
-def write_results(
-    metrics: Metrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-    **more: Any,
-) -> None:
-    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-      **more: What else the JSON file is to hold.
-    """
-    logging.info("\n%s", report.format_table(metrics, classes))
-    results = {"step": step, **metrics.to_dict(classes), **more}
-    write_json(workdir / RESULTS_FILE, results, indent=2)
-    with whole_file(workdir / TABLE_FILE) as partial:
-        partial.write_text(report.to_csv(metrics, classes), newline="")
-    picture = pictures.draw_confusion(metrics.confusion, classes)
-    with whole_file(workdir / CONFUSION_FILE) as partial:
-        Image.fromarray(picture).save(partial)
-    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
-    logging.info("Results are in %s: %s.", workdir, names)
-
-
-def write_classification_results(
-    metrics: ClassificationMetrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-    **more: Any,
-) -> None:
-    """Log the metrics of a classification and write them as JSON.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-      **more: What else the JSON file is to hold.
-    """
-    logging.info("\n%s", metrics.table(classes))
-    results = {"step": step, **metrics.to_dict(classes), **more}
-    write_json(workdir / RESULTS_FILE, results, indent=2)
-    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)

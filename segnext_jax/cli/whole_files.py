@@ -5,10 +5,12 @@ their name at the end, which replaces what had it in one step.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -65,6 +67,12 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         if old.exists() and not path.exists():
             old.replace(path)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
+    """Write a JSON file as a whole or not at all, so that it lasts."""
+    with whole_file(path, is_durable=True) as partial:
+        partial.write_text(json.dumps(values, indent=indent))
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:

@@ -1,12 +1,73 @@
-"""Metrics for people: a table for the terminal, CSV."""
+"""Metrics for people: a table for the terminal, a picture of the confusion, files."""
 
 import csv
 import io
+import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from absl import logging
+from PIL import Image
 
+from segnext_jax.cli.whole_files import whole_file, write_json
 from segnext_jax.evaluation.metrics import Metrics
+from segnext_jax.evaluation.top_k import ClassificationMetrics
+from segnext_jax.images import pictures
+
+RESULTS_FILE = "evaluation.json"
+TABLE_FILE = "evaluation.csv"
+CONFUSION_FILE = "confusion.png"
+
+
+def write_results(
+    metrics: Metrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+    **more: Any,
+) -> None:
+    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
+    """
+    logging.info("\n%s", format_table(metrics, classes))
+    results = {"step": step, **metrics.to_dict(classes), **more}
+    write_json(workdir / RESULTS_FILE, results, indent=2)
+    with whole_file(workdir / TABLE_FILE) as partial:
+        partial.write_text(to_csv(metrics, classes), newline="")
+    picture = pictures.draw_confusion(metrics.confusion, classes)
+    with whole_file(workdir / CONFUSION_FILE) as partial:
+        Image.fromarray(picture).save(partial)
+    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
+    logging.info("Results are in %s: %s.", workdir, names)
+
+
+def write_classification_results(
+    metrics: ClassificationMetrics,
+    step: int | None,
+    classes: Sequence[str],
+    workdir: pathlib.Path,
+    **more: Any,
+) -> None:
+    """Log the metrics of a classification and write them as JSON.
+
+    Args:
+      metrics: Of one evaluation.
+      step: Of the checkpoint; None: the weights are of no run.
+      classes: Names.
+      workdir: The folder to write into.
+      **more: What else the JSON file is to hold.
+    """
+    logging.info("\n%s", metrics.table(classes))
+    results = {"step": step, **metrics.to_dict(classes), **more}
+    write_json(workdir / RESULTS_FILE, results, indent=2)
+    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
 
 
 def format_table(metrics: Metrics, classes: Sequence[str]) -> str:

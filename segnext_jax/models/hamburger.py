@@ -86,7 +86,7 @@ class Squeeze(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: list[Float[Array, "batch _ _ _"]], size: tuple[Any, Any]
+        self, maps: list[Float[Array, "batch _ _ _"]], size: tuple[Any, ...]
     ) -> Float[Array, "batch height width features"]:
         """Return one map of ``size`` = (height, width)."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -131,15 +131,15 @@ class Hamburger(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        bases: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape.
 
         Args:
           images: Feature maps.
-          bases: Starting bases. None: drawn from the rng ``nmf`` in training, by
-            ``eval_bases`` otherwise.
+          bases: Starting bases, of each image or of all. None: drawn from the rng
+            ``nmf`` in training, by ``eval_bases`` otherwise.
           train: Whether to take the training number of steps.
 
         Raises:
@@ -153,7 +153,7 @@ class Hamburger(nn.Module):
             bases = self._draw(batch, channels, train)
         ham = nmf.reconstruct(
             ham.reshape(batch, height * width, channels),
-            bases,
+            jnp.broadcast_to(bases, (batch, channels, self.rank)),
             num_steps=self.train_steps if train else self.eval_steps,
             gradient=self.gradient,
         )
@@ -175,8 +175,7 @@ class Hamburger(nn.Module):
                     "inference."
                 )
             return nmf.draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
-        bases = fixed_bases(self.eval_seed, channels, self.rank)
-        return jnp.broadcast_to(bases, (batch, channels, self.rank))
+        return fixed_bases(self.eval_seed, channels, self.rank)
 
 
 class LightHamHead(nn.Module):
@@ -210,7 +209,7 @@ class LightHamHead(nn.Module):
     def __call__(
         self,
         features: list[Float[Array, "batch _ _ _"]],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        bases: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch height width classes"]:
         """Return logits at the size of stage 2.

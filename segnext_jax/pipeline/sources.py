@@ -22,13 +22,10 @@ from segnext_jax.images.masks import MaskReader, mask_reader
 
 
 class Example(TypedDict):
-    """One photograph, still encoded, and its label.
-
-    The label is a label map, encoded or decoded, or the number of a class.
-    """
+    """One photograph, still encoded, and its label map, encoded or decoded."""
 
     image: bytes
-    label: bytes | np.ndarray | int
+    label: bytes | np.ndarray
     image_id: str
 
 
@@ -64,8 +61,11 @@ class PreparedSource:
         """Return the number of examples."""
         return len(self._open())
 
-    def __getitem__(self, index: int) -> Example:
-        """Return example `index`, in the order of preparation."""
+    def __getitem__(self, index: int) -> Any:
+        """Return example `index`, in the order of preparation.
+
+        Its label is an encoded label map (`Example`), or the number of a class.
+        """
         record = self._open()[index]
         label = record["label"]
         return {
@@ -89,14 +89,16 @@ class PreparedSource:
                 import tensorflow_datasets as tfds
 
                 builder = tfds.builder_from_directory(str(self.folder))
+                features: Any = builder.info.features
                 encoded = {
                     name: tfds.decode.SkipDecoding()
-                    for name, feature in builder.info.features.items()
+                    for name, feature in features.items()
                     if isinstance(feature, tfds.features.Image)
                 }
                 # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split, decoders=encoded
+                self._records = builder.as_data_source(
+                    self.split,  # pyright: ignore[reportCallIssue]
+                    decoders=encoded,
                 )
         return self._records
 

@@ -14,9 +14,9 @@ import optax
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
-from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
-from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.classification.batches import (
@@ -78,7 +78,7 @@ class Classification:
             self._config, self.model, optimizer, len(self._classes), params_in_use
         )
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> ClassificationMetrics:
         """Return the metrics; there are no pictures."""
@@ -92,7 +92,7 @@ class Classification:
             process_count=jax.process_count(),
             num_threads=self._config.data.num_threads,
         )
-        return evaluate_classes(
+        return measure_classification(
             functools.partial(self._apply, variables),
             batches,
             num_classes=len(self._classes),
@@ -103,7 +103,7 @@ class Classification:
         self, variables: Any
     ) -> tuple[ClassificationMetrics, dict[str, Any]]:
         """Return the metrics; nothing is drawn."""
-        return self.evaluate(variables), {}
+        return self.measure(variables), {}
 
     def write_results(
         self,
@@ -113,6 +113,6 @@ class Classification:
         **more: Any,
     ) -> None:
         """Log the metrics and write them into a folder."""
-        run_folder.write_classification_results(
+        report.write_classification_results(
             metrics, step, self._classes, workdir, **more
         )

@@ -8,8 +8,8 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
 from segnext_jax.models.segnext import SegNeXt
@@ -60,7 +60,7 @@ class Segmentation:
             self._config, self.model, optimizer, self._spec.ignore_label, params_in_use
         )
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> Metrics:
         """Return the metrics, and draw some images with their predictions."""
@@ -83,4 +83,4 @@ class Segmentation:
         self, metrics: Metrics, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:
         """Log the table of metrics and write it into a folder."""
-        run_folder.write_results(metrics, step, self._spec.classes, workdir, **more)
+        report.write_results(metrics, step, self._spec.classes, workdir, **more)

@@ -95,7 +95,7 @@ def test_evaluation_is_that_of_the_network_on_each_photograph(
     task = make_task(config, sharding.make_mesh())
     assert isinstance(task, Classification)
     variables = initialize(task.model, seed=1)
-    metrics = task.evaluate(variables)
+    metrics = task.measure(variables)
 
     images = np.stack(
         [
