@@ -21,7 +21,13 @@ CONFIG_FILE = "config.json"
 MODEL = "model"
 
 
-def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
+def save_model(
+    directory: str | pathlib.Path,
+    variables: Any,
+    config_text: str,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write a model for use: parameters, batch statistics and configuration.
 
     Args:
@@ -29,12 +35,13 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
         whole or not there.
       variables: ``{"params": ..., "batch_stats": ...}``.
       config_text: The configuration, as `segnext_jax.config.to_json` gives it.
+      overwrite: Whether it may take the place of an older folder.
 
     Raises:
-      ValueError: If ``directory`` exists.
+      ValueError: If ``directory`` exists and may not be replaced.
     """
     directory = pathlib.Path(directory).absolute()
-    if directory.exists():
+    if directory.exists() and not overwrite:
         raise ValueError(
             f"the folder for the model must be new: {directory} exists. Delete it or "
             "name another."
