@@ -46,7 +46,8 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
         lambda value: np.asarray(value, np.float64), predictor.variables
     )
     params, stats = variables["params"], variables["batch_stats"]
-    bases = np.asarray(model.fixed_bases(model.nmf_eval_seed))[0]
+    (draw,) = model.deterministic().draws().values()
+    bases = np.asarray(draw)[0]
 
     nodes = Nodes()
     images = _add_input(nodes, predictor, signature)
