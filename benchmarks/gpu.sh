@@ -91,14 +91,11 @@ for variant in "${wide[@]}"; do
 done
 # Formulations of the depthwise convolution.
 measure ops 50 --what=ops --batch="$batch" --image_size="$size" --stages "${stages[@]}" \
-  --depthwise shifted grouped pallas
-for form in grouped pallas; do
+  --depthwise auto shifted grouped
+for form in shifted grouped; do
   measure "forward_$form" 30 --what=forward --work=logits --variant=tiny \
     --size="$size" --batch="$batch" --depthwise="$form" --no-memory "${few[@]}"
 done
-if [[ -f benchmarks/multi_scale_gpu.py ]]; then
-  part multi_scale 60 "$python" benchmarks/multi_scale_gpu.py
-fi
 measure compile 150 --what=compile --work=step --size="$size" --batch="$batch" \
   --torch_forms=compile "${few[@]/--rounds=2/--rounds=1}" "${against[@]}"
 measure memory 60 --what=forward --work=logits --variant=tiny --size "${growth[@]}" \

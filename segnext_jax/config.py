@@ -167,10 +167,9 @@ def base_config() -> ConfigDict:
     # random (drawn anew for each image, as the official code does).
     model.nmf_eval_bases = "fixed"
     model.nmf_eval_seed = 0
-    # Formulation of depthwise convolutions: shifted, grouped; pallas: the encoder's
-    # attention is one kernel, for one NVIDIA GPU (more would each compute all of it),
-    # and the rest is shifted.
-    model.depthwise = "shifted"
+    # Formulation of depthwise convolutions: shifted, grouped; auto: kernels of our own
+    # for NVIDIA GPUs, shifted elsewhere.
+    model.depthwise = "auto"
     # Type of activations: float32, bfloat16.
     model.dtype = "float32"
     # First stages of the encoder that are neither trained nor adapt their BatchNorms.

@@ -136,7 +136,7 @@ RULES: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("model.nmf_train_steps", *_POSITIVE),
     ("model.nmf_eval_steps", *_POSITIVE),
     ("model.nmf_eval_seed", *_NOT_NEGATIVE),
-    ("model.depthwise", *_one_of("shifted", "grouped", "pallas")),
+    ("model.depthwise", *_one_of("auto", "shifted", "grouped")),
     ("model.dtype", *_one_of("float32", "bfloat16")),
     ("model.frozen_stages", lambda value: 0 <= value <= 4, "0, 1, 2, 3 or 4"),
     ("mesh.fsdp", *_POSITIVE),

@@ -39,7 +39,7 @@ def test_a_failing_part_is_named_and_the_rest_go_on(tmp_path):
         # The benchmark knows all of these options.
         parse(shlex.split(line)[3:])
     assert f"--against={tmp_path}/network.py" in asked[0]
-    assert "--depthwise shifted grouped pallas" in asked[2]
+    assert "--depthwise auto shifted grouped" in asked[2]
     assert "--work=step" in asked[5] and "--torch_forms=compile" in asked[5]
 
 

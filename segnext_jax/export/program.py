@@ -119,11 +119,14 @@ def make_function(
       predictor: The network.
       signature: What goes in and comes out.
       dtype: Type of activations.
-      implementation: Formulation of depthwise convolutions; None: the configuration's.
+      implementation: Formulation of depthwise convolutions; None: the configuration's,
+        without kernels of our own, which no file can hold.
     """
     model = _inference_model(predictor, dtype)
-    if implementation is not None:
-        model = model.clone(depthwise_implementation=implementation)
+    implementation = implementation or model.depthwise_implementation
+    if implementation == "auto":
+        implementation = "shifted"
+    model = model.clone(depthwise_implementation=implementation)
     variables = jax.device_get(predictor.variables)
     sizes = model.variant.head_channels, model.variant.rank
     bases = fixed_bases(model.decomposition, model.nmf_eval_seed, *sizes)

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "program_counts.py"
+# As XLA writes them, line by line.
+# ruff: noqa: E501
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true
 
