@@ -157,11 +157,13 @@ class ConvMLP(_Layer):
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape."""
-        hidden = self._pointwise(self.hidden_channels, "fc1")(images)
+        fc1 = self._pointwise(self.hidden_channels, "fc1")
+        hidden, fc1_bias = fc1(images, is_split=True)
         kernel, bias = self._weights((3, 3), "dwconv", self.hidden_channels)
         with jax.named_scope("dwconv"):
             hidden = depthwise_gelu(
-                hidden, kernel, bias, implementation=self.depthwise_implementation
+                *(hidden, kernel, bias, fc1_bias),
+                implementation=self.depthwise_implementation,
             )
         return self._pointwise(images.shape[-1], "fc2")(hidden)
 

@@ -12,13 +12,13 @@ from segnext_jax.sharding import batch_sharding, make_mesh, replicated
 
 def case(shape, size=(3, 3), dtype=np.float64):
     generator = np.random.default_rng(0)
-    shapes = (shape, (*size, shape[-1]), shape[-1:], shape)
+    shapes = (shape, (*size, shape[-1]), shape[-1:], shape[-1:], shape)
     arrays = map(generator.standard_normal, shapes)
     return [jnp.asarray(array, dtype) for array in arrays]
 
 
-def separate(images, kernel, bias):
-    return depthwise_gelu(images, kernel, bias, implementation="grouped")
+def separate(*arguments):
+    return depthwise_gelu(*arguments, implementation="grouped")
 
 
 @pytest.mark.parametrize(
@@ -66,23 +66,22 @@ def test_other_platforms_have_convolution_and_gelu_one_after_the_other():
 
 
 def test_devices_that_share_a_batch_each_compute_their_images():
-    images, kernel, bias, cotangent = case((8, 6, 7, 8), dtype=np.float32)
+    *arguments, cotangent = case((8, 6, 7, 8), dtype=np.float32)
     mesh = make_mesh()
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
-    def pull(images, kernel, bias, cotangent):
-        return gradients_by_kernels(images, kernel, bias, cotangent, interpret=True)
+    def pull(*arguments):
+        return gradients_by_kernels(*arguments, interpret=True)
 
     jitted = jax.jit(
         pull,
-        in_shardings=(spread, whole, whole, spread),
-        out_shardings=(spread, whole, whole),
+        in_shardings=(spread, whole, whole, whole, spread),
+        out_shardings=(spread, whole, whole, whole),
     )
-    arguments = images, kernel, bias, cotangent
-    text = jitted.lower(*arguments).compile().as_text()
+    text = jitted.lower(*arguments, cotangent).compile().as_text()
     # One image each; what is exchanged are sums.
     assert "all-reduce" in text and "all-gather" not in text
-    given = jitted(*arguments)
-    wanted = jax.vjp(separate, images, kernel, bias)[1](cotangent)
+    given = jitted(*arguments, cotangent)
+    wanted = jax.vjp(separate, *arguments)[1](cotangent)
     for ours, theirs in zip(given, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

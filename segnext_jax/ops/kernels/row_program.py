@@ -125,10 +125,18 @@ class Program:
         start = (self._image * height + row) * (width * channels)
         return start + (column * channels + self._channel), self._is_channel(inside)
 
-    def read(self, ref, row: Array, shift: int = 0) -> Array:
-        """Return the row's pixels, ``shift`` to the right; 0 outside of the image."""
+    def read(self, ref, row: Array, shift: int = 0, bias: Array | None = None) -> Array:
+        """Return the row's pixels, ``shift`` to the right, and what is added to them.
+
+        Outside of the image: 0.
+        """
         offsets, inside = self._place(row, shift)
-        return plgpu.load(ref.at[offsets], mask=inside, other=0.0).astype(self.sums)
+        values = plgpu.load(ref.at[offsets], mask=inside, other=0.0).astype(self.sums)
+        return values if bias is None else jnp.where(inside, values + bias, self.zero)
+
+    def inside(self, row: Array, values: Array) -> Array:
+        """Return values, and 0 outside of the image."""
+        return jnp.where(self._place(row, 0)[1], values, self.zero)
 
     def write(self, ref, row: Array, values: Array) -> None:
         """Write the row's pixels, if it is the program's."""
@@ -167,8 +175,15 @@ class Program:
         """Return what ``carry = row_fn(row, carry)`` gives behind the last row."""
         return lax.fori_loop(self.top, self.bottom, row_fn, carry)
 
-    def walk_windows(self, ref, size: tuple[int, int], row_fn: Callable, carry):
-        """The same with ``row_fn(row, window, carry)``.
+    def walk_windows(
+        self,
+        ref,
+        size: tuple[int, int],
+        row_fn: Callable,
+        carry,
+        bias: Array | None = None,
+    ):
+        """The same with ``row_fn(row, window, carry)``; see `read` for the bias.
 
         The window is a list of arrays: those around each pixel, row by row. Each row is
         loaded once for each column of the window.
@@ -177,7 +192,7 @@ class Program:
 
         def load(row: Array) -> list[Array]:
             return [
-                self.read(ref, row, shift)
+                self.read(ref, row, shift, bias)
                 for shift in range(-(width // 2), width // 2 + 1)
             ]
 
