@@ -116,7 +116,7 @@ def values(
     has_gelu: bool = True,
     interpret: bool = False,
 ) -> Float[Array, "batch height width channels"]:
-    """Return ``gelu(conv(images + image_bias) + bias)``, or without ``gelu`` its inside.
+    """Return ``gelu(conv(images + image_bias) + bias)``, or what is inside ``gelu``.
 
     Args:
       images: Feature maps, of less than 2^31 values.

@@ -160,14 +160,27 @@ class Program:
             return ref[offsets]
         return plgpu.load(ref.at[offsets], mask=mask, other=0.0)
 
-    def write_total(self, ref, index: int, count: int, values: Array) -> None:
+    @property
+    def num_columns(self) -> Array:
+        """Columns of the program that are in the image."""
+        left = pl.program_id(1) * self.layout.columns
+        return jnp.minimum(self.layout.columns, self.layout.shape[2] - left)
+
+    def sum(self, values: Array) -> Array:
+        """Return the sum over columns, in each of them.
+
+        As large as the pixels: a sum alone has another layout in registers.
+        """
+        return jnp.broadcast_to(jnp.sum(values, axis=0)[None], self.shape)
+
+    def write_total(
+        self, ref, index: int, count: int, values: Array, is_sum: bool = False
+    ) -> None:
         """Write a sum over columns to the program's place for one of ``count`` sums."""
         _, columns, rows, _ = self.layout.grid
         number = (self._image * rows + pl.program_id(2)) * columns + pl.program_id(1)
         start = (number * count + index) * self.layout.shape[3]
-        # As large as the pixels, of which the first column is stored: a sum alone has
-        # another layout in registers.
-        total = jnp.broadcast_to(jnp.sum(values, axis=0)[None], self.shape)
+        total = values if is_sum else self.sum(values)
         mask = self._is_channel(self._own_column == 0)
         self._store(ref, start + self._channel, mask, total)
 
