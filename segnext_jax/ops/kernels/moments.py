@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels.row_program import (
@@ -79,20 +79,22 @@ def moments(
     layout = _layout(images, interpret)
     parts = _call(_moments_kernel, "moments", layout, images)
     means, squares = parts[:, :, 0], parts[:, :, 1]
-    counts = jnp.asarray(_counts(layout), parts.dtype)[None, :, None]
+    counts = _counts(layout).astype(parts.dtype)[None, :, None]
     mean = jnp.sum(means * counts, axis=1) / (images.shape[1] * images.shape[2])
     between = counts * jnp.square(means - mean[:, None])
     return jnp.stack([mean, jnp.sum(squares + between, axis=1)], axis=1)
 
 
-def _counts(layout: Layout) -> np.ndarray:
-    """Return the number of pixels of each of an image's programs, rows first."""
+def _counts(layout: Layout) -> Array:
+    """Return the number of pixels of each of an image's programs, rows first.
+
+    Computed in the program: a part that is divided by images can have no constants.
+    """
     _, height, width, _ = layout.shape
-    rows = np.minimum(layout.rows, height - layout.rows * np.arange(layout.grid[2]))
-    columns = np.minimum(
-        layout.columns, width - layout.columns * np.arange(layout.grid[1])
-    )
-    return (rows[:, None] * columns[None]).reshape(-1)
+    number = lax.iota(jnp.int32, layout.programs_of_image)
+    row, column = number // layout.grid[1], number % layout.grid[1]
+    rows = jnp.minimum(layout.rows, height - layout.rows * row)
+    return rows * jnp.minimum(layout.columns, width - layout.columns * column)
 
 
 def slopes(

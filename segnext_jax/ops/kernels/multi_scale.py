@@ -164,11 +164,14 @@ def _strip_gradients_kernel(
             for tap, shift in enumerate(_shifts(pair.row)):
                 sums[pair.start + tap] += beside[shift] * values
             sums[pair.start + pair.row] += values
-            sums[pair.stop - 1] += own
+        # The biases of all columns have one gradient.
+        sums[-1] += own
         return sums
 
     count = pairs[-1].stop
     sums = program.walk(row_fn, [program.zero] * count)
+    for pair in pairs:
+        sums[pair.stop - 1] = sums[-1]
     for index, total in enumerate(sums):
         program.write_total(totals, index, count, total)
 
@@ -265,7 +268,8 @@ def strip_gradients(
     (totals,) = _with_totals(
         _strip_gradients_kernel,
         "multi_scale_strip_gradients",
-        _layout(images, 2, 8, interpret),
+        # A sum for each of 82 taps and biases in each lane: of two they spill.
+        _layout(images, 1, 8, interpret),
         [],
         *(images, cotangent, packed),
         pairs=pairs,
