@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels import moments as kernels
-from segnext_jax.ops.kernels.per_image import per_image
+from segnext_jax.ops.kernels.per_image import gathered, per_image
 from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 
@@ -112,7 +112,9 @@ def _two_passes(images: Array) -> tuple[Array, Array]:
 
 
 def _one_pass(images: Array) -> tuple[Array, Array]:
-    return join(per_image(kernels.moments, 1)(images), images.shape[1:3])
+    moments = per_image(kernels.moments, 1)(images)
+    # One exchange between devices: mean and variance, one after the other, are two.
+    return gathered(functools.partial(join, size=images.shape[1:3]))(moments)
 
 
 def join(

@@ -1,7 +1,8 @@
-"""Arrays of equal shape side by side: an update of a few arrays instead of hundreds.
+"""Small arrays joined into vectors: updates of a few arrays instead of hundreds.
 
-A network's parameters are hundreds of small arrays. On an accelerator an update of each
-by itself is a few launches for each, of some hundred values: most of a train step's.
+A network's parameters are hundreds of arrays, most of some hundred values. On an
+accelerator an update of each by itself is a few launches for each: most of those of a
+train step.
 """
 
 import math
@@ -15,21 +16,23 @@ from jaxtyping import Array
 
 from segnext_jax.training import optimizer as optimizer_lib
 
-# Larger arrays stay by themselves: to be taken out again each costs a pass over all.
+# Larger arrays stay by themselves: to take some out again costs a pass over all of the
+# same shape.
 _MAX_SIZE = 32_768
-# Of one stack: XLA makes no single kernel of sums over more.
+# Of the same shape: XLA makes no single kernel of sums over more.
 _MAX_COUNT = 30
 
 
 class Stacks:
-    """Which parameters lie in which stack.
+    """Which parameters lie in which vector.
 
-    A stack stands at the path of its first parameter, so that rules by path and
-    optimizers that treat each value by itself work on stacks as on parameters.
+    One for each rule, which stands at the path of its first parameter, so that rules by
+    path and optimizers that treat each value by itself work on vectors as on
+    parameters.
     """
 
     def __init__(self, params: Any, rules: tuple[optimizer_lib.Rule, ...]):
-        """Group the parameters by rule, shape and type.
+        """Group the parameters by rule and type, those of one shape side by side.
 
         Args:
           params: What is trained.
@@ -37,15 +40,18 @@ class Stacks:
         """
         self._structure = jax.tree.structure(params)
         claimed = traverse_util.flatten_dict(optimizer_lib.assign(params, rules))
-        groups: dict[Any, list[tuple]] = {}
+        vectors: dict[Any, dict[Any, list[tuple]]] = {}
+        self._shapes: dict[tuple, tuple[int, ...]] = {}
         for path, leaf in traverse_util.flatten_dict(params).items():
-            key: Any = path
-            if math.prod(leaf.shape) <= _MAX_SIZE:
-                key = claimed[path].name, leaf.shape, leaf.dtype
-                while len(groups.get(key, ())) == _MAX_COUNT:
-                    key = (*key, "next")
-            groups.setdefault(key, []).append(path)
-        self._groups = list(groups.values())
+            self._shapes[path] = leaf.shape
+            is_large = math.prod(leaf.shape) > _MAX_SIZE
+            vector = path if is_large else (claimed[path].name, leaf.dtype)
+            shapes = vectors.setdefault(vector, {})
+            key: Any = leaf.shape
+            while len(shapes.get(key, ())) == _MAX_COUNT:
+                key = (key, "next")
+            shapes.setdefault(key, []).append(path)
+        self._vectors = [list(shapes.values()) for shapes in vectors.values()]
 
     def join(self, state: Any) -> Any:
         """Return stacks of a tree like the parameters, or of all those in a state."""
@@ -74,19 +80,30 @@ class Stacks:
 
     def _stack(self, tree: Any) -> Any:
         leaves = traverse_util.flatten_dict(tree)
-        stacks = {}
-        for paths in self._groups:
-            arrays = [leaves[path] for path in paths]
-            stacks[paths[0]] = jnp.stack(arrays) if len(arrays) > 1 else arrays[0]
-        return traverse_util.unflatten_dict(stacks)
+        vectors = {}
+        for stacks in self._vectors:
+            arrays = [leaves[path] for paths in stacks for path in paths]
+            joined = arrays[0]
+            if len(arrays) > 1:
+                joined = jnp.concatenate([array.reshape(-1) for array in arrays])
+            vectors[stacks[0][0]] = joined
+        return traverse_util.unflatten_dict(vectors)
 
-    def _unstack(self, stacks: Any) -> Any:
-        flat = traverse_util.flatten_dict(stacks)
+    def _unstack(self, tree: Any) -> Any:
+        vectors = traverse_util.flatten_dict(tree)
         leaves = {}
-        for paths in self._groups:
-            stack = flat[paths[0]]
-            arrays = _taken_apart(stack) if len(paths) > 1 else [stack]
-            leaves.update(zip(paths, arrays, strict=True))
+        for stacks in self._vectors:
+            vector = vectors[stacks[0][0]]
+            if len(stacks) == len(stacks[0]) == 1:
+                leaves[stacks[0][0]] = vector
+                continue
+            start = 0
+            for paths in stacks:
+                shape = self._shapes[paths[0]]
+                stop = start + len(paths) * math.prod(shape)
+                stack = vector[start:stop].reshape(len(paths), *shape)
+                leaves.update(zip(paths, _taken_apart(stack), strict=True))
+                start = stop
         return traverse_util.unflatten_dict(leaves)
 
 
