@@ -150,15 +150,15 @@ def _hold_on() -> Lifeline:
     from jax._src.distributed import global_state
 
     _wait_before_abort()
+    client, address = global_state.client, global_state.coordinator_address
+    assert client is not None and address is not None  # The processes are connected.
     name = "segnext_jax/lifeline"
     lifeline = Lifeline(jax.process_index(), _end)
     if jax.process_index() == 0:
-        global_state.client.key_value_set(name, lifeline.listen())
+        client.key_value_set(name, lifeline.listen())
     else:
-        invitation = global_state.client.blocking_key_value_get(
-            name, 1000 * _START_TIMEOUT
-        )
-        host = global_state.coordinator_address.rsplit(":", 1)[0].strip("[]")
+        invitation = client.blocking_key_value_get(name, 1000 * _START_TIMEOUT)
+        host = address.rsplit(":", 1)[0].strip("[]")
         lifeline.connect(host, invitation)
     _lifelines[:] = [lifeline]
     return lifeline

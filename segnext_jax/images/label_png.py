@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,14 +19,14 @@ _UNFILTERED = 0
 
 
 def write_label_png(
-    file: io.BufferedIOBase,
+    file: Any,
     labels: UInt8[np.ndarray, "height width"],
     colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
     """Write a label map as an 8-bit PNG.
 
     Args:
-      file: Where to write; it stays open.
+      file: A binary file to write into; it stays open.
       labels: One id per pixel.
       colours: (red, green, blue) of each id, other ids are black; None: a grey file,
         whose values are the ids.
@@ -76,7 +77,8 @@ def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
     try:
         # Checks the sum of the stream.
         rows = zlib_ng.decompress(compressed, bufsize=height * (width + 1))
-    except zlib_ng.error:
+    # zlib_ng's annotations name a class of its own, `Exception`.
+    except zlib_ng.error:  # pyright: ignore[reportGeneralTypeIssues]
         return None
     if len(rows) != height * (width + 1):
         return None

@@ -104,7 +104,9 @@ class TrainLoader(BatchStream):
     def _order(self) -> Order:
         if self._rare_class_temperature is None:
             return ShuffledEpochs(len(self._source), self._seed)
-        counts = count_classes(self._source, self._transform.num_classes)
+        # Of segmentation alone, whose transform knows it.
+        num_classes = self._transform.num_classes  # pyright: ignore[reportAttributeAccessIssue]
+        counts = count_classes(self._source, num_classes)
         probabilities = example_probabilities(counts, self._rare_class_temperature)
         return WeightedDraws(np.cumsum(probabilities), self._seed)
 

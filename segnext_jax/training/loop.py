@@ -77,6 +77,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
+        assert variables is not None  # A run without a checkpoint starts from them.
         state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
     if loader.next_batch >= config.num_steps:
