@@ -16,11 +16,9 @@ The model lies apart from the optimizer, so that evaluation and prediction read 
 than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
 """
 
-import concurrent.futures
 import os
 import pathlib
 import re
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -33,6 +31,8 @@ from segnext_jax.checkpoints import arrays, integrity, reading
 from segnext_jax.checkpoints.best import SCORES_FILE, BestScores, Scores
 
 _DAMAGED = "damaged"
+# Orbax writes the time into it after the seal; nothing is read from it.
+_WRITTEN_AT_COMMIT = ("_CHECKPOINT_METADATA",)
 
 
 class CheckpointError(OSError):
@@ -60,10 +60,6 @@ class Checkpoints:
         self._num_kept, self._num_best = num_kept, num_best
         self._has_new_score = False
         self._saving: int | None = None
-        # Set while no save is under way.
-        self._is_settled = threading.Event()
-        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
-        self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
         best = BestScores(self._scores, num_best)
         self._manager = _Manager(
@@ -74,6 +70,7 @@ class Checkpoints:
                 ),
                 # What a killed run had half written.
                 cleanup_tmp_directories=True,
+                temporary_path_class=_SealedPath,
             ),
             item_handlers={
                 "model": arrays.array_handler(),
@@ -125,10 +122,7 @@ class Checkpoints:
         if step == self.latest_step():
             return
         self._finish_writing()
-        # Orbax deletes old checkpoints as it saves, none of which may be being sealed.
-        concurrent.futures.wait(self._sealing)
         self._saving = step
-        self._is_settled.clear()
         try:
             self._manager.save(
                 step,
@@ -141,8 +135,6 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._unwritten(error) from error
-        # Beside the training: the files are read once more.
-        self._sealing = [self._sealer.submit(self._seal_when_written, step)]
 
     def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Return (model, optimizer, iterator) of the newest whole checkpoint.
@@ -215,7 +207,6 @@ class Checkpoints:
           CheckpointError: If one could not be written.
         """
         self._finish_writing()
-        self._sealer.submit(self._seal_all).result()
         if self._has_new_score:
             steps = sorted(self._manager.all_steps())
             best = self._scores.best(steps, self._num_best)
@@ -242,8 +233,6 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._unwritten(error) from error
-        finally:
-            self._is_settled.set()
         self._saving = None
 
     def close(self) -> None:
@@ -252,11 +241,8 @@ class Checkpoints:
         Raises:
           CheckpointError: If a checkpoint could not be written.
         """
-        try:
-            self.wait()
-            self._manager.close()
-        finally:
-            self._sealer.shutdown()
+        self.wait()
+        self._manager.close()
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         whole = [
@@ -274,23 +260,19 @@ class Checkpoints:
             f"{_reason(error)}. {rest}"
         )
 
-    def _seal_when_written(self, step: int) -> None:
-        """Seal one checkpoint, and no other: orbax may be deleting that."""
-        folder = self._folder / str(step)
-        # Orbax renames the folder at the end; it need not come to that.
-        while not folder.is_dir() and not self._is_settled.wait(0.1):
-            pass
-        self._seal(folder)
 
-    def _seal_all(self) -> None:
-        """Seal what earlier runs have left without checksums, too."""
-        for folder in reading.checkpoint_folders(self._workdir).values():
-            self._seal(folder)
+class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint while it is written: it is sealed before it gets its name.
 
-    def _seal(self, folder: pathlib.Path) -> None:
-        is_mine = jax.process_index() == 0 and folder.is_dir()
-        if is_mine and not integrity.is_sealed(folder):
-            integrity.seal(folder)
+    So a checkpoint that is there has checksums, whenever the run is killed, and is on
+    the disk: a power loss leaves no empty files.
+    """
+
+    async def finalize(self) -> None:
+        """Seal and rename; orbax calls it where it has written everything else."""
+        integrity.seal(pathlib.Path(self.get()), without=_WRITTEN_AT_COMMIT)
+        await super().finalize()
+        integrity.sync(pathlib.Path(self.get_final()).parent)
 
 
 class _Manager(ocp.CheckpointManager):

@@ -1,8 +1,10 @@
 """Size and CRC-32 of each file of a folder, kept in the folder: is it as written?"""
 
 import json
+import os
 import pathlib
 import zlib
+from collections.abc import Collection
 from typing import Any
 
 CHECKSUMS_FILE = "checksums.json"
@@ -13,14 +15,22 @@ def is_sealed(folder: pathlib.Path) -> bool:
     return (folder / CHECKSUMS_FILE).is_file()
 
 
-def seal(folder: pathlib.Path) -> None:
-    """Write the checksums of a folder's files, as a whole or not at all.
+def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
+    """Write the checksums of a folder's files, and all of them to the disk.
 
-    Raises:
-      FileNotFoundError: If a file is deleted meanwhile.
+    Args:
+      folder: Whose files are to last.
+      without: Names of files that will still change.
     """
-    checksums = {name: _checksum(folder / name) for name in _files(folder)}
+    checksums = {
+        name: _checksum(folder / name, is_synced=True)
+        for name in _files(folder)
+        if name not in without
+    }
     write_json(folder / CHECKSUMS_FILE, checksums)
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync(path)
 
 
 def differing_file(folder: pathlib.Path) -> str:
@@ -40,10 +50,23 @@ def differing_file(folder: pathlib.Path) -> str:
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:
-    """Write a JSON file as a whole or not at all."""
+    """Write a JSON file as a whole or not at all, also if the machine loses power."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(values))
-    partial.rename(path)
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Return when what was written into a file or a folder is on the disk."""
+    if os.name != "posix" and path.is_dir():
+        return  # Windows opens no folders.
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _files(folder: pathlib.Path) -> list[str]:
@@ -51,11 +74,13 @@ def _files(folder: pathlib.Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def _checksum(path: pathlib.Path) -> list[int]:
-    """Return size and CRC-32 of a file."""
+def _checksum(path: pathlib.Path, *, is_synced: bool = False) -> list[int]:
+    """Return size and CRC-32 of a file; bring it to the disk if it is to be synced."""
     checksum = size = 0
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
             size += len(block)
+        if is_synced:
+            os.fsync(file.fileno())
     return [size, checksum]
