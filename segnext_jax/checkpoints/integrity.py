@@ -50,9 +50,14 @@ def differing_file(folder: pathlib.Path) -> str:
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:
-    """Write a JSON file as a whole or not at all, also if the machine loses power."""
+    """Write a JSON file; see `write_text`."""
+    write_text(path, json.dumps(values))
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    """Write a file as a whole or not at all, also if the machine loses power."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(values))
+    partial.write_text(text)
     sync(partial)
     partial.replace(path)
     sync(path.parent)

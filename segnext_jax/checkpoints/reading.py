@@ -138,6 +138,8 @@ def checkpoint_folders(run: pathlib.Path) -> dict[int, pathlib.Path]:
 def stored_config(run: pathlib.Path) -> ConfigDict:
     """Return the configuration of a run or model folder.
 
+    Where its file is damaged, that of the newest checkpoint is taken, with a warning.
+
     Raises:
       ValueError: If it is missing or cannot be used.
     """
@@ -150,7 +152,22 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
     try:
         return config_lib.from_json(path.read_bytes().decode())
     except ValueError as error:
+        for step, folder in checkpoint_folders(run).items():
+            if is_damaged_json(path) and not is_damaged_json(folder / ABOUT):
+                logging.warning(
+                    "%s is damaged: the configuration of checkpoint %d is taken.",
+                    *(path, step),
+                )
+                return _config_of_checkpoint(folder)
         raise ValueError(f"{path} cannot be used: {error}") from error
+
+
+def is_damaged_json(path: pathlib.Path) -> bool:
+    """Return whether a file that holds a JSON object is empty, cut or overwritten."""
+    try:
+        return not isinstance(json.loads(path.read_bytes()), dict)
+    except (OSError, ValueError):
+        return True
 
 
 def fault_of(folder: pathlib.Path) -> tuple[bool, str]:
@@ -275,12 +292,16 @@ def _config(run: pathlib.Path, checkpoint: pathlib.Path) -> ConfigDict:
     """Return the run's configuration; of a checkpoint alone, the one stored in it."""
     if (run / CONFIG_FILE).is_file():
         return stored_config(run)
-    path = checkpoint / ABOUT
     try:
-        text = json.dumps(json.loads(path.read_bytes())["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _config_of_checkpoint(checkpoint)
+    except (OSError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{run} must hold {CONFIG_FILE}, or {path} the configuration of the run: "
-            "neither can be read. Copy the run's config.json beside checkpoints/."
+            f"{run} must hold {CONFIG_FILE}, or {checkpoint / ABOUT} the configuration "
+            "of the run: neither can be read. Copy the run's config.json beside "
+            "checkpoints/."
         ) from error
-    return config_lib.from_json(text)
+
+
+def _config_of_checkpoint(checkpoint: pathlib.Path) -> ConfigDict:
+    about = json.loads((checkpoint / ABOUT).read_bytes())
+    return config_lib.from_json(json.dumps(about["config"]))
