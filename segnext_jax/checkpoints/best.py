@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from segnext_jax.checkpoints.integrity import write_json
+from segnext_jax.checkpoints.json_files import write_json
 
 SCORES_FILE = "scores.json"
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity, reading
@@ -54,9 +55,7 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / reading.CHECKPOINTS
-        self._scores = Scores(
-            self._workdir / SCORES_FILE, is_writing=jax.process_index() == 0
-        )
+        self._scores = _scores(self._workdir)
         self._num_kept, self._num_best = num_kept, num_best
         self._has_new_score = False
         self._saving: int | None = None
@@ -290,6 +289,16 @@ class _Manager(ocp.CheckpointManager):
         except Exception as error:
             self.failure = error
             raise
+
+
+def _scores(workdir: pathlib.Path) -> Scores:
+    """Return the scores of a run; of a damaged file none, with a warning."""
+    path, is_writing = workdir / SCORES_FILE, jax.process_index() == 0
+    try:
+        return Scores(path, is_writing=is_writing)
+    except ValueError as error:
+        logging.warning("%s The training goes on without them.", error)
+        return Scores(path, is_writing=is_writing, is_empty=True)
 
 
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -5,7 +5,6 @@ import os
 import pathlib
 import zlib
 from collections.abc import Collection
-from typing import Any
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -19,7 +18,7 @@ def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
     """Write the checksums of a folder's files, and all of them to the disk.
 
     Args:
-      folder: Whose files are to last.
+      folder: One that has not its final name yet.
       without: Names of files that will still change.
     """
     checksums = {
@@ -27,8 +26,9 @@ def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
         for name in _files(folder)
         if name not in without
     }
-    write_json(folder / CHECKSUMS_FILE, checksums)
-    for path in folder.rglob("*"):
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums))
+    sync(folder / CHECKSUMS_FILE)
+    for path in (folder, *folder.rglob("*")):
         if path.is_dir():
             sync(path)
 
@@ -47,20 +47,6 @@ def differing_file(folder: pathlib.Path) -> str:
         if _checksum(folder / name) != expected:
             return f"{name} is not what was written"
     return ""
-
-
-def write_json(path: pathlib.Path, values: Any) -> None:
-    """Write a JSON file; see `write_text`."""
-    write_text(path, json.dumps(values))
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-    """Write a file as a whole or not at all, also if the machine loses power."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    sync(partial)
-    partial.replace(path)
-    sync(path.parent)
 
 
 def sync(path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.checkpoints import arrays, integrity, json_files
 from segnext_jax.checkpoints.best import SCORES_FILE, Scores
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
 
@@ -153,21 +153,15 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
         return config_lib.from_json(path.read_bytes().decode())
     except ValueError as error:
         for step, folder in checkpoint_folders(run).items():
-            if is_damaged_json(path) and not is_damaged_json(folder / ABOUT):
+            if json_files.is_damaged(path) and not json_files.is_damaged(
+                folder / ABOUT
+            ):
                 logging.warning(
                     "%s is damaged: the configuration of checkpoint %d is taken.",
                     *(path, step),
                 )
                 return _config_of_checkpoint(folder)
         raise ValueError(f"{path} cannot be used: {error}") from error
-
-
-def is_damaged_json(path: pathlib.Path) -> bool:
-    """Return whether a file that holds a JSON object is empty, cut or overwritten."""
-    try:
-        return not isinstance(json.loads(path.read_bytes()), dict)
-    except (OSError, ValueError):
-        return True
 
 
 def fault_of(folder: pathlib.Path) -> tuple[bool, str]:

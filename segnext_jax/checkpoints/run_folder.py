@@ -15,13 +15,9 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints.integrity import write_text
+from segnext_jax.checkpoints import json_files
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
-from segnext_jax.checkpoints.reading import (
-    checkpoint_folders,
-    is_damaged_json,
-    stored_config,
-)
+from segnext_jax.checkpoints.reading import checkpoint_folders, stored_config
 from segnext_jax.config.overrides import differences, flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.datasets import SPECS
@@ -80,7 +76,7 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
             "Restore these fields to go on with it, or give another "
             "--workdir for a new run.",
         )
-        if not is_damaged_json(path):
+        if not json_files.is_damaged(path):
             return
     elif not path.exists() and workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
@@ -88,7 +84,7 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
             "other files. Name another folder."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    write_text(path, config_lib.to_json(config))
+    json_files.write_text(path, config_lib.to_json(config))
 
 
 def _stored(workdir: pathlib.Path) -> ConfigDict | None:
@@ -96,7 +92,7 @@ def _stored(workdir: pathlib.Path) -> ConfigDict | None:
     path = workdir / CONFIG_FILE
     if not path.exists():
         return None
-    if is_damaged_json(path) and not checkpoint_folders(workdir):
+    if json_files.is_damaged(path) and not checkpoint_folders(workdir):
         logging.warning("%s is damaged; there is no checkpoint: written anew.", path)
         return None
     return stored_config(workdir)
@@ -230,7 +226,7 @@ def write_results(
     """
     logging.info("\n%s", report.format_table(metrics, classes))
     results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    _write(workdir / RESULTS_FILE, json_files.to_json(results, indent=2).encode())
     _write(workdir / TABLE_FILE, report.to_csv(metrics, classes).encode())
     picture = io.BytesIO()
     Image.fromarray(report.draw_confusion(metrics.confusion, classes)).save(
@@ -259,7 +255,7 @@ def write_classification_results(
     """
     logging.info("\n%s", metrics.table(classes))
     results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json.dumps(results, indent=2).encode())
+    _write(workdir / RESULTS_FILE, json_files.to_json(results, indent=2).encode())
     logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
 
 

@@ -135,7 +135,7 @@ def _train(
             {rule.name: rule.lr_multiplier for rule in rules if not rule.is_frozen},
             config.data.stall_seconds,
         ),
-        broken_steps=BrokenSteps(workdir, config.max_broken_steps),
+        broken_steps=BrokenSteps(workdir, config.max_broken_steps, loader.next_batch),
         profiler=Profiler(workdir, config.profile_steps),
     )
     try:

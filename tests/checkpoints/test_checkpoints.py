@@ -303,6 +303,20 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
     checkpoints.close()
 
 
+@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"8": ', b'{"x": 1}', b"\xff"])
+def test_damaged_scores_are_set_aside_with_a_warning(tmp_path, caplog, damage):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 8)
+    checkpoints.close()
+    (tmp_path / "scores.json").write_bytes(damage)
+    checkpoints = Checkpoints(tmp_path)
+    assert "scores.json must hold the scores of evaluations" in caplog.text
+    assert not checkpoints.has_score(8)
+    checkpoints.record_score(8, 0.25)
+    checkpoints.close()
+    assert json.loads((tmp_path / "scores.json").read_text()) == {"8": 0.25}
+
+
 def test_nothing_saved_is_one_sentence(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() is None

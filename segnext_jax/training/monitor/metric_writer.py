@@ -1,6 +1,5 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG files."""
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,8 @@ import numpy as np
 import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
+
+from segnext_jax.checkpoints import json_files
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -45,18 +46,17 @@ class MetricWriter:
         # First what may be refused.
         self._wandb = _start_wandb(wandb_project, self._workdir)
         path = self._workdir / METRICS_FILE
-        if path.exists():
-            _drop_after(path, first_step)
+        json_files.keep_steps(path, first_step, is_writing=True)
         self._file = path.open("a", buffering=1)
         self._tensorboard = tensorboardX.SummaryWriter(
             str(self._workdir / "tensorboard"), purge_step=first_step + 1
         )
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write one line of named numbers; nested values go to JSON alone."""
+        """Write one line of named numbers, null for nan; nested ones to JSON alone."""
         if not self._is_writing:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.write(json_files.to_json({"step": step, **values}) + "\n")
         numbers = {
             name: value
             for name, value in values.items()
@@ -111,18 +111,3 @@ def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
     # One folder is one run there, however often it is started.
     name = workdir.absolute().name
     return wandb.init(project=project, id=name, resume="allow", dir=str(workdir))
-
-
-def _drop_after(path: pathlib.Path, step: int) -> None:
-    """Remove lines of later steps, and a line that was cut short."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            is_kept = json.loads(line)["step"] <= step
-        except (ValueError, KeyError, TypeError):
-            is_kept = False
-        if is_kept:
-            kept.append(line + "\n")
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.replace(path)

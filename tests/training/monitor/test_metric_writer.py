@@ -1,5 +1,6 @@
 """Metrics on disk."""
 
+import contextlib
 import json
 import sys
 
@@ -35,6 +36,25 @@ def test_steps_that_will_be_done_again_are_removed(tmp_path):
     writer.close()
     assert [line["step"] for line in read(tmp_path)] == [5, 10, 15]
     assert read(tmp_path)[-1]["loss"] == 0.5
+
+
+def test_what_is_no_number_is_null_and_every_line_is_json(tmp_path):
+    def refuse(name):
+        raise ValueError(name)
+
+    values = {"loss": float("nan"), "norm": -np.inf, "IoU": [0.5, np.float64("nan")]}
+    with contextlib.closing(MetricWriter(tmp_path)) as writer:
+        writer.write(5, values)
+    (line,) = (tmp_path / METRICS_FILE).read_text().splitlines()
+    stored = json.loads(line, parse_constant=refuse)
+    assert stored == {"step": 5, "loss": None, "norm": None, "IoU": [0.5, None]}
+
+
+@pytest.mark.parametrize("damage", [b'{"step": 4, \xff}\n', b"\x00\x00\n", b"[1]\n"])
+def test_a_damaged_line_does_not_stop_a_run(tmp_path, damage):
+    (tmp_path / METRICS_FILE).write_bytes(b'{"step": 3}\n' + damage + b'{"step": 5}\n')
+    MetricWriter(tmp_path, first_step=10).close()
+    assert read(tmp_path) == [{"step": 3}, {"step": 5}]
 
 
 def test_overlay_is_a_png_of_the_picture(tmp_path):
