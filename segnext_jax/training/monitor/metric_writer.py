@@ -1,13 +1,17 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG files."""
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 from segnext_jax.checkpoints import json_files
 
@@ -48,22 +52,21 @@ class MetricWriter:
         path = self._workdir / METRICS_FILE
         json_files.keep_steps(path, first_step, is_writing=True)
         self._file = path.open("a", buffering=1)
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._tensorboard = _Events(self._workdir / "tensorboard", first_step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """Write one line of named numbers, null for nan; nested ones to JSON alone."""
         if not self._is_writing:
             return
-        self._file.write(json_files.to_json({"step": step, **values}) + "\n")
+        with _naming(self._workdir / METRICS_FILE):
+            self._file.write(json_files.to_json({"step": step, **values}) + "\n")
         numbers = {
             name: value
             for name, value in values.items()
             if isinstance(value, int | float)
         }
-        for name, value in numbers.items():
-            self._tensorboard.add_scalar(name, value, step)
+        scalars = [summary.scalar(name, value) for name, value in numbers.items()]
+        self._tensorboard.write(step, scalars)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
@@ -81,7 +84,8 @@ class MetricWriter:
             return path
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)
-        self._tensorboard.add_image(f"overlays/{name}", image, step, dataformats="HWC")
+        picture = summary.image(f"overlays/{name}", image, dataformats="HWC")
+        self._tensorboard.write(step, [picture])
         if self._wandb is not None:
             import wandb
 
@@ -96,6 +100,50 @@ class MetricWriter:
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class _Events:
+    """Writes TensorBoard's events, at once.
+
+    tensorboardX's own writer hands them to a thread. Where the disk is full the thread
+    dies, and the training waits for ever for room in the queue to it.
+    """
+
+    def __init__(self, folder: pathlib.Path, first_step: int) -> None:
+        """Open a new file, in which earlier ones' steps from the first on are void."""
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        with _naming(folder):
+            self._writer = EventsWriter(str(folder / "events"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(event_pb2.Event(step=first_step, session_log=start))
+
+    def write(self, step: int, parts: Sequence[Any]) -> None:
+        """Write the parts of a step's summary."""
+        if not parts:
+            return
+        event = event_pb2.Event(step=step)
+        for part in parts:
+            event.summary.MergeFrom(part)
+        self._add(event)
+
+    def _add(self, event: event_pb2.Event) -> None:
+        event.wall_time = time.time()
+        with _naming(self._folder):
+            self._writer.write_event(event)
+            self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Give an error of writing into an open file the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
