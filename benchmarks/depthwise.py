@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from segnext_jax.benchmark import turns
+from segnext_jax.benchmark import take_turns
 from segnext_jax.models.segnext import VARIANTS
 from segnext_jax.ops.depthwise import depthwise_conv, pad, windows_gradient, windows_sum
 
@@ -117,8 +117,8 @@ def measure(functions: dict[str, Callable], arguments: tuple, rounds: int) -> di
         name: functools.partial(lambda f: jax.block_until_ready(f(*arguments)), f)
         for name, f in compiled.items()
     }
-    times = turns.take_turns(programs, rounds)
-    return {name: times[name].to_row()["median ms"] for name in programs}
+    times = take_turns(programs, rounds)
+    return {name: times[name].median_ms for name in programs}
 
 
 def main() -> None:

@@ -18,9 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 
+from segnext_jax.cli.command import parse_size
+from segnext_jax.evaluation.batch import LabelledBatch
 from segnext_jax.evaluation.counting import count_image
 from segnext_jax.evaluation.inference import Inference
-from segnext_jax.pipeline import EvaluationBatch, Fitting
+from segnext_jax.pipeline import Fitting
 
 RATIOS = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
@@ -54,12 +56,12 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=171)
     parser.add_argument("--multi-scale", action="store_true")
     options = parser.parse_args()
-    height, width = map(int, options.size.split("x"))
+    height, width = parse_size(options.size, "--size", multiple=1)
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), np.uint8)
     labels = generator.integers(0, options.classes, (height, width)).astype(np.uint8)
     fitting = Fitting(ratios=RATIOS if options.multi_scale else (1.0,), multiple=32)
-    batch = EvaluationBatch(
+    batch = LabelledBatch(
         images=tuple(fitted[None] for fitted in fitting.images(image)),
         fitted_sizes=tuple((sizes,) for sizes in fitting.sizes(image.shape[:2])),
         image_sizes=((height, width),),

@@ -7,6 +7,10 @@
 # package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else
 # runs/gpu), the numbers and what a part said to *.json and *.log beside it. A part that
 # fails or takes too long is named there, and the others run all the same.
+# The network in PyTorch runs in bfloat16 under autocast; without torch this package is
+# measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else runs/gpu), what a
+# part said to *.log beside it. A part that fails or takes too long is named there, and
+# the others run all the same.
 #
 # $PYTHON (default: python) needs jax, flax, optax, orbax and OpenCV. A machine without a
 # network may lack the rest of pyproject.toml's dependencies (grain, ml_collections,
@@ -29,9 +33,9 @@ table="$output/gpu.md"
 : >"$table"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
-against=()
-if "$python" -c "import torch" 2>/dev/null; then
-  against=(--against)
+forms=() compiled=(--torch_forms compile)
+if ! "$python" -c "import torch" 2>/dev/null; then
+  forms=(--torch_forms) compiled=(--torch_forms)
 fi
 export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/compiled}"
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
@@ -66,41 +70,34 @@ part() {
   printf '\n%s: %s s\n\n' "$name" "$((SECONDS - start))" >>"$table"
 }
 
-# measure NAME LIMIT OPTIONS...: one table.
-measure() {
+# compare NAME LIMIT OPTIONS...: one table.
+compare() {
   local name=$1 limit=$2
   shift 2
-  part "$name" "$limit" "$python" -m segnext_jax.benchmark --dtype="$dtype" \
-    --output="$output/$name.json" "$@"
+  part "$name" "$limit" "$python" -m benchmarks.compare --dtype="$dtype" --size="$size" \
+    "${few[@]}" "$@"
 }
 
 "$python" -c "import jax; print(jax.devices(), jax.__version__)" >>"$table" 2>&1
 
 # The most telling first: near the end there may be no time left.
-measure forward 80 --what=forward --variant tiny "${wide[@]}" --size="$size" \
-  --no-memory "${few[@]}" "${against[@]}"
-measure train_tiny 120 --what=train --variant=tiny --size="$size" --batch="$batch" \
-  "${few[@]}" "${against[@]}"
-measure forward_batch 80 --what=forward --variant tiny "${wide[@]}" --size="$size" \
-  --batch="$batch" --no-memory "${few[@]}" "${against[@]}"
+compare forward 80 --variant tiny "${wide[@]}" --no-memory "${forms[@]}"
+compare train_tiny 120 --work step --batch="$batch" "${forms[@]}"
+compare forward_batch 80 --variant tiny "${wide[@]}" --batch="$batch" --no-memory \
+  "${forms[@]}"
 for variant in "${wide[@]}"; do
-  measure "train_$variant" 140 --what=train --variant="$variant" --size="$size" \
-    --batch="$batch" "${few[@]}" "${against[@]}"
+  compare "train_$variant" 140 --work step --variant="$variant" --batch="$batch" \
+    "${forms[@]}"
 done
 # Formulations of the depthwise convolution.
-measure ops 50 --what=ops --batch="$batch" --image_size="$size" --stages "${stages[@]}" \
-  --depthwise shifted grouped pallas
+part ops 50 "$python" -m benchmarks.operations --dtype="$dtype" --batch="$batch" \
+  --image_size="$size" --stages "${stages[@]}" --depthwise shifted grouped pallas
 for form in grouped pallas; do
-  measure "forward_$form" 30 --what=forward --work=logits --variant=tiny \
-    --size="$size" --batch="$batch" --depthwise="$form" --no-memory "${few[@]}"
+  compare "forward_$form" 30 --work logits --batch="$batch" --depthwise="$form" \
+    --no-memory --torch_forms
 done
-if [[ -f benchmarks/multi_scale_gpu.py ]]; then
-  part multi_scale 60 "$python" benchmarks/multi_scale_gpu.py
-fi
-measure compile 150 --what=compile --work=step --size="$size" --batch="$batch" \
-  --torch_forms=compile "${few[@]/--rounds=2/--rounds=1}" "${against[@]}"
-measure memory 60 --what=forward --work=logits --variant=tiny --size "${growth[@]}" \
-  --time_limit=30 "${few[@]}" "${against[@]}"
-measure evaluate 50 --what=evaluate --variant=tiny --batch 1 8 --no-memory "${few[@]}" \
-  "${against[@]}"
+part multi_scale 60 "$python" benchmarks/multi_scale_gpu.py
+compare compile 150 --first --work step --batch="$batch" --rounds=1 "${compiled[@]}"
+compare memory 60 --work logits --size "${growth[@]}" "${forms[@]}"
+compare evaluate 50 --work evaluation --batch 1 8 --no-memory "${forms[@]}"
 cat "$table"

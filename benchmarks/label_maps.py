@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segnext_jax.benchmark import turns
+from segnext_jax.benchmark import take_turns
 from segnext_jax.cli.command import keep_freed_memory
 from segnext_jax.evaluation.scoring import best_labels
 from segnext_jax.ops.resize import resize_bilinear
@@ -54,8 +54,8 @@ def main() -> None:
         }
         maps = [np.asarray(program()) for program in programs.values()]
         alike = min(float(np.mean(other == maps[0])) for other in maps[1:])
-        times = turns.take_turns(programs, options.rounds)
-        cells = [f"{times[name].to_row()['median ms']:.1f}" for name in forms]
+        times = take_turns(programs, options.rounds)
+        cells = [f"{times[name].median_ms:.1f}" for name in forms]
         name = f"{batch}, {size[0]}x{size[1]}, {num_classes}"
         print(f"| {name} | {' | '.join(cells)} | {alike:.6f} |", flush=True)
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segnext_jax.benchmark import turns
+from segnext_jax.benchmark import take_turns
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
@@ -62,12 +62,11 @@ def main() -> None:
             box[0], box[1], _ = jax.block_until_ready(compiled(*box, gradients))
 
         programs[name] = run
-    times = turns.take_turns(programs, options.rounds)
+    times = take_turns(programs, options.rounds)
     print("| update | median ms | min ms | copies |\n|---|---|---|---|")
     for name in programs:
-        row = times[name].to_row()
-        numbers = f"{row['median ms']:.1f} | {row['min ms']:.1f} | {copies[name]}"
-        print(f"| {name} | {numbers} |")
+        numbers = f"{times[name].median_ms:.1f} | {1e3 * min(times[name].wall):.1f}"
+        print(f"| {name} | {numbers} | {copies[name]} |")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from flax.traverse_util import unflatten_dict
 
+from segnext_jax.cli.command import parse_size
 from segnext_jax.convert.names import entries, to_flax
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.ops.resize import resize_bilinear
@@ -160,7 +161,7 @@ def main() -> None:
     for variant in options.variants:
         for text in options.sizes:
             start = time.monotonic()
-            height, width = map(int, text.split("x"))
+            height, width = parse_size(text, "--sizes", multiple=1)
             for row in rows(variant, (height, width), options.batch):
                 print("| " + " | ".join(row) + " |", flush=True)
             seconds = time.monotonic() - start

@@ -15,4 +15,5 @@ if [ "${1:-}" = --all ]; then
 fi
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
+.venv/bin/pyright
 .venv/bin/python -m pytest "${options[@]}" "$@"

@@ -1,13 +1,39 @@
 """SegNeXt semantic segmentation in JAX."""
 
+import importlib
 import os
 import typing
 from collections.abc import Sequence
 
 if typing.TYPE_CHECKING:
+    from segnext_jax import config, convert, datasets, export, models, ops
     from segnext_jax.predict.predictor import Predictor
 
 __version__ = "0.1.0"
+__all__ = [
+    "__version__",
+    "config",
+    "convert",
+    "datasets",
+    "export",
+    "load",
+    "models",
+    "ops",
+]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Import a public package when it is first asked for.
+
+    ``import segnext_jax`` alone imports neither jax nor flax.
+    """
+    if name in __all__:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
 
 
 def load(

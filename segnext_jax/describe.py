@@ -125,7 +125,7 @@ def count_macs(model: SegNeXt, size: tuple[int, int]) -> dict[Path, int]:
 def feature_shapes(model: SegNeXt, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     """Return (height, width, channels) of the four stages and of the logits."""
 
-    def apply(variables: Any, images: jax.Array) -> tuple[Any, jax.Array]:
+    def apply(variables: Any, images: jax.Array) -> tuple[Any, Any]:
         features = model.apply(variables, images, method=lambda m, x: m.backbone(x))
         return features, model.apply(variables, images)
 

@@ -13,7 +13,7 @@ DATA_AXIS = "data"
 FSDP_AXIS = "fsdp"
 
 
-def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """Return a mesh of devices with the axes `DATA_AXIS` and `FSDP_AXIS`.
 
     Axes are Auto: the compiler places the arrays between those that are annotated.
@@ -21,7 +21,7 @@ def make_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
     Args:
       fsdp: Devices that share one copy of the parameters.
-      devices: None: all devices of all processes.
+      devices: A number of `jax.Device`. None: all devices of all processes.
 
     Raises:
       ValueError: If ``fsdp`` does not divide the number of devices.

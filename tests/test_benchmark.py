@@ -1,79 +1,66 @@
-import importlib.metadata
-import json
-import os
-import pathlib
-
+import jax
 import pytest
 
-from segnext_jax.benchmark import input_pipeline
-from segnext_jax.benchmark.__main__ import main
-from segnext_jax.benchmark.report import Report
+from segnext_jax.benchmark import main, take_turns
+from segnext_jax.cli import command
 
 
-def test_a_report_is_a_table_and_json(capsys, tmp_path):
-    report = Report(
-        "Title",
-        [{"a": 1.23456, "b": "x"}, {"a": 250.0, "c": None}],
-        ["N.", "M."],
-        command="python -m program --option",
-        date="2030-01-31",
+@pytest.fixture
+def rows(capsys, tiny_network):
+    """A function that runs the command and returns its rows and its last line."""
+
+    def run(*arguments):
+        fields = [f"--config.{field}" for field in tiny_network]
+        main([*fields, "--rounds=2", "--config.batch_size=8", *arguments])
+        table, origin = capsys.readouterr().out.split("\n\n")
+        columns, _, *lines = (
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in table.splitlines()
+        )
+        return [dict(zip(columns, line, strict=True)) for line in lines], origin
+
+    return run
+
+
+def test_forward_and_train_are_of_the_configuration(rows):
+    crop = "--config.data.crop_size=64,32"
+    found, origin = rows("--what=forward", crop)
+    assert [row["what"] for row in found] == ["logits", "label maps"]
+    for row in found:
+        milliseconds = float(row["median ms"])
+        assert float(row["images/s"]) == pytest.approx(8e3 / milliseconds, rel=0.02)
+    assert float(found[0]["plan MB"]) > 0 and float(found[0]["compilation s"]) > 0
+    assert f"jax {jax.__version__}" in origin and " cores, " in origin
+    assert origin.strip().endswith(f"--what=forward {crop}`")
+    (row,), _ = rows("--what=train", crop)
+    assert row["what"] == "train step" and float(row["plan MB"]) > 0
+
+
+def test_input_is_the_trainings_batches(rows, shapes_dir):
+    found, _ = rows(
+        *("--what=input", "--config=configs/shapes_tiny.py"),
+        f"--config.data.data_dir={shapes_dir}",
     )
-    report.write(str(tmp_path / "out.json"))
-    *lines, origin = capsys.readouterr().out.splitlines()
-    assert lines == [
-        "## Title",
-        "",
-        "| a | b | c |",
-        "| --- | --- | --- |",
-        "| 1.23 | x |  |",
-        "| 250 |  |  |",
-        "",
-        "N.",
-        "",
-        "M.",
-        "",
-    ]
-    versions = f"jax {importlib.metadata.version('jax')}"
-    assert origin.startswith("2030-01-31, ") and versions in origin
-    assert origin.endswith(": `python -m program --option`")
-    stored = json.loads((tmp_path / "out.json").read_text())
-    assert stored["rows"][0] == {"a": 1.23456, "b": "x"}
-    machine = stored["machine"]
-    assert machine["cores"] == len(os.sched_getaffinity(0))
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists() and "model name" in cpuinfo.read_text():
-        assert f": {machine['processor']}\n" in cpuinfo.read_text()
-    assert (stored["date"], stored["command"]) == ("2030-01-31", report.command)
+    assert [row["what"] for row in found] == ["input"]
+    assert float(found[0]["images/s"]) > 0
 
 
-def test_the_input_benchmark_measures_three_programs(capsys, tmp_path, monkeypatch):
-    small = input_pipeline.CASES["ade20k"]._replace(
-        batch_size=2,
-        size=(60, 80),
-        num_examples=4,
-        crop_size=(48, 48),
-        base_scale=(200, 60),
-    )
-    monkeypatch.setitem(input_pipeline.CASES, "ade20k", small)
-    arguments = ["--what=input", "--case=ade20k", "--rounds=2", "--memory_batches=20"]
-    main([*arguments, f"--output={tmp_path}/out.json"])
-    stored = json.loads((tmp_path / "out.json").read_text())
-    assert stored["command"].startswith("python -m segnext_jax.benchmark --what=input")
-    assert [row["program"] for row in stored["rows"]] == [
-        "decoding",
-        "mmseg steps",
-        "ours",
-    ]
-    for row in stored["rows"]:
-        assert row["ms per image"] > 0
-        assert row["images/s per core"] == pytest.approx(1e3 / row["ms per image"])
-    assert len(stored["notes"]) == 2 and "after 2, 10, 20 batches" in stored["notes"][0]
-    assert "workers" in stored["notes"][1]
-    assert "| ade20k | ours |" in capsys.readouterr().out
-
-
-def test_an_unknown_part_is_refused(capsys):
-    with pytest.raises(SystemExit) as stop:
+def test_wrong_options_are_one_sentence(capsys):
+    for arguments, message in (
+        (["--what=input", "--rounds=0"], "--rounds must be at least 1: got 0."),
+        (["--what=train", "--config.batchsize=3"], "Did you mean config.batch_size?"),
+        (["--what=train", "--config=configs/imagenet_tiny.py"], "of a segmentation"),
+    ):
+        assert command.run(main, arguments) == 1
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         main(["--what=nothing"])
-    assert stop.value.code == 2
     assert "invalid choice: 'nothing'" in capsys.readouterr().err
+
+
+def test_programs_take_turns_and_warm_up_does_not_count():
+    calls = []
+    programs = {name: lambda name=name: calls.append(name) for name in "ab"}
+    times = take_turns(programs, rounds=3, warm_up=2)
+    assert calls == ["a", "b"] * 5
+    assert [len(times[name].wall) for name in "ab"] == [3, 3]

@@ -3,7 +3,7 @@
 Written from the architecture, with the parameter names of the official state_dict, so
 that official weights load with ``load_state_dict(strict=True)``. Needs torch alone. In
 float64 it equals the numbers of the official code in tests/goldens to 1e-13
-(tests/models/test_parity.py). `python -m segnext_jax.benchmark --against` measures it.
+(tests/models/test_parity.py). `python -m benchmarks.compare` measures it.
 
     network = segnext("tiny", num_classes=150).eval()
     logits = network(torch.randn(1, 3, 512, 512))  # at 1/8; predict: at full size

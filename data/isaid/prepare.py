@@ -30,8 +30,8 @@ from segnext_jax.datasets.pairs import (
     read_file,
     read_head,
 )
-from segnext_jax.images.colour_masks import colours_to_ids
 from segnext_jax.images.decode import decode_image, encode_label, png_size
+from segnext_jax.images.masks import colours_to_ids
 from segnext_jax.preparation.command import main
 from segnext_jax.preparation.folders import RawFolder
 from segnext_jax.preparation.segmentation import SegmentationBuilder

@@ -21,9 +21,7 @@ from segnext_jax.check_dataset.inspection import inspect_all
 from segnext_jax.check_dataset.summary import summarize
 from segnext_jax.check_dataset.target import open_target, settings_of
 from segnext_jax.cli import command
-from segnext_jax.cli.progress import Progress
-
-_NUM_REPORTS = 10
+from segnext_jax.cli.progress import SECONDS_PER_LINE, Progress
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,15 +41,15 @@ def main(arguments: Sequence[str]) -> None:
     # The findings say which files are broken; libraries need not.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     target = open_target(data, options.split)
-    facts = []
-    progress = Progress(len(target.pairs), description="check")
-    stride = max(1, len(target.pairs) // _NUM_REPORTS)
+    facts, num_faults = [], 0
+    progress = Progress(
+        len(target.pairs), description="check", seconds_per_line=SECONDS_PER_LINE
+    )
     for fact in inspect_all(target.pairs, target.masks, options.threads):
         facts.append(fact)
         progress.advance()
-        if len(facts) % stride == 0:
-            num_faults = sum(bool(fact.faults) for fact in facts)
-            progress.report(len(facts), {"with faults": str(num_faults)})
+        num_faults += bool(fact.faults)
+        progress.report(len(facts), {"with faults": str(num_faults)})
     progress.close()
     summary = summarize(target, facts)
     findings = find(summary, data)

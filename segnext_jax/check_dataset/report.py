@@ -11,6 +11,7 @@ from segnext_jax.check_dataset.findings import Finding
 from segnext_jax.check_dataset.inspection import Facts
 from segnext_jax.check_dataset.summary import Summary, sizes_of
 from segnext_jax.check_dataset.target import Target
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.images import pictures
@@ -64,19 +65,20 @@ def write(
     Returns:
         The files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / REPORT_FILE
     content = summary.to_dict()
     content["findings"] = [
         {"level": f.level, "text": f.text, "names": list(f.names)} for f in findings
     ]
-    path.write_text(json.dumps(content, indent=2))
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2))
     paths = [path]
     for name in summary.splits:
         sheet = contact_sheet(summary, name)
         if sheet is not None:
             path = folder / f"contact_sheet_{name}.png"
-            cv2.imwrite(str(path), sheet[..., ::-1])
+            with whole_file(path) as partial:
+                cv2.imwrite(str(partial), sheet[..., ::-1])
             paths.append(path)
     return paths
 

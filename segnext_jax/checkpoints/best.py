@@ -1,4 +1,4 @@
-"""Which checkpoints are the best: scores by step, and a policy that keeps them."""
+"""Which checkpoints are the best: the metric by step, and a policy that keeps them."""
 
 import dataclasses
 import json
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from segnext_jax.checkpoints.json_files import write_json
+from segnext_jax.cli.whole_files import write_json
 
 SCORES_FILE = "scores.json"
 
 
-class Scores:
-    """Scores by step, in a file."""
+class BestCheckpoints:
+    """The main metric of each evaluated step, in a file: which are the best?"""
 
     def __init__(
         self, path: pathlib.Path, *, is_writing: bool, is_empty: bool = False
@@ -48,7 +48,7 @@ class Scores:
         """Return whether a step has a score."""
         return step in self._by_step
 
-    def best(self, steps: Sequence[int], count: int) -> list[int]:
+    def steps(self, steps: Sequence[int], count: int) -> list[int]:
         """Return up to ``count`` of the steps, the best first, later ones if equal."""
         scored = [step for step in steps if self._by_step.get(step) is not None]
         ranked = sorted(scored, key=lambda step: (self._by_step[step], step))
@@ -77,15 +77,15 @@ def _is_score(score: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class BestScores(ocp.checkpoint_managers.PreservationPolicy):
-    """Keep the checkpoints with the best scores.
+class KeepBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Keep the best checkpoints.
 
     Attributes:
-      scores: The scores.
+      best: Tells which they are.
       count: How many are kept.
     """
 
-    scores: Scores
+    best: BestCheckpoints
     count: int
 
     def should_preserve(
@@ -93,5 +93,5 @@ class BestScores(ocp.checkpoint_managers.PreservationPolicy):
     ) -> list[bool]:
         """Return which of the checkpoints stay; orbax asks after each save."""
         del context
-        best = self.scores.best([each.step for each in checkpoints], self.count)
+        best = self.best.steps([each.step for each in checkpoints], self.count)
         return [each.step in best for each in checkpoints]

@@ -29,7 +29,9 @@ from absl import logging
 from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity, reading
-from segnext_jax.checkpoints.best import SCORES_FILE, BestScores, Scores
+from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
+from segnext_jax.cli.command import first_line
+from segnext_jax.cli.whole_files import synchronise
 
 _DAMAGED = "damaged"
 # Orbax writes the time into it after the seal; nothing is read from it.
@@ -55,12 +57,12 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / reading.CHECKPOINTS
-        self._scores = _scores(self._workdir)
+        self._best = _best_checkpoints(self._workdir)
         self._num_kept, self._num_best = num_kept, num_best
         self._has_new_score = False
         self._saving: int | None = None
         latest = ocp.checkpoint_managers.LatestN(num_kept)
-        best = BestScores(self._scores, num_best)
+        best = KeepBest(self._best, num_best)
         self._manager = _Manager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -85,7 +87,7 @@ class Checkpoints:
 
     def has_score(self, step: int) -> bool:
         """Return whether the score of a checkpoint was recorded."""
-        return self._scores.has(step)
+        return self._best.has(step)
 
     def record_score(self, step: int, score: float) -> None:
         """Note how good a checkpoint is; higher is better.
@@ -94,7 +96,7 @@ class Checkpoints:
           step: Of the checkpoint.
           score: Of its evaluation; nan counts as the worst.
         """
-        self._scores.record(step, score)
+        self._best.record(step, score)
         self._has_new_score = True
 
     def save(
@@ -180,7 +182,7 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=args)
                 # Orbax raises a bare Exception where a file ends too early.
                 except Exception as error:
-                    fault = reading.first_line(error)
+                    fault = f"{first_line(error)}."
                     if has_checksums:
                         raise self._unreadable(step, fault) from error
                 else:
@@ -208,7 +210,7 @@ class Checkpoints:
         self._finish_writing()
         if self._has_new_score:
             steps = sorted(self._manager.all_steps())
-            best = self._scores.best(steps, self._num_best)
+            best = self._best.steps(steps, self._num_best)
             kept = {*steps[-self._num_kept :], *best}
             for step in sorted({*steps} - kept):
                 self._manager.delete(step)
@@ -271,7 +273,7 @@ class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
         """Seal and rename; orbax calls it where it has written everything else."""
         integrity.seal(pathlib.Path(self.get()), without=_WRITTEN_AT_COMMIT)
         await super().finalize()
-        integrity.sync(pathlib.Path(self.get_final()).parent)
+        synchronise(pathlib.Path(self.get_final()).parent)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -291,14 +293,14 @@ class _Manager(ocp.CheckpointManager):
             raise
 
 
-def _scores(workdir: pathlib.Path) -> Scores:
+def _best_checkpoints(workdir: pathlib.Path) -> BestCheckpoints:
     """Return the scores of a run; of a damaged file none, with a warning."""
     path, is_writing = workdir / SCORES_FILE, jax.process_index() == 0
     try:
-        return Scores(path, is_writing=is_writing)
+        return BestCheckpoints(path, is_writing=is_writing)
     except ValueError as error:
         logging.warning("%s The training goes on without them.", error)
-        return Scores(path, is_writing=is_writing, is_empty=True)
+        return BestCheckpoints(path, is_writing=is_writing, is_empty=True)
 
 
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
@@ -316,7 +318,7 @@ def _reason(error: Exception) -> str:
         return os.strerror(int(code[1]))
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return reading.first_line(error).rstrip(".")
+    return first_line(error).rstrip(".")
 
 
 def _meet(purpose: str) -> None:

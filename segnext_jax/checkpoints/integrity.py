@@ -6,6 +6,8 @@ import pathlib
 import zlib
 from collections.abc import Collection
 
+from segnext_jax.cli.whole_files import synchronise
+
 CHECKSUMS_FILE = "checksums.json"
 
 
@@ -27,10 +29,10 @@ def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
         if name not in without
     }
     (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums))
-    sync(folder / CHECKSUMS_FILE)
+    synchronise(folder / CHECKSUMS_FILE)
     for path in (folder, *folder.rglob("*")):
         if path.is_dir():
-            sync(path)
+            synchronise(path)
 
 
 def differing_file(folder: pathlib.Path) -> str:
@@ -47,17 +49,6 @@ def differing_file(folder: pathlib.Path) -> str:
         if _checksum(folder / name) != expected:
             return f"{name} is not what was written"
     return ""
-
-
-def sync(path: pathlib.Path) -> None:
-    """Return when what was written into a file or a folder is on the disk."""
-    if os.name != "posix" and path.is_dir():
-        return  # Windows opens no folders.
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(folder: pathlib.Path) -> list[str]:

@@ -10,18 +10,24 @@ A model's folder:
 """
 
 import pathlib
-import shutil
 from typing import Any
 
 import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.cli.whole_files import whole_folder
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
 
 
-def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) -> None:
+def save_model(
+    directory: str | pathlib.Path,
+    variables: Any,
+    config_text: str,
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write a model for use: parameters, batch statistics and configuration.
 
     Args:
@@ -29,24 +35,22 @@ def save_model(directory: str | pathlib.Path, variables: Any, config_text: str) 
         whole or not there.
       variables: ``{"params": ..., "batch_stats": ...}``.
       config_text: The configuration, as `segnext_jax.config.to_json` gives it.
+      overwrite: Whether it may take the place of an older folder.
 
     Raises:
-      ValueError: If ``directory`` exists.
+      ValueError: If ``directory`` exists and may not be replaced.
     """
     directory = pathlib.Path(directory).absolute()
-    if directory.exists():
+    if directory.exists() and not overwrite:
         raise ValueError(
             f"the folder for the model must be new: {directory} exists. Delete it or "
             "name another."
         )
-    partial = directory.with_name(directory.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
-        checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
-    (partial / CONFIG_FILE).write_text(config_text)
-    integrity.seal(partial)
-    partial.rename(directory)
+    with whole_folder(directory) as partial:
+        with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
+            checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+        (partial / CONFIG_FILE).write_text(config_text)
+        integrity.seal(partial)
 
 
 def is_model(directory: str | pathlib.Path) -> bool:

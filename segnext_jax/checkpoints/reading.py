@@ -18,8 +18,9 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import arrays, integrity, json_files
-from segnext_jax.checkpoints.best import SCORES_FILE, Scores
+from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
+from segnext_jax.cli.command import first_line
 
 CHECKPOINTS = "checkpoints"
 ABOUT = pathlib.Path("about", "metadata")
@@ -179,13 +180,6 @@ def fault_of(folder: pathlib.Path) -> tuple[bool, str]:
     return has_checksums, "" if is_whole else fault or "see process 0"
 
 
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, as a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    text = lines[0][:300].rstrip()
-    return text if text.endswith((".", "!", "?")) else text + "."
-
-
 def warn_of_damage(faults: dict[int, str], step: int) -> None:
     """Say which checkpoints were passed over for that of ``step``, and why."""
     for damaged, reason in faults.items():
@@ -214,7 +208,7 @@ def _of_run(
     scores = _scores(run, is_needed=which == BEST)
     wanted = list(folders)
     if which == BEST:
-        wanted = scores.best(list(folders), 1)
+        wanted = scores.steps(list(folders), 1)
         if not wanted:
             raise ValueError(
                 f"no checkpoint in {run} has been evaluated, so none is the best. Take "
@@ -272,14 +266,14 @@ def _arrays(folder: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
         return None, f"{MODEL} cannot be decoded: {first_line(error).rstrip('.')}"
 
 
-def _scores(run: pathlib.Path, *, is_needed: bool) -> Scores:
+def _scores(run: pathlib.Path, *, is_needed: bool) -> BestCheckpoints:
     try:
-        return Scores(run / SCORES_FILE, is_writing=False)
+        return BestCheckpoints(run / SCORES_FILE, is_writing=False)
     except ValueError as error:
         if is_needed:
             raise
         logging.warning("%s", error)
-        return Scores(run / SCORES_FILE, is_writing=False, is_empty=True)
+        return BestCheckpoints(run / SCORES_FILE, is_writing=False, is_empty=True)
 
 
 def _config(run: pathlib.Path, checkpoint: pathlib.Path) -> ConfigDict:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import importlib.metadata
-import io
 import json
 import pathlib
 import subprocess
@@ -12,25 +11,18 @@ from typing import Any
 
 from absl import logging
 from ml_collections import ConfigDict
-from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import json_files
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.checkpoints.reading import checkpoint_folders, stored_config
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.config.overrides import differences, flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.datasets.resolve import class_table, resolve_spec
-from segnext_jax.evaluation import report
-from segnext_jax.evaluation.metrics import Metrics
-from segnext_jax.evaluation.top_k import ClassificationMetrics
 from segnext_jax.models.segnext import SegNeXt
-
-RESULTS_FILE = "evaluation.json"
-TABLE_FILE = "evaluation.csv"
-CONFUSION_FILE = "confusion.png"
 
 
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
@@ -84,7 +76,8 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
             "other files. Name another folder."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    json_files.write_text(path, config_lib.to_json(config))
+    with whole_file(path, is_durable=True) as partial:
+        partial.write_text(config_lib.to_json(config))
 
 
 def _stored(workdir: pathlib.Path) -> ConfigDict | None:
@@ -156,7 +149,6 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     return {
         "config.task": config.task,
         **{f"config.model.{name}": size for name, size in sizes.items()},
-        "config.model.decomposition": config.model.decomposition,
         "the number of classes": num_classes,
     }
 
@@ -206,61 +198,3 @@ def settings(
         field: value for field, value in flatten(config) if changes_numbers(field)
     }
     return {"which": which, "differing": dict(differing), "fields": fields}
-
-
-def write_results(
-    metrics: Metrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-    **more: Any,
-) -> None:
-    """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-      **more: What else the JSON file is to hold.
-    """
-    logging.info("\n%s", report.format_table(metrics, classes))
-    results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json_files.to_json(results, indent=2).encode())
-    _write(workdir / TABLE_FILE, report.to_csv(metrics, classes).encode())
-    picture = io.BytesIO()
-    Image.fromarray(report.draw_confusion(metrics.confusion, classes)).save(
-        picture, format="png"
-    )
-    _write(workdir / CONFUSION_FILE, picture.getvalue())
-    names = f"{RESULTS_FILE}, {TABLE_FILE} and {CONFUSION_FILE}"
-    logging.info("Results are in %s: %s.", workdir, names)
-
-
-def write_classification_results(
-    metrics: ClassificationMetrics,
-    step: int | None,
-    classes: Sequence[str],
-    workdir: pathlib.Path,
-    **more: Any,
-) -> None:
-    """Log the metrics of a classification and write them as JSON.
-
-    Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
-      classes: Names.
-      workdir: The folder to write into.
-      **more: What else the JSON file is to hold.
-    """
-    logging.info("\n%s", metrics.table(classes))
-    results = {"step": step, **metrics.to_dict(classes), **more}
-    _write(workdir / RESULTS_FILE, json_files.to_json(results, indent=2).encode())
-    logging.info("Results are in %s: %s.", workdir, RESULTS_FILE)
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)

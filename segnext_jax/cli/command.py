@@ -99,6 +99,12 @@ def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -
     )
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, its type if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def set_up_compilation_cache() -> None:
     """Keep compiled programs over runs, in the user's cache folder.
 
@@ -136,11 +142,11 @@ def keep_freed_memory() -> bool:
       Whether it was done: by glibc alone, and not where the user has set its options
       (``MALLOC_...``, ``GLIBC_TUNABLES``) or put another allocator (``LD_PRELOAD``).
     """
-    is_users_affair = any(
+    is_set_by_user = any(
         name.startswith("MALLOC_") or name in ("GLIBC_TUNABLES", "LD_PRELOAD")
         for name in os.environ
     )
-    if is_users_affair or not sys.platform.startswith("linux"):
+    if is_set_by_user or not sys.platform.startswith("linux"):
         return False
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):

@@ -2,18 +2,40 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
 import tqdm
 from absl import logging
+
+# Between two lines of a loop that reports at every step.
+SECONDS_PER_LINE = 10.0
+
+T = TypeVar("T")
 
 
 class Progress:
     """Counts steps up to a total and shows named values, pace and time left."""
 
-    def __init__(self, total: int, first: int = 0, description: str = "train"):
-        """Begin at step ``first`` of ``total``."""
+    def __init__(
+        self,
+        total: int,
+        first: int = 0,
+        description: str = "train",
+        seconds_per_line: float = 0.0,
+    ):
+        """Begin at step ``first`` of ``total``.
+
+        Args:
+          total: Number of steps.
+          first: Steps that are done.
+          description: What is counted.
+          seconds_per_line: Reports that come sooner after the last are passed over,
+            except for that of the last step.
+        """
         self._total = total
+        self._seconds_per_line = seconds_per_line
+        self._last = time.monotonic()
         self._first = first
         self._description = description
         self._start: float | None = None
@@ -32,11 +54,15 @@ class Progress:
 
     def report(self, step: int, values: Mapping[str, str]) -> None:
         """Show the values at a step, with the time left by the pace so far."""
+        now = time.monotonic()
+        if now - self._last < self._seconds_per_line and step != self._total:
+            return
+        self._last = now
         if self._bar is not None:
             self._bar.set_postfix(values)
             return
-        start = time.monotonic() if self._start is None else self._start
-        pace = (time.monotonic() - start) / max(step - self._first - 1, 1)
+        start = now if self._start is None else self._start
+        pace = (now - start) / max(step - self._first - 1, 1)
         left = pace * (self._total - step)
         text = "  ".join(f"{name} {value}" for name, value in values.items())
         logging.info(
@@ -59,6 +85,29 @@ class Progress:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.close()
+
+
+def followed(
+    items: Iterable[T], total: int, description: str, num_images: int = 1
+) -> Iterator[T]:
+    """Yield items; show now and then how many have come, and how fast.
+
+    Args:
+      items: The items.
+      total: How many there will be.
+      description: What is counted.
+      num_images: Images of an item.
+    """
+    progress = Progress(total, 0, description, SECONDS_PER_LINE)
+    start = time.monotonic()
+    try:
+        for count, item in enumerate(items, start=1):
+            yield item  # The next one is asked for when this one is done.
+            progress.advance()
+            pace = count * num_images / max(time.monotonic() - start, 1e-9)
+            progress.report(count, {"images/s": f"{pace:.2f}"})
+    finally:
+        progress.close()
 
 
 def _clock(seconds: float) -> str:

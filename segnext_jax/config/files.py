@@ -107,9 +107,9 @@ def read_file(path: pathlib.Path) -> ConfigDict:
     # Whatever the user's file raises, or a sys.exit in it, is the user's to mend.
     except (Exception, SystemExit) as error:
         message = str(error).strip("\"'")
-        for field, remedy in REMOVED.items():
+        for field, removed in REMOVED.items():
             if f'"{field.rsplit(".")[-1]}" does not exist' in message:
-                message = f"config.{field} is not a field any more. {remedy}"
+                message = f"config.{field} is not a field any more. {removed.remedy}"
         raise ValueError(
             f"{path} must define get_config() that returns a configuration: it failed "
             f"with {type(error).__name__}: {message}"
@@ -166,6 +166,10 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
         name = f"{prefix}{key}"
         is_section = any(field.startswith(f"{name}.") for field in FIELDS)
         if name in REMOVED:
+            if REMOVED[name].only not in (None, value):
+                faults.append(
+                    f"config.{name} is {value!r} there. {REMOVED[name].remedy}"
+                )
             continue
         if is_section and isinstance(value, dict):
             faults.extend(_fill(config, value, f"{name}."))
@@ -173,6 +177,9 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
             faults.append(f"config.{name} is a section: got {value!r}.")
         elif name not in FIELDS:
             faults.append(f"config.{name} is not a field of this version.")
+        # A ConfigDict would take True for 1.0.
+        elif fault := FIELDS[name].fault_of(tuples(value)):
+            faults.append(fault)
         else:
             assign(config, name, tuples(value))
     return faults

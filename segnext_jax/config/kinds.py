@@ -48,6 +48,15 @@ def tuples(value: Any) -> Any:
     return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
+def shown(value: Any) -> str:
+    """Return a value as text that fits a sentence."""
+    # Python refuses to write whole numbers of thousands of digits.
+    if isinstance(value, int) and abs(value) > 10**20:
+        return "a number of more than 20 digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def where(kind: Kind, is_valid: Callable[[Any], bool], requirement: str) -> Kind:
     """Return a kind of which only some values are valid."""
     return Kind(

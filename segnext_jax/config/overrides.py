@@ -13,7 +13,7 @@ def apply(config: ConfigDict, override: str) -> str | None:
     """Set one ``field=value`` in place; return the fault, if there is one."""
     name, separator, text = override.partition("=")
     if name in REMOVED:
-        return f"config.{name} is not a field any more. {REMOVED[name]}"
+        return f"config.{name} is not a field any more. {REMOVED[name].remedy}"
     if name not in FIELDS:
         if any(field.startswith(name + ".") for field in FIELDS):
             return f"config.{name} is a section: set one of its fields."

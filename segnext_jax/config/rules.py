@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from segnext_jax.config.fields import EVALUATION, FIELDS, PREDICTION
+from segnext_jax.config.kinds import shown
 from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets.resolve import faults_of, resolve_spec
 
@@ -23,9 +24,9 @@ def validate(config: ConfigDict) -> list[str]:
     if missing or unknown:
         return missing + unknown
     faults = [
-        f"config.{name} must be {field.kind.requirement}: got {_shown(given[name])}."
+        fault
         for name, field in FIELDS.items()
-        if not field.kind.accepts(given[name])
+        if (fault := field.fault_of(given[name]))
     ]
     # The rules for two fields rely on types.
     return faults or [*_given_in_vain(given), *_contradictions(config)]
@@ -51,20 +52,11 @@ def changes_numbers(name: str) -> bool:
     return field.changes_numbers and field.used_by in _USERS["evaluation"]
 
 
-def _shown(value: Any) -> str:
-    """Return a value as text that fits a sentence."""
-    # Python refuses to write whole numbers of thousands of digits.
-    if isinstance(value, int) and abs(value) > 10**20:
-        return "a number of more than 20 digits"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
 def _given_in_vain(given: dict[str, Any]) -> list[str]:
     """Return what another field's value leaves without effect, so that it is said."""
     return [
         f"config.{name} is for config.{field.only[0]}={field.only[1]!r} alone: got "
-        f"{_shown(given[name])} with {given[field.only[0]]!r}. Leave it at "
+        f"{shown(given[name])} with {given[field.only[0]]!r}. Leave it at "
         f"{field.default!r}."
         for name, field in FIELDS.items()
         if field.only

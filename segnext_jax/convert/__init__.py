@@ -17,6 +17,7 @@ from segnext_jax.convert.weights import (
     from_state_dict,
     to_state_dict,
 )
+from segnext_jax.models.mscan import MSCAN
 from segnext_jax.models.segnext import Variant
 
 
@@ -42,12 +43,32 @@ def from_file(
         raise ValueError(f"{path}: {error}") from error
 
 
+def encoder(path: str | pathlib.Path) -> tuple[MSCAN, Variables]:
+    """Return the encoder of a checkpoint file, and its variables.
+
+    Args:
+      path: An encoder (``mscan_t.pth``), a classifier, or a whole network, whose
+        decoder is left out.
+
+    Raises:
+      ValueError: See `from_file`.
+    """
+    converted = from_file(path)
+    variables = {
+        name: tree["backbone"]
+        for name, tree in converted.variables.items()
+        if "backbone" in tree
+    }
+    return MSCAN(**converted.source.variant.encoder_sizes()), variables
+
+
 __all__ = [
     "Converted",
     "Reshaped",
     "Source",
     "Summary",
     "Variables",
+    "encoder",
     "from_file",
     "from_state_dict",
     "merge",

@@ -7,13 +7,13 @@ is read or written.
 import importlib
 import pathlib
 import pickle
-import uuid
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.convert import pickles
 
 TORCH_SUFFIXES = (".pth", ".pt")
@@ -108,9 +108,7 @@ def write(
             f"the file to write must be new: {path} exists. Name another, or pass "
             "--overwrite."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
-    try:
+    with whole_file(path) as partial:
         if path.suffix in TORCH_SUFFIXES:
             _write_torch(partial, state_dict, meta)
         elif path.suffix == ".safetensors":
@@ -122,9 +120,6 @@ def write(
             np.savez(partial, allow_pickle=False, **state_dict)
         else:
             pickles.write(partial, {"meta": dict(meta), "model": dict(state_dict)})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def check_suffix(path: pathlib.Path) -> None:

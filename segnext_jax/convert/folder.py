@@ -1,8 +1,6 @@
 """Model folders (orbax parameters and configuration) from checkpoint files and back."""
 
 import pathlib
-import shutil
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,19 +152,8 @@ def write(
       ValueError: If the target may not be written; see `check_target`.
     """
     check_target(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path = path.absolute()
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    old = new.with_name(new.name + ".old")
-    try:
-        model_folder.save_model(new, variables, config_lib.to_json(config))
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
+    text = config_lib.to_json(config)
+    model_folder.save_model(path, variables, text, overwrite=True)
 
 
 def class_meta(source: Source, config: ConfigDict, dialect: str) -> dict[str, Any]:

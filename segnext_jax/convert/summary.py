@@ -1,10 +1,11 @@
 """What became of a checkpoint's arrays, told readably."""
 
 import dataclasses
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from segnext_jax.datasets.folder import few
 
 NUM_LISTED = 3
 
@@ -60,16 +61,11 @@ class Summary:
         return "\n".join(lines)
 
 
-def listed(items: Iterable[str], limit: int = NUM_LISTED) -> str:
+def listed(items: Iterable[str]) -> str:
     """Return the first few items, and how many more there are."""
-    items = list(items)
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return few([*items], NUM_LISTED)
 
 
-def described(arrays: Mapping[str, Any], limit: int = NUM_LISTED) -> str:
+def described(arrays: Mapping[str, Any]) -> str:
     """Return names and shapes of the first few arrays."""
-    first = itertools.islice(arrays.items(), limit)
-    shown = [f"{name} {list(value.shape)}" for name, value in first]
-    more = len(arrays) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+    return listed(f"{name} {list(value.shape)}" for name, value in arrays.items())

@@ -207,7 +207,7 @@ def _listed(
     return [found[key] for key in sorted(found)]
 
 
-def few(names: Sequence[str]) -> str:
-    """Return the first five of some names, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+def few(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first few of some names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

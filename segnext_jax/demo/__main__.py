@@ -45,7 +45,7 @@ def serve(predictor: Any, host: str, port: int | None, block: bool = True) -> An
       ValueError: If Gradio is not installed.
     """
     try:
-        import gradio  # type: ignore[reportMissingImports]  (an extra)
+        import gradio
     except ImportError as error:
         raise ValueError(
             "the web page needs Gradio: pip install 'segnext_jax[demo]'."

@@ -3,12 +3,11 @@
 import concurrent.futures
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 
 from segnext_jax.evaluation import counting, inference
+from segnext_jax.evaluation.batch import LabelledBatch
 from segnext_jax.evaluation.metrics import Metrics, compute_metrics
 
 # Called with image_id, image, label and prediction of one image.
@@ -17,27 +16,7 @@ ExampleFn = Callable[[str, np.ndarray, np.ndarray, np.ndarray], None]
 _NUM_COUNTING_THREADS = 2
 
 
-@runtime_checkable
-class LabelledBatch(inference.Batch, Protocol):
-    """See `segnext_jax.pipeline.evaluation_batches.EvaluationBatch`."""
-
-    @property
-    def labels(self) -> Sequence[UInt8[np.ndarray, "_ _"]]:
-        """Label maps of original size."""
-        ...
-
-    @property
-    def mask(self) -> Bool[np.ndarray, " batch"]:
-        """False for copies, which are not counted."""
-        ...
-
-    @property
-    def image_ids(self) -> Sequence[str]:
-        """Names."""
-        ...
-
-
-def evaluate(
+def measure_segmentation(
     network: inference.Inference,
     batches: Iterable[LabelledBatch],
     *,

@@ -11,66 +11,21 @@ import collections
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from segnext_jax.evaluation import resampling, scoring
+from segnext_jax.evaluation.batch import Batch, FittedSize, Size
+from segnext_jax.evaluation.windows import LogitsFn, Windows
 from segnext_jax.ops.upsampled import whole_factor
-
-# Normalised images to scores at about 1/8 of their size.
-LogitsFn = Callable[
-    [Float[Array, "batch height width 3"]],
-    Float[Array, "batch small_height small_width classes"],
-]
-Size = tuple[int, int]
 
 # Tiles that are computed ahead of the one that is fetched: more would only take memory.
 _NUM_TILES_AHEAD = 2
 # Logits are eight times coarser: tiles of 32 pixels share few of them.
 _TILE_MULTIPLE_PX = 32
-
-
-@runtime_checkable
-class FittedSize(Protocol):
-    """See `segnext_jax.pipeline.fitting.FittedSize`."""
-
-    @property
-    def inner(self) -> Size:
-        """(height, width) of the resized image."""
-        ...
-
-    @property
-    def outer(self) -> Size:
-        """(height, width) of the network's input."""
-        ...
-
-
-@runtime_checkable
-class Batch(Protocol):
-    """See `segnext_jax.pipeline.evaluation_batches.EvaluationBatch`."""
-
-    @property
-    def images(self) -> Sequence[UInt8[np.ndarray, "batch _ _ 3"]]:
-        """This process's rows, one array for each ratio."""
-        ...
-
-    @property
-    def fitted_sizes(self) -> Sequence[Sequence[FittedSize]]:
-        """For each ratio those of all rows of the batch over all processes."""
-        ...
-
-    @property
-    def image_sizes(self) -> Sequence[Size]:
-        """(height, width) of all rows' original images."""
-        ...
-
-    @property
-    def rows(self) -> range:
-        """Positions of this process's rows among all rows."""
-        ...
 
 
 class _Finish(NamedTuple):
@@ -237,7 +192,7 @@ class Inference:
                 arrays = (
                     finish.of_view(*arguments[0])
                     if len(arguments) == 1
-                    else finish.of_scores(_mean_probabilities(arguments))
+                    else finish.of_scores(scoring.mean_probabilities(arguments))
                 )
                 pending.append((row * tile_size, column * tile_size, arrays))
                 if len(pending) > _NUM_TILES_AHEAD:
@@ -282,53 +237,20 @@ class Inference:
         fitted: Sequence[FittedSize],
         is_mirrored: bool,
     ) -> _View:
-        outer = inputs.shape[1:3]
-        limits = self.window or outer
-        window = min(limits[0], outer[0]), min(limits[1], outer[1])
-        starts = tuple(
-            resampling.window_starts(*lengths)
-            for lengths in zip(outer, window, self.stride or window, strict=True)
+        height, width = inputs.shape[1:3]
+        windows = Windows.over((height, width), self.window, self.stride)
+        rows = [windows.row(self.logits_fn, inputs, top) for top in windows.starts[0]]
+        logits = rows[0] if len(rows) == 1 else jnp.concatenate(rows, axis=1)
+        return _View(
+            logits,
+            windows.axes(rows[0].shape, fitted, batch.image_sizes, is_mirrored),
         )
-        if window == outer:
-            logits = self.logits_fn(inputs)
-        else:
-            logits = jnp.concatenate(
-                [
-                    jnp.concatenate(
-                        [
-                            self.logits_fn(
-                                scoring.cut_window(inputs, y, x, size=window)
-                            )
-                            for x in starts[1]
-                        ],
-                        axis=2,
-                    )
-                    for y in starts[0]
-                ],
-                axis=1,
-            )
-        axes = tuple(
-            [
-                resampling.Axis(
-                    image=image_size[axis],
-                    inner=sizes.inner[axis],
-                    outer=outer[axis],
-                    window=window[axis],
-                    starts=starts[axis],
-                    small=logits.shape[1 + axis] // len(starts[axis]),
-                    is_mirrored=is_mirrored and axis == 1,
-                )
-                for image_size, sizes in zip(batch.image_sizes, fitted, strict=True)
-            ]
-            for axis in (0, 1)
-        )
-        return _View(logits, axes)
 
     def _matrices(
         self, view: _View, batch: Batch
     ) -> tuple[resampling.Tiles, resampling.Tiles]:
         """Return those of both axes, for this process's rows."""
-        tile_size = self._tile_size(view.logits)
+        tile_size = self.tile_size(view.logits)
         vertical, horizontal = (
             resampling.stack(
                 [resampling.cut(axis, tile_size) for axis in axes], batch.rows
@@ -337,7 +259,7 @@ class Inference:
         )
         return vertical, horizontal
 
-    def _tile_size(self, logits: Array) -> int:
+    def tile_size(self, logits: Array) -> int:
         """Return the side of tiles: the largest multiple of 32 that fits the bytes."""
         rows = logits.sharding.shard_shape(logits.shape)[0]
         bytes_per_pixel = rows * logits.shape[-1] * scoring.score_type(logits).itemsize
@@ -372,16 +294,3 @@ def local_rows(array: Array) -> np.ndarray:
         shard.index[0].start or 0: shard.data for shard in array.addressable_shards
     }
     return np.concatenate([np.asarray(shards[start]) for start in sorted(shards)])
-
-
-def _mean_probabilities(views: list[tuple]) -> Array:
-    """Return the mean probabilities of a tile over views of (logits, matrices).
-
-    View by view: a program for all of them would be another for each combination of
-    their sizes.
-    """
-    total = None
-    for view in views:
-        total = scoring.add_probabilities(total, 1 / len(views), *view)
-    assert total is not None
-    return total

@@ -7,7 +7,6 @@ of the image still need: memory grows with the width of the image, not with its 
 The mathematics is the same, matrix for matrix (`resampling`).
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,10 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from segnext_jax.evaluation import resampling, scoring
-from segnext_jax.evaluation.inference import FittedSize, Inference, Size
-
-# As in `inference`.
-_TILE_MULTIPLE_PX = 32
+from segnext_jax.evaluation.batch import FittedSize, Size
+from segnext_jax.evaluation.inference import Inference
+from segnext_jax.evaluation.windows import Windows
 
 
 class RowBlock(NamedTuple):
@@ -57,9 +55,7 @@ def row_blocks(
         for is_mirrored in ((False, True) if inference.use_flip else (False,))
     ]
     dtype = scoring.score_type(views[0].first_logits)
-    bytes_per_pixel = views[0].first_logits.shape[-1] * dtype.itemsize
-    side = math.isqrt(inference.tile_bytes // bytes_per_pixel)
-    tile = max(side // _TILE_MULTIPLE_PX, 1) * _TILE_MULTIPLE_PX
+    tile = inference.tile_size(views[0].first_logits)
     for view in views:
         view.cut(tile, dtype)
 
@@ -85,15 +81,13 @@ def row_blocks(
 
 def _scores(views: list["_View"], rows: list, column: int) -> Array:
     """Return logits of the only view, or the mean probabilities of all."""
+    arguments = [
+        (logits, vertical, view.columns(column))
+        for view, (logits, vertical) in zip(views, rows, strict=True)
+    ]
     if len(views) == 1:
-        return scoring.resample(*rows[0], views[0].columns(column))
-    total = None
-    for view, (logits, vertical) in zip(views, rows, strict=True):
-        total = scoring.add_probabilities(
-            total, 1 / len(views), logits, vertical, view.columns(column)
-        )
-    assert total is not None
-    return total
+        return scoring.resample(*arguments[0])
+    return scoring.mean_probabilities(arguments)
 
 
 class _View:
@@ -113,15 +107,7 @@ class _View:
         self._sizes = sizes
         self._image_size = image_size
         self._is_mirrored = is_mirrored
-        outer = sizes.outer
-        limits = inference.window or outer
-        self._window = min(limits[0], outer[0]), min(limits[1], outer[1])
-        self._starts = tuple(
-            resampling.window_starts(*lengths)
-            for lengths in zip(
-                outer, self._window, inference.stride or self._window, strict=True
-            )
-        )
+        self._windows = Windows.over(sizes.outer, inference.window, inference.stride)
         self._logits = {0: self._row_of_windows(0)}
 
     @property
@@ -132,22 +118,12 @@ class _View:
     def cut(self, tile: int, dtype: np.dtype) -> None:
         """Make the matrices of all tiles."""
         shape = self.first_logits.shape
-        small = shape[1], shape[2] // len(self._starts[1])
-        self._small_height = small[0]
+        self._small_height = shape[1]
         self._vertical, self._horizontal = (
-            resampling.cut(
-                resampling.Axis(
-                    image=self._image_size[axis],
-                    inner=self._sizes.inner[axis],
-                    outer=self._sizes.outer[axis],
-                    window=self._window[axis],
-                    starts=self._starts[axis],
-                    small=small[axis],
-                    is_mirrored=self._is_mirrored and axis == 1,
-                ),
-                tile,
+            resampling.cut(axis, tile)
+            for (axis,) in self._windows.axes(
+                shape, [self._sizes], [self._image_size], self._is_mirrored
             )
-            for axis in (0, 1)
         )
         self._dtype = dtype
 
@@ -179,9 +155,9 @@ class _View:
         return self._horizontal.indices[tile_number, None], weights
 
     def _row_of_windows(self, number: int) -> Array:
-        top = self._starts[0][number]
+        top = self._windows.starts[0][number]
         height, width = self._sizes.inner
-        band = self._image[top : top + self._window[0]]
+        band = self._image[top : top + self._windows.size[0]]
         inputs = scoring.network_input(
             band[None],
             np.array([[height - top, width]], np.int32),
@@ -189,10 +165,4 @@ class _View:
             std=self._inference.std,
             is_mirrored=self._is_mirrored,
         )
-        logits = [
-            self._inference.logits_fn(
-                scoring.cut_window(inputs, 0, left, size=self._window)
-            )
-            for left in self._starts[1]
-        ]
-        return jnp.concatenate(logits, axis=2)
+        return self._windows.row(self._inference.logits_fn, inputs, 0)

@@ -5,6 +5,7 @@ the network's input alone; see `resampling` for the matrices.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -124,6 +125,19 @@ def add_probabilities(
     scores = resample(logits, vertical, horizontal)
     probabilities = weight * jax.nn.softmax(scores, axis=-1)
     return probabilities if total is None else total + probabilities
+
+
+def mean_probabilities(views: Sequence[tuple]) -> Array:
+    """Return the mean probabilities of a tile over views of (logits, matrices).
+
+    View by view: a program for all of them would be another for each combination of
+    their sizes.
+    """
+    total = None
+    for view in views:
+        total = add_probabilities(total, 1 / len(views), *view)
+    assert total is not None
+    return total
 
 
 @jax.jit

@@ -50,7 +50,7 @@ class ClassificationMetrics:
 
     def table(self, classes: Sequence[str]) -> str:
         """Return the shares in percent, and the classes that are worst, as text."""
-        present = np.flatnonzero(self.num_images)
+        present: Any = np.flatnonzero(self.num_images)
         share = self.num_first[present] / self.num_images[present]
         worst = np.argsort(share, kind="stable")[:TOP]
         lines = [
@@ -63,7 +63,7 @@ class ClassificationMetrics:
         return "\n".join(["top1 of the classes that are worst:", *lines, total])
 
 
-def evaluate_classes(
+def measure_classification(
     logits_fn: Callable[[UInt8[Array, "batch height width 3"]], Array],
     batches: Iterable[dict[str, np.ndarray]],
     *,

@@ -4,12 +4,13 @@ import json
 import pathlib
 import shutil
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from segnext_jax.cli.command import first_line
+from segnext_jax.cli.whole_files import whole_folder
 from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
 from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
 from segnext_jax.export.onnx_nodes import OPSET
@@ -75,27 +76,23 @@ def write(
     """
     check_target(target, overwrite)
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    old = new.with_name(new.name + ".old")
-    new.mkdir()
     comparison = Comparison(
         make_reference(predictor, signature, dtype=dtype),
         signature,
         tuple(predictor.config.data.crop_size),
     )
     writers = {
-        "stablehlo": lambda: _write_stablehlo(
+        "stablehlo": lambda new: _write_stablehlo(
             *(new, make_function(predictor, signature, dtype=dtype), signature),
             *(platforms, comparison, tell),
         ),
-        "onnx": lambda: _write_onnx(new, predictor, signature, comparison, tell),
+        "onnx": lambda new: _write_onnx(new, predictor, signature, comparison, tell),
     }
-    try:
-        files, failures = {}, {}
+    files, failures = {}, {}
+    with whole_folder(target) as new:
         for name in formats:
             try:
-                files[name] = writers[name]()
+                files[name] = writers[name](new)
             # Of any library: what one cannot write must not cost what another has.
             except Exception as error:
                 failures[name] = error
@@ -107,17 +104,10 @@ def write(
         )
         text = json.dumps(description, indent=2)
         (new / metadata.FILE).write_text(text + "\n")
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
     for name, error in failures.items():
         raise ValueError(
             f"every format must be written: {', '.join(files)} is in {target}, {name} "
-            f"is not, because {_first_line(error)}"
+            f"is not, because {first_line(error)}"
         ) from error
 
 
@@ -172,10 +162,6 @@ def _write_onnx(
     )
     entry = {"file": onnx_graph.FILE, "opset": OPSET}
     return entry | comparison.describe(difference)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:

@@ -46,7 +46,7 @@ def describe(
             "name": "SegNeXt",
             "variant": config.model.variant,
             "checkpoint": checkpoint,
-            "decomposition": model.decomposition,
+            "decomposition": "nmf",
             "decomposition_steps": model.nmf_eval_steps,
             "bases": f"fixed: drawn once, by seed {model.nmf_eval_seed}",
             "activations": dtype,

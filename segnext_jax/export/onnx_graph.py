@@ -13,7 +13,6 @@ from segnext_jax.predict.predictor import Predictor
 
 FILE = "model.onnx"
 LIBRARIES = ("onnx", "onnxruntime")
-DECOMPOSITIONS = ("nmf", "vq")
 
 
 def check_installed() -> None:
@@ -38,22 +37,17 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
       signature: What goes in and comes out.
 
     Raises:
-      ValueError: If a library is missing, or ONNX lacks an operation.
+      ValueError: If a library is missing.
     """
     check_installed()
     model = predictor.model
-    if model.decomposition not in DECOMPOSITIONS:
-        raise ValueError(
-            f"ONNX has what the decompositions {' and '.join(DECOMPOSITIONS)} need: "
-            f"the network's is {model.decomposition!r}, which solves equations. Use "
-            "--format=stablehlo."
-        )
     # In float64, so that what is folded is rounded once.
     variables = jax.tree.map(
         lambda value: np.asarray(value, np.float64), predictor.variables
     )
     params, stats = variables["params"], variables["batch_stats"]
-    bases = np.asarray(model.fixed_bases(model.nmf_eval_seed))[0]
+    (draw,) = model.deterministic().draws().values()
+    bases = np.asarray(draw)[0]
 
     nodes = Nodes()
     images = _add_input(nodes, predictor, signature)
@@ -65,7 +59,6 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
     with nodes.scope("decode_head"):
         scores = add_head(
             *(nodes, features[1:], params["decode_head"], bases),
-            model.decomposition,
             model.nmf_eval_steps,
         )
     result = _add_output(nodes, scores, signature.output)

@@ -16,7 +16,7 @@ from segnext_jax.export.onnx_nodes import Nodes
 from segnext_jax.models.hamburger import NUM_GROUPS
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.normalization import BatchNorm
-from segnext_jax.ops.decomposition import nmf, vq
+from segnext_jax.ops import nmf
 
 NORM_EPSILON = 1e-5
 
@@ -59,7 +59,6 @@ def add_head(
     features: Sequence[tuple[str, int]],
     params: Tree,
     bases: np.ndarray,
-    decomposition: str,
     num_steps: int,
 ) -> str:
     """Add the light Hamburger head; return the scores, [batch, classes, height, width].
@@ -70,8 +69,7 @@ def add_head(
         their channels.
       params: Of the head.
       bases: To begin with, [channels, rank].
-      decomposition: ``"nmf"`` or ``"vq"``.
-      num_steps: Of the decomposition.
+      num_steps: Steps of the NMF.
     """
     with nodes.scope("squeeze"):
         images = _squeeze(nodes, features, params["squeeze"])
@@ -80,9 +78,8 @@ def add_head(
         hidden = _pointwise(nodes, images, **ham["ham_in"]["conv"])
         hidden = nodes.add("Relu", hidden)
         flat = nodes.add("Reshape", hidden, np.array([0, 0, -1]))
-        with nodes.scope(decomposition):
-            reconstruct = {"nmf": _nmf, "vq": _vq}[decomposition]
-            flat = reconstruct(nodes, flat, bases, num_steps)
+        with nodes.scope("nmf"):
+            flat = _nmf(nodes, flat, bases, num_steps)
         hidden = nodes.add("Reshape", flat, nodes.add("Shape", hidden))
         hidden = _pointwise(nodes, hidden, **ham["ham_out"]["conv"])
         hidden = _group_norm(nodes, hidden, ham["ham_out"]["gn"])
@@ -170,7 +167,7 @@ def _squeeze(nodes: Nodes, features: Sequence[tuple[str, int]], params: Tree) ->
 
 
 def _nmf(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
-    """Add `ops.decomposition.nmf.reconstruct` of [batch, channels, positions].
+    """Add `ops.nmf.reconstruct` of [batch, channels, positions].
 
     Coefficients C are [batch, rank, positions]: ``X = D C``.
     """
@@ -195,37 +192,6 @@ def _nmf(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
         now = times_ratio(now, _product(nodes, inputs, turned), given)
         wanted = _product(nodes, _turned(nodes, now), inputs)
     return _product(nodes, now, new_coefficients(coefficients, now, wanted))
-
-
-def _vq(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
-    """Add `ops.decomposition.vq.reconstruct` of [batch, channels, positions]."""
-
-    def choose(directions: str, bases: str) -> str:
-        bases = nodes.add("Div", bases, _length(nodes, bases, vq.EPSILON))
-        cosines = _product(nodes, _turned(nodes, bases), directions)
-        cosines = nodes.add("Mul", cosines, _scalar(vq.SHARPNESS))
-        return nodes.add("Softmax", cosines, axis=1)
-
-    now = nodes.add("Identity", bases[None])
-    length = _length(nodes, inputs, vq.SMALLEST_LENGTH)
-    directions = nodes.add("Div", inputs, length)
-    for _ in range(num_steps):
-        weights = choose(directions, now)
-        sums = nodes.add("ReduceSum", weights, np.array([2]))
-        sums = nodes.add("Add", sums, _scalar(vq.EPSILON))
-        weights = nodes.add("Div", weights, sums)
-        now = _product(nodes, inputs, _turned(nodes, weights))
-    length = nodes.add("Add", length, _scalar(vq.EPSILON))
-    weights = choose(nodes.add("Div", inputs, length), now)
-    return _product(nodes, now, weights)
-
-
-def _length(nodes: Nodes, vectors: str, smallest: float) -> str:
-    """Add the lengths over channels, at least ``smallest``."""
-    squares = nodes.add("Mul", vectors, vectors)
-    squares = nodes.add("ReduceSum", squares, np.array([1]))
-    squares = nodes.add("Max", squares, _scalar(smallest**2))
-    return nodes.add("Sqrt", squares)
 
 
 def _gelu(nodes: Nodes, values: str) -> str:

@@ -1,4 +1,4 @@
-"""The function that is exported: images to labels, weights and bases inside."""
+"""The function that is exported: images to labels, all else inside."""
 
 import dataclasses
 import math
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from segnext_jax.models.hamburger import fixed_bases
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.ops.resize import resize_bilinear
@@ -123,16 +122,13 @@ def make_function(
     """
     model = _inference_model(predictor, dtype)
     variables = jax.device_get(predictor.variables)
-    sizes = model.variant.head_channels, model.variant.rank
-    bases = fixed_bases(model.decomposition, model.nmf_eval_seed, *sizes)
-    # On the host, or they would be drawn in the program after all.
-    bases = np.asarray(bases)[0]
+    # On the host, or it would be drawn in the program after all.
+    (draw,) = jax.device_get(list(model.draws().values()))
 
     def function(images: Array) -> Array:
         inputs = _normalized(images, predictor, signature)
-        shape = (images.shape[0], *bases.shape)
-        starts = jnp.broadcast_to(jnp.asarray(bases)[None], shape)
-        logits = model.apply(jax.tree.map(jnp.asarray, variables), inputs, starts)
+        constants = jax.tree.map(jnp.asarray, (variables, draw))
+        logits = model.apply(constants[0], inputs, constants[1])
         _, height, width, _ = images.shape
         return _finish(logits, (height, width), signature.output)
 
@@ -144,8 +140,8 @@ def make_reference(
 ) -> Function:
     """Return the same function, jitted, as the package itself computes it.
 
-    Weights are arguments, bases are drawn when it runs, sizes are known when it is
-    compiled, and the depthwise formulation is the configuration's.
+    Weights are arguments, random draws are made when it runs, sizes are known when it
+    is compiled, and the depthwise formulation is the configuration's.
     """
     model = _inference_model(predictor, dtype)
 
@@ -159,9 +155,7 @@ def make_reference(
 
 
 def _inference_model(predictor: Predictor, dtype: str) -> SegNeXt:
-    return predictor.model.clone(
-        dtype=jnp.dtype(dtype), nmf_eval_bases="fixed", dropout_rate=0.0
-    )
+    return predictor.model.deterministic().clone(dtype=jnp.dtype(dtype))
 
 
 def _normalized(images: Array, predictor: Predictor, signature: Signature) -> Array:
@@ -171,7 +165,7 @@ def _normalized(images: Array, predictor: Predictor, signature: Signature) -> Ar
     return normalize(images, data.mean, data.std)
 
 
-def _finish(logits: Array, size: tuple[Any, Any], output: str) -> Array:
+def _finish(logits: Any, size: tuple[Any, Any], output: str) -> Array:
     logits = logits.astype(jnp.float32)
     if output == "logits":
         return logits

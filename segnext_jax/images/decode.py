@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.images.unfiltered_png import decode_unfiltered_png
+from segnext_jax.images.label_png import decode_unfiltered_png
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3

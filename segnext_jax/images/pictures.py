@@ -1,13 +1,10 @@
-"""Pictures for people: label maps in colour, overlays, legends, comparisons."""
+"""Pictures for people: colours of labels, overlays, legends, comparisons, confusion."""
 
-import functools
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from jaxtyping import Bool, Int, UInt8
 
 from segnext_jax.datasets.spec import Colour, DatasetSpec
 
@@ -16,6 +13,10 @@ Picture = UInt8[np.ndarray, "height width 3"]
 _PAPER = (255, 255, 255)
 _INK = (20, 20, 20)
 _TEXT_HEIGHT_PX = 22
+# OpenCV 5 has letters of most scripts, whatever the name of the font.
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+# Of OpenCV's font in a line of one pixel.
+_TEXT_SCALE = 0.5 / 22
 # Legends of pictures that are wider have larger text: it is read on a screen.
 _SMALL_TEXT_WIDTH_PX = 1800
 _PADDING_PX = 8
@@ -23,6 +24,13 @@ _HATCH_PERIOD_PX = 8
 _HATCH_FINE_PX = 800
 _MIN_PANEL_HEIGHT_PX = 240
 _MAX_ENLARGED_WIDTH_PX = 2048
+# Of the confusion: colour of share 1 (shares between are blended with the paper), cells
+# that hold a number, and those of a matrix that is too large for numbers.
+_FULL = np.array([8, 48, 107])
+_GRID, _CROSSED = (222, 222, 222), (150, 150, 150)
+_MARGIN_PX = 12
+_NUMBERED_CELL_PX, _PLAIN_CELL_PX = 38, 15
+_MAX_NUMBERED_CLASSES = 40
 
 
 def colour_labels(
@@ -227,6 +235,83 @@ def contact_sheet(
     return np.concatenate([sheet, legend(names, colours, sheet.shape[1])])
 
 
+def draw_confusion(
+    confusion: Int[np.ndarray, "classes classes"], classes: Sequence[str]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw which share of each label's pixels was predicted as which class.
+
+    Rows are labels and sum to 100 %, columns are predictions. Small shares are shown
+    stronger than in proportion (by their square root). Up to 40 classes, each cell of
+    half a percent or more holds its percentage; the row of a class without labels is
+    crossed out.
+
+    Args:
+      confusion: Pixel counts [label, prediction].
+      classes: Names.
+
+    Returns:
+      An RGB picture.
+    """
+    count = len(classes)
+    is_numbered = count <= _MAX_NUMBERED_CLASSES
+    cell = _NUMBERED_CELL_PX if is_numbered else _PLAIN_CELL_PX
+    line = 20 if is_numbered else _PLAIN_CELL_PX
+    labelled = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(labelled, 1)
+    titles = ["rows: label, columns: prediction", "percent of the label's pixels"]
+    text_width = max(_text_width(name, line) for name in classes)
+    left = text_width + 2 * _MARGIN_PX
+    top = text_width + 2 * _MARGIN_PX
+    width = left + count * cell + _MARGIN_PX
+    width = max(width, _MARGIN_PX * 2 + max(_text_width(t) for t in titles))
+    header = _TEXT_HEIGHT_PX * len(titles)
+    picture = np.full((header + top + count * cell + _MARGIN_PX, width, 3), 255)
+    picture = picture.astype(np.uint8)
+    for number, title in enumerate(titles):
+        _write(picture, title, _MARGIN_PX, _TEXT_HEIGHT_PX * number + 4)
+    top += header
+
+    strength = np.sqrt(shares)[..., None]
+    colours = np.rint(255 * (1 - strength) + _FULL * strength).astype(np.uint8)
+    body = colours.repeat(cell, axis=0).repeat(cell, axis=1)
+    picture[top : top + count * cell, left : left + count * cell] = body
+    end = left + count * cell, top + count * cell
+    for index in range(count + 1):
+        x, y = left + index * cell, top + index * cell
+        cv2.line(picture, (x, top), (x, end[1]), _GRID, 1)
+        cv2.line(picture, (left, y), (end[0], y), _GRID, 1)
+    for index, name in enumerate(classes):
+        inset = (cell - line) // 2
+        start = left - 8 - _text_width(name, line)
+        _write(picture, name, start, top + index * cell + inset, line)
+        strip = np.full((cell, text_width + 2, 3), 255, np.uint8)
+        _write(strip, name, 1, inset, line)
+        turned = cv2.rotate(strip, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        above = slice(top - 8 - turned.shape[0], top - 8)
+        picture[above, left + index * cell : left + (index + 1) * cell] = turned
+        if not labelled[index]:
+            y = top + index * cell + cell // 2
+            cv2.line(picture, (left, y), (end[0], y), _CROSSED, 1)
+    if is_numbered:
+        _write_numbers(picture, shares, (left, top), cell)
+    return picture
+
+
+def _write_numbers(
+    picture: UInt8[np.ndarray, "height width 3"],
+    shares: np.ndarray,
+    origin: tuple[int, int],
+    cell: int,
+) -> None:
+    line = 18
+    for row, column in np.argwhere(shares >= 0.005).tolist():
+        text = f"{100 * shares[row, column]:.0f}"
+        x = origin[0] + column * cell + (cell - _text_width(text, line)) // 2
+        y = origin[1] + row * cell + (cell - line) // 2
+        is_dark = shares[row, column] > 0.2
+        _write(picture, text, x, y, line, _PAPER if is_dark else _INK)
+
+
 def _tint_enlarged(
     image: Picture,
     labels: UInt8[np.ndarray, "height width"],
@@ -256,21 +341,19 @@ def _hatch(image: Picture) -> Picture:
     return np.where(phase == 0, dark + np.uint8(128), np.where(phase == 1, dark, image))
 
 
-@functools.cache
-def _font(line: int) -> Any:
-    """Return Pillow's own font, which knows more than ASCII."""
-    return ImageFont.load_default(size=line * 0.68)
-
-
 def _text_width(text: str, line: int = _TEXT_HEIGHT_PX) -> int:
-    return int(np.ceil(_font(line).getlength(text)))
+    return cv2.getTextSize(text, _FONT, _TEXT_SCALE * line, 1)[0][0]
 
 
 def _write(
-    picture: Picture, text: str, x: int, y: int, line: int = _TEXT_HEIGHT_PX
+    picture: Picture,
+    text: str,
+    x: int,
+    y: int,
+    line: int = _TEXT_HEIGHT_PX,
+    colour: Colour = _INK,
 ) -> None:
     """Write a line of text of which (x, y) is the upper left corner, in place."""
-    strip = Image.fromarray(picture[y : y + line])
-    middle = x, line // 2
-    ImageDraw.Draw(strip).text(middle, text, _INK, _font(line), anchor="lm")
-    picture[y : y + line] = strip
+    baseline = x, y + round(0.71 * line)
+    scale = _TEXT_SCALE * line
+    cv2.putText(picture, text, baseline, _FONT, scale, colour, 1, cv2.LINE_AA)

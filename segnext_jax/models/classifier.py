@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segnext_jax.models.mscan import MSCAN
-from segnext_jax.models.segnext import SegNeXt, Variant
+from segnext_jax.models.segnext import SegNeXt, find_variant
 from segnext_jax.ops import depthwise
 
 
@@ -15,7 +15,7 @@ class MSCANClassifier(nn.Module):
     """Images to class scores: `MSCAN`, mean over positions, linear layer ``head``.
 
     Attributes:
-      variant: Sizes of the network; those of the decoder are not used.
+      variant: As for `SegNeXt`; the sizes of the decoder are not used.
       num_classes: Number of classes, 1000 for ImageNet-1K.
       frozen_stages: See `MSCAN`, as for the next two.
       freeze_batch_norm: Keep all running statistics in training.
@@ -28,7 +28,7 @@ class MSCANClassifier(nn.Module):
     which the encoder follows: the normalised last stage, its mean, a linear layer.
     """
 
-    variant: Variant
+    variant: Any
     num_classes: int = 1000
     depthwise_implementation: depthwise.Implementation = "shifted"
     frozen_stages: int = 0
@@ -71,10 +71,7 @@ class MSCANClassifier(nn.Module):
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = MSCAN(
-            embed_dims=self.variant.embed_dims,
-            depths=self.variant.depths,
-            mlp_ratios=self.variant.mlp_ratios,
-            drop_path_rate=self.variant.drop_path_rate,
+            **find_variant(self.variant).encoder_sizes(),
             depthwise_implementation=self.depthwise_implementation,
             frozen_stages=self.frozen_stages,
             freeze_batch_norm=self.freeze_batch_norm,

@@ -9,29 +9,22 @@ from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import CLASSIFIER_DEVIATION
 from segnext_jax.models.pointwise import JoinedPointwise, Pointwise
-from segnext_jax.ops.decomposition import concept, nmf, vq
+from segnext_jax.ops import nmf
 from segnext_jax.ops.resize import resize_bilinear
 
 NUM_GROUPS = 32
-
-# Each has draw_bases and reconstruct.
-DECOMPOSITIONS = {"nmf": nmf, "vq": vq, "cd": concept}
 EVAL_BASES = ("fixed", "random")
 
 
-def fixed_bases(
-    decomposition: str, seed: int, channels: int, rank: int
-) -> Float[Array, "1 channels rank"]:
+def fixed_bases(seed: int, channels: int, rank: int) -> Float[Array, "1 channels rank"]:
     """Return the starting bases that inference takes for every image.
 
     Args:
-      decomposition: Key of `DECOMPOSITIONS`.
       seed: At least 0.
       channels: Width of the head.
       rank: Number of bases.
     """
-    draw_bases = DECOMPOSITIONS[decomposition].draw_bases
-    return draw_bases(jax.random.key(seed), 1, channels, rank)
+    return nmf.draw_bases(jax.random.key(seed), 1, channels, rank)
 
 
 def group_norm(name: str, **types: Any) -> nn.GroupNorm:
@@ -93,7 +86,7 @@ class Squeeze(nn.Module):
 
     @nn.compact
     def __call__(
-        self, maps: list[Float[Array, "batch _ _ _"]], size: tuple[Any, Any]
+        self, maps: list[Float[Array, "batch _ _ _"]], size: tuple[Any, ...]
     ) -> Float[Array, "batch height width features"]:
         """Return one map of ``size`` = (height, width)."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -117,7 +110,6 @@ class Hamburger(nn.Module):
       eval_bases: At inference ``"fixed"`` by ``eval_seed``, the same for every image,
         or ``"random"``: drawn from the rng ``nmf`` for each image.
       eval_seed: Seed of the fixed bases.
-      decomposition: ``"nmf"`` (the published networks), ``"vq"`` or ``"cd"``.
       gradient: Through all steps (``"full"``) or the last (``"one_step"``).
 
     Source: paper section 3.2; ``Hamburger`` in ``ham_head.py`` of SegNeXt@c87bcae.
@@ -131,7 +123,6 @@ class Hamburger(nn.Module):
     eval_steps: int = 7
     eval_bases: str = "fixed"
     eval_seed: int = 0
-    decomposition: str = "nmf"
     gradient: str = "full"
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -140,34 +131,29 @@ class Hamburger(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        bases: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape.
 
         Args:
           images: Feature maps.
-          bases: Starting bases. None: drawn from the rng ``nmf`` in training, by
-            ``eval_bases`` otherwise.
+          bases: Starting bases, of each image or of all. None: drawn from the rng
+            ``nmf`` in training, by ``eval_bases`` otherwise.
           train: Whether to take the training number of steps.
 
         Raises:
-          ValueError: If the decomposition, its gradient or ``eval_bases`` is unknown,
-            or bases are to be drawn and the rng ``nmf`` is not given.
+          ValueError: If ``gradient`` or ``eval_bases`` is unknown, or bases are to be
+            drawn and the rng ``nmf`` is not given.
         """
-        if self.decomposition not in DECOMPOSITIONS:
-            raise ValueError(
-                f"decomposition must be one of {', '.join(DECOMPOSITIONS)}: "
-                f"got {self.decomposition!r}."
-            )
         batch, height, width, channels = images.shape
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         ham = ConvModule(channels, use_norm=False, name="ham_in", **types)(images)
         if bases is None:
             bases = self._draw(batch, channels, train)
-        ham = DECOMPOSITIONS[self.decomposition].reconstruct(
+        ham = nmf.reconstruct(
             ham.reshape(batch, height * width, channels),
-            bases,
+            jnp.broadcast_to(bases, (batch, channels, self.rank)),
             num_steps=self.train_steps if train else self.eval_steps,
             gradient=self.gradient,
         )
@@ -176,7 +162,6 @@ class Hamburger(nn.Module):
         return nn.relu(images + ham)
 
     def _draw(self, batch: int, channels: int, train: bool) -> Array:
-        draw_bases = DECOMPOSITIONS[self.decomposition].draw_bases
         if self.eval_bases not in EVAL_BASES:
             raise ValueError(
                 f"eval_bases must be one of {', '.join(EVAL_BASES)}: "
@@ -189,9 +174,8 @@ class Hamburger(nn.Module):
                     "rngs={'nmf': key}, or bases, or use eval_bases='fixed' at "
                     "inference."
                 )
-            return draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
-        bases = fixed_bases(self.decomposition, self.eval_seed, channels, self.rank)
-        return jnp.broadcast_to(bases, (batch, channels, self.rank))
+            return nmf.draw_bases(self.make_rng("nmf"), batch, channels, self.rank)
+        return fixed_bases(self.eval_seed, channels, self.rank)
 
 
 class LightHamHead(nn.Module):
@@ -215,7 +199,6 @@ class LightHamHead(nn.Module):
     eval_steps: int = 7
     eval_bases: str = "fixed"
     eval_seed: int = 0
-    decomposition: str = "nmf"
     gradient: str = "full"
     dropout_rate: float = 0.1
     resize_first: bool = False
@@ -226,7 +209,7 @@ class LightHamHead(nn.Module):
     def __call__(
         self,
         features: list[Float[Array, "batch _ _ _"]],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        bases: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch height width classes"]:
         """Return logits at the size of stage 2.
@@ -248,7 +231,6 @@ class LightHamHead(nn.Module):
             eval_steps=self.eval_steps,
             eval_bases=self.eval_bases,
             eval_seed=self.eval_seed,
-            decomposition=self.decomposition,
             gradient=self.gradient,
             name="hamburger",
             **types,

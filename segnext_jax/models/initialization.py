@@ -38,20 +38,26 @@ def fan_out_normal(
 
 
 def _deviation(shape: tuple[int, ...]) -> float:
-    area = math.prod(shape[:2]) if len(shape) > 2 else 1
-    outputs_per_group = 1 if len(shape) == 3 else shape[-1]
+    num_dims = len(shape)
+    area = math.prod(shape[:2]) if num_dims > 2 else 1
+    outputs_per_group = 1 if num_dims == 3 else shape[-1]
     return math.sqrt(2.0 / (area * outputs_per_group))
 
 
 def initialize(model: nn.Module, seed: int) -> dict[str, Any]:
     """Return initial variables like ``model.init``, drawn by NumPy on the host.
 
+    >>> from segnext_jax.models import MSCAN
+    >>> variables = initialize(MSCAN(embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1)), 0)
+    >>> variables["params"]["norm4"]["scale"].shape
+    (8,)
+
     The values come from the same distributions, but compile nothing: ``model.init``
     holds hundreds of threefry generators, which take XLA 50 s for SegNeXt-T on two CPU
     cores. Each array is a function of seed and path alone.
 
     Args:
-      model: `segnext_jax.models.segnext.SegNeXt` or its encoder.
+      model: `SegNeXt`, `MSCAN` or `MSCANClassifier`.
       seed: At least 0.
 
     Raises:

@@ -279,7 +279,15 @@ class MSCAN(_Layer):
         Args:
           images: Normalised RGB; any height and width.
           train: Use batch statistics and drop paths (needs the rng ``drop_path``).
+
+        Raises:
+          ValueError: If the images have other dimensions.
         """
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(
+                "images must be [batch, height, width, 3], normalised RGB: got "
+                f"{images.shape}. Add the batch to a single image: image[None]."
+            )
         rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
         images = images.astype(self.dtype)
         # Of the arguments (self, images, train) the last is no array.

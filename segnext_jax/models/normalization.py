@@ -82,7 +82,9 @@ class BatchNorm(nn.Module):
 
     def _leave(self, name: str, value: Array) -> None:
         value = lax.stop_gradient(value)
-        self.sow(MOMENTS, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: 0)
+        self.sow(
+            MOMENTS, name, value, reduce_fn=lambda _, new: new, init_fn=lambda: value
+        )
 
     def _update(self, running: nn.Variable, value: Array) -> None:
         value = lax.stop_gradient(value).astype(running.value.dtype)

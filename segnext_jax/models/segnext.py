@@ -5,7 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from segnext_jax.models.hamburger import LightHamHead, fixed_bases
 from segnext_jax.models.mscan import MSCAN
@@ -32,6 +32,11 @@ class Variant:
     head_channels: int
     rank: int
 
+    def encoder_sizes(self) -> dict[str, Any]:
+        """Return the arguments of `MSCAN` that follow from the sizes."""
+        names = ("embed_dims", "depths", "mlp_ratios", "drop_path_rate")
+        return {name: getattr(self, name) for name in names}
+
 
 # Source: paper table 2 and local_configs/segnext/*/*.py of SegNeXt@c87bcae.
 VARIANTS = {
@@ -42,19 +47,34 @@ VARIANTS = {
 }
 
 
+def find_variant(variant: Variant | str) -> Variant:
+    """Return the sizes of a network that is given by name or by its sizes.
+
+    Raises:
+      ValueError: If there is no such name.
+    """
+    if isinstance(variant, Variant):
+        return variant
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"variant must be one of {', '.join(VARIANTS)}, or a Variant of your own "
+            f"sizes: got {variant!r}."
+        )
+    return VARIANTS[variant]
+
+
 class SegNeXt(nn.Module):
     """Images to class scores at 1/8 of their size.
 
     Attributes:
-      variant: Sizes of the network, one of `VARIANTS` or your own.
-      num_classes: Number of train ids.
+      variant: Sizes of the network: a name of `VARIANTS`, or a `Variant` of your own.
+      num_classes: Number of train ids; 150 are those of ADE20K.
       dropout_rate: Channel dropout before the classifier.
-      nmf_train_steps: Steps of the decomposition in training.
+      nmf_train_steps: Steps of the NMF in training.
       nmf_eval_steps: The same at inference.
       nmf_eval_bases: Starting bases at inference: ``"fixed"`` by ``nmf_eval_seed``, or
         ``"random"`` from the rng ``nmf``.
       nmf_eval_seed: Seed of the fixed bases.
-      decomposition: ``"nmf"``, ``"vq"`` or ``"cd"``; the published networks have NMF.
       nmf_gradient: ``"full"`` or ``"one_step"``.
       frozen_stages: See `MSCAN`, as for the next two.
       freeze_batch_norm: Keep all running statistics in training.
@@ -69,14 +89,13 @@ class SegNeXt(nn.Module):
     ``LightHamHead`` of SegNeXt@c87bcae.
     """
 
-    variant: Variant
-    num_classes: int
+    variant: Any
+    num_classes: int = 150
     dropout_rate: float = 0.1
     nmf_train_steps: int = 6
     nmf_eval_steps: int = 7
     nmf_eval_bases: str = "fixed"
     nmf_eval_seed: int = 0
-    decomposition: str = "nmf"
     nmf_gradient: str = "full"
     frozen_stages: int = 0
     freeze_batch_norm: bool = False
@@ -85,6 +104,16 @@ class SegNeXt(nn.Module):
     resize_first: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Look up a variant that is given by name.
+
+        Raises:
+          ValueError: If there is no such variant.
+        """
+        # Modules are frozen.
+        object.__setattr__(self, "variant", find_variant(self.variant))
+        super().__post_init__()
 
     @classmethod
     def from_config(cls, config: Any, num_classes: int) -> "SegNeXt":
@@ -112,7 +141,6 @@ class SegNeXt(nn.Module):
             nmf_eval_steps=config.nmf_eval_steps,
             nmf_eval_bases=config.nmf_eval_bases,
             nmf_eval_seed=config.nmf_eval_seed,
-            decomposition=config.decomposition,
             nmf_gradient=config.nmf_gradient,
             frozen_stages=config.frozen_stages,
             freeze_batch_norm=config.freeze_batch_norm,
@@ -121,21 +149,43 @@ class SegNeXt(nn.Module):
             dtype=jnp.dtype(config.dtype),
         )
 
-    def fixed_bases(self, seed: int) -> Float[Array, "1 channels rank"]:
-        """Return the bases of ``nmf_eval_bases="fixed"`` with a seed, for one image."""
+    def draws(self, count: int = 1) -> dict[int, Any]:
+        """Return what the decoder starts from at inference, by seed.
+
+        One draw is what `__call__` takes. It stands for the whole evaluation; several
+        tell how much the numbers depend on it.
+
+        Args:
+          count: Number of draws: of ``nmf_eval_seed`` and the seeds after it.
+
+        Returns:
+          With ``nmf_eval_bases="random"`` None for the only seed: each image has a draw
+          of its own.
+        """
+        if self.nmf_eval_bases == "random":
+            return {self.nmf_eval_seed: None}
         variant = self.variant
-        channels, rank = variant.head_channels, variant.rank
-        return fixed_bases(self.decomposition, seed, channels, rank)
+        sizes = variant.head_channels, variant.rank
+        return {
+            seed: fixed_bases(seed, *sizes)
+            for seed in range(self.nmf_eval_seed, self.nmf_eval_seed + count)
+        }
+
+    def deterministic(self) -> "SegNeXt":
+        """Return the same network without random draws at inference."""
+        return self.clone(nmf_eval_bases="fixed", dropout_rate=0.0)
+
+    @staticmethod
+    def inference_rngs(key: PRNGKeyArray) -> dict[str, PRNGKeyArray]:
+        """Return the rngs of a call without ``train``, for ``draw`` None."""
+        return {"nmf": key}
 
     def setup(self):
         """Create the two halves."""
         variant = self.variant
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         self.backbone = MSCAN(
-            embed_dims=variant.embed_dims,
-            depths=variant.depths,
-            mlp_ratios=variant.mlp_ratios,
-            drop_path_rate=variant.drop_path_rate,
+            **variant.encoder_sizes(),
             frozen_stages=self.frozen_stages,
             freeze_batch_norm=self.freeze_batch_norm,
             remat=self.remat,
@@ -150,7 +200,6 @@ class SegNeXt(nn.Module):
             eval_steps=self.nmf_eval_steps,
             eval_bases=self.nmf_eval_bases,
             eval_seed=self.nmf_eval_seed,
-            decomposition=self.decomposition,
             gradient=self.nmf_gradient,
             dropout_rate=self.dropout_rate,
             resize_first=self.resize_first,
@@ -160,16 +209,17 @@ class SegNeXt(nn.Module):
     def __call__(
         self,
         images: Float[Array, "batch height width 3"],
-        bases: Float[Array, "batch channels rank"] | None = None,
+        draw: Float[Array, "#batch channels rank"] | None = None,
         train: bool = False,
     ) -> Float[Array, "batch small_height small_width classes"]:
         """Return logits at 1/8 of the image's size, rounded up.
 
         Args:
           images: Normalised RGB, any height and width.
-          bases: Starting bases of the decomposition. None: drawn from the rng ``nmf``
-            in training, by ``nmf_eval_bases`` at inference.
+          draw: What the decoder starts from: bases of each image, or of all as `draws`
+            gives them. None: drawn from the rng ``nmf`` in training, by
+            ``nmf_eval_bases`` at inference.
           train: Batch statistics, dropout and drop path; needs the rngs ``dropout``,
-            ``drop_path`` and ``nmf`` (the last unless ``bases`` are given).
+            ``drop_path`` and ``nmf`` (the last unless ``draw`` is given).
         """
-        return self.decode_head(self.backbone(images, train), bases, train)
+        return self.decode_head(self.backbone(images, train), draw, train)

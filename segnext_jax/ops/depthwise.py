@@ -44,13 +44,29 @@ def depthwise_conv(
       Feature maps of the size and type of ``images``.
 
     Raises:
-      ValueError: If a kernel size is even, or the implementation is unknown.
+      ValueError: If the shapes do not fit, a kernel size is even, or the implementation
+        is unknown; for forward-mode derivatives (``jax.jvp``), which ``"grouped"`` has
+        and ``"shifted"`` has not.
 
     Source: ``DWConv`` and ``AttentionModule`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae
     (``Conv2d(dim, dim, k, padding=k // 2, groups=dim)``).
     """
-    kernel_height, kernel_width, _ = kernel.shape
+    if kernel.ndim != 3:
+        raise ValueError(
+            f"depthwise kernels are [height, width, channels]: got {kernel.shape}. "
+            "Take the middle out of a grouped convolution's: kernel[:, :, 0]."
+        )
+    kernel_height, kernel_width, channels = kernel.shape
+    if images.ndim != 4 or images.shape[3] != channels:
+        raise ValueError(
+            "images must be [batch, height, width, channels], with the channels of the "
+            f"depthwise kernel: got {images.shape} and kernel {kernel.shape}."
+        )
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(
+            f"a depthwise bias is [channels], here ({channels},): got {bias.shape}."
+        )
     if kernel_height % 2 == 0 or kernel_width % 2 == 0:
         raise ValueError(
             "depthwise kernels must have odd sizes, or 'same' padding is ambiguous: "
@@ -58,7 +74,7 @@ def depthwise_conv(
         )
     kernel = kernel.astype(images.dtype)
     if implementation in ("shifted", "pallas"):
-        output = _shifted(images, kernel)
+        output = _reverse_mode(images, kernel)
     elif implementation == "grouped":
         output = _grouped(images, kernel)
     else:
@@ -69,6 +85,19 @@ def depthwise_conv(
     if bias is None:
         return output
     return output + bias.astype(images.dtype)[None, None, None]
+
+
+def _reverse_mode(images: Array, kernel: Array) -> Array:
+    try:
+        return _shifted(images, kernel)
+    except TypeError as error:
+        # Where the caller jits, JAX's own sentence comes, and later.
+        if "forward-mode" not in str(error):
+            raise
+        raise ValueError(
+            "depthwise_conv has reverse-mode derivatives alone (jax.grad, jax.vjp) "
+            "unless implementation='grouped': got forward mode (jax.jvp, jax.jacfwd)."
+        ) from error
 
 
 def _grouped(images: Array, kernel: Array) -> Array:
@@ -156,7 +185,7 @@ def _shifted(images: Array, kernel: Array) -> Array:
 def windows_sum(
     padded: Float[Array, "batch padded_height padded_width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
-    size: tuple[Any, Any],
+    size: tuple[Any, ...],
 ) -> Float[Array, "batch height width channels"]:
     """Return the sum of shifted products of images that have their padding already.
 
@@ -176,6 +205,7 @@ def windows_sum(
             window = padded[:, i : i + height, j : j + width, :].astype(sums)
             product = window * kernel[i, j].astype(sums)[None, None, None]
             output = product if output is None else output + product
+    assert output is not None  # Kernels have a tap at least.
     return output.astype(padded.dtype)
 
 
@@ -233,4 +263,7 @@ def windows_gradient(
     return jnp.sum(taps, axis=1).reshape(kernel_shape).astype(padded.dtype)
 
 
-_shifted.__wrapped__.defvjp(_shifted_forward, _shifted_backward)
+# The type of what jit returns does not have it.
+_shifted.__wrapped__.defvjp(  # pyright: ignore[reportAttributeAccessIssue]
+    _shifted_forward, _shifted_backward
+)

@@ -13,7 +13,7 @@ NUM_TRIES = 10
 
 
 def inside(
-    boxes: Int[Array, "batch 4"], size: tuple[int, int]
+    boxes: Int[Array, "batch 4"], size: tuple[int, ...]
 ) -> Bool[Array, "batch height width"]:
     """Tell which pixels lie in each image's box (top, bottom, left, right)."""
     top, bottom, left, right = (column[:, None] for column in boxes.T)
@@ -25,7 +25,7 @@ def inside(
 
 
 def draw_boxes(
-    key: PRNGKeyArray, batch: int, size: tuple[int, int], probability: float
+    key: PRNGKeyArray, batch: int, size: tuple[int, ...], probability: float
 ) -> Int[Array, "batch 4"]:
     """Draw a box (top, bottom, left, right) for each image; an empty one for none.
 

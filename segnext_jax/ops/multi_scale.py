@@ -88,7 +88,9 @@ def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     gradients = {}
     for index in range(num_pairs(weights)):
         names = f"conv{index}_1", f"conv{index}_2"
-        (row_kernel, row_bias), (column_kernel, column_bias) = map(weights.get, names)
+        (row_kernel, row_bias), (column_kernel, column_bias) = (
+            weights[name] for name in names
+        )
         row = _strip(padded_local, row_kernel, row_bias, size)
         column_window = _window(padded_cotangent, column_kernel, size)
         # The kernel's gradient, too, is turned: it slides over the padded cotangent.
@@ -107,7 +109,10 @@ def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     return local_gradient, gradients
 
 
-_add_strips.__wrapped__.defvjp(_forward, _backward)
+# The type of what jit returns does not have it.
+_add_strips.__wrapped__.defvjp(  # pyright: ignore[reportAttributeAccessIssue]
+    _forward, _backward
+)
 
 
 def _longest(weights: Weights) -> int:

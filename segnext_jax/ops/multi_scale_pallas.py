@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 from jaxtyping import Array, Float
@@ -40,7 +41,7 @@ MIN_PROGRAMS = 132
 MIN_ROWS = 32
 
 
-def default_tile(shape: tuple[int, int, int, int]) -> Tile:
+def default_tile(shape: tuple[int, ...]) -> Tile:
     """Return the tile for images on an H100 or H200, by arithmetic: not measured.
 
     Args:
@@ -188,7 +189,7 @@ def _on_cuda(function, layout: Layout, *arrays: Array) -> Any:
     if layout.interpret:
         return function(*arrays)
     shapes, tree = jax.tree.flatten(jax.eval_shape(function, *arrays))
-    outputs = tuple(jax.core.ShapedArray(shape.shape, shape.dtype) for shape in shapes)
+    outputs = tuple(ShapedArray(shape.shape, shape.dtype) for shape in shapes)
 
     def refuse(*arrays: Array):
         return tree.unflatten(_refuse_p.bind(*arrays, outputs=outputs))
@@ -207,7 +208,7 @@ def _fused_forward(layout: Layout, images: Array, weights: dict):
     return _fused(layout, images, weights), (images, weights)
 
 
-def _fused_backward(layout: Layout, residuals, cotangent: Array):
+def _fused_backward(layout: Layout, residuals, cotangent: Array) -> Any:
     return _gradients(layout, *residuals, cotangent)
 
 

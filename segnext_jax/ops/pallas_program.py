@@ -29,7 +29,7 @@ class Sizes(NamedTuple):
     taps and bias, and the column's taps and bias.
     """
 
-    square: tuple[int, int]
+    square: tuple[int, ...]
     rows: tuple[int, ...]
     columns: tuple[int, ...]
 
@@ -92,7 +92,7 @@ class Tile(NamedTuple):
 class Layout:
     """Everything about a call that is known when it is traced."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     sizes: Sizes
     tile: Tile
     interpret: bool

@@ -23,9 +23,10 @@ def normalize(
     std: Sequence[float],
 ) -> Float[Array, "batch height width 3"]:
     """Return ``(images - mean) / std`` in float32; RGB, 0..255 in, about -2..3 out."""
-    mean = jnp.asarray(mean, jnp.float32)
-    std = jnp.asarray(std, jnp.float32)
-    return (images.astype(jnp.float32) - mean[None, None, None]) / std[None, None, None]
+    offset, scale = (
+        jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, std)
+    )
+    return (images.astype(jnp.float32) - offset) / scale
 
 
 def clear_padding(

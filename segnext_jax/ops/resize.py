@@ -17,7 +17,7 @@ Dimension = Any
 
 def resize_bilinear(
     images: Float[Array, "batch height width channels"],
-    size: tuple[Dimension, Dimension],
+    size: tuple[Dimension, ...],
 ) -> Float[Array, "batch new_height new_width channels"]:
     """Resize to ``size`` = (height, width).
 
@@ -39,7 +39,7 @@ def resize_bilinear(
         return _resize(images, size)
 
 
-def _resize(images: Array, size: tuple[Dimension, Dimension]) -> Array:
+def _resize(images: Array, size: tuple[Dimension, ...]) -> Array:
     for axis, product, new in (
         (1, "oh,bhwc->bowc", size[0]),
         (2, "ow,bhwc->bhoc", size[1]),

@@ -40,7 +40,7 @@ class Sums(NamedTuple):
     hits: Int[Array, ""]
 
 
-def whole_factor(size: tuple[int, int], label_size: tuple[int, int]) -> int | None:
+def whole_factor(size: tuple[int, ...], label_size: tuple[int, ...]) -> int | None:
     """Return the even factor that enlarges ``size`` to ``label_size``; None if none."""
     factor = label_size[0] // size[0]
     is_whole = tuple(factor * side for side in size) == tuple(label_size)
@@ -84,7 +84,8 @@ def upsampled_cross_entropy(
     if class_weights is not None:
         class_weights = tuple(map(float, class_weights))
     rule = _Rule(factor, ignore_label, class_weights, float(label_smoothing))
-    return Sums(*_sums(rule, logits, labels))
+    sums: Any = _sums(rule, logits, labels)
+    return Sums(*sums)
 
 
 class _Rule(NamedTuple):

@@ -1,7 +1,7 @@
 """How examples flow: from prepared data or plain folders to batches of uint8 arrays."""
 
-from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
-from segnext_jax.pipeline.fitting import FittedSize, Fitting
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
+from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import (
     FolderSource,
@@ -12,9 +12,7 @@ from segnext_jax.pipeline.sources import (
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 
 __all__ = [
-    "EvaluationBatch",
     "EvaluationBatches",
-    "FittedSize",
     "Fitting",
     "FolderSource",
     "PreparedSource",

@@ -7,42 +7,13 @@ import itertools
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Bool, UInt8
 
+from segnext_jax.evaluation.batch import LabelledBatch
 from segnext_jax.images.decode import check_labels, decode_label, png_size
-from segnext_jax.pipeline.fitting import FittedSize, Fitting
+from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.sources import Example, Source
 from segnext_jax.pipeline.transforms import decode_pair
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationBatch:
-    """A process's rows of a batch of images, and the sizes of all rows.
-
-    Attributes:
-        images: RGB at the size of the network's input, one array for each ratio.
-        fitted_sizes: For each ratio those of all rows of the batch over all processes.
-            The outer sizes of a ratio are equal.
-        image_sizes: (height, width) of all rows' original images.
-        first_row: Position of this process's first row among all rows.
-        labels: Label maps, never resized.
-        mask: False for copies that only fill up the batch.
-        image_ids: Names.
-    """
-
-    images: tuple[UInt8[np.ndarray, "batch _ _ 3"], ...]
-    fitted_sizes: tuple[tuple[FittedSize, ...], ...]
-    image_sizes: tuple[Size, ...]
-    first_row: int
-    labels: tuple[UInt8[np.ndarray, "_ _"], ...]
-    mask: Bool[np.ndarray, " batch"]
-    image_ids: tuple[str, ...]
-
-    @property
-    def rows(self) -> range:
-        """Positions of this process's rows among all rows."""
-        return range(self.first_row, self.first_row + len(self.mask))
 
 
 class EvaluationBatches:
@@ -119,7 +90,7 @@ class EvaluationBatches:
         fitted = itertools.chain(*map(self._fitting.sizes, image_sizes))
         return sorted({size.outer for size in fitted})
 
-    def __iter__(self) -> Iterator[EvaluationBatch]:
+    def __iter__(self) -> Iterator[LabelledBatch]:
         """Read and decode, one batch ahead.
 
         Raises:
@@ -183,9 +154,9 @@ class EvaluationBatches:
         check_labels(labels, self._num_classes, self._ignore_label, image_id)
         return self._fitting.images(image), labels, image_id
 
-    def _batch(self, rows: "_Rows", examples: list) -> EvaluationBatch:
+    def _batch(self, rows: "_Rows", examples: list) -> LabelledBatch:
         images, labels, image_ids = zip(*examples, strict=True)
-        return EvaluationBatch(
+        return LabelledBatch(
             images=tuple(np.stack(ratio) for ratio in zip(*images, strict=True)),
             fitted_sizes=tuple(
                 zip(*(self._fitting.sizes(s) for s in rows.image_sizes), strict=True)

@@ -6,24 +6,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.evaluation.batch import FittedSize
 from segnext_jax.pipeline.geometry import Size, network_size, rescaled_size
 from segnext_jax.pipeline.transforms import resize_for_network
 
 ALIGNMENTS = ("resize", "pad")
-
-
-@dataclasses.dataclass(frozen=True)
-class FittedSize:
-    """Sizes of an image on its way into the network.
-
-    Attributes:
-        inner: (height, width) of the resized image.
-        outer: (height, width) of the network's input, which holds the image in its
-            upper left; equal to `inner` unless the rule is to pad.
-    """
-
-    inner: Size
-    outer: Size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,12 +61,16 @@ class PreparedSource:
         """Return the number of examples."""
         return len(self._open())
 
-    def __getitem__(self, index: int) -> Example:
-        """Return example `index`, in the order of preparation."""
+    def __getitem__(self, index: int) -> Any:
+        """Return example `index`, in the order of preparation.
+
+        Its label is an encoded label map (`Example`), or the number of a class.
+        """
         record = self._open()[index]
+        label = record["label"]
         return {
             "image": record["image"],
-            "label": record["label"],
+            "label": label if isinstance(label, bytes) else int(label),
             "image_id": record["image_id"].decode(),
         }
 
@@ -85,13 +89,16 @@ class PreparedSource:
                 import tensorflow_datasets as tfds
 
                 builder = tfds.builder_from_directory(str(self.folder))
+                features: Any = builder.info.features
+                encoded = {
+                    name: tfds.decode.SkipDecoding()
+                    for name, feature in features.items()
+                    if isinstance(feature, tfds.features.Image)
+                }
                 # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split,
-                    decoders={
-                        "image": tfds.decode.SkipDecoding(),
-                        "label": tfds.decode.SkipDecoding(),
-                    },
+                self._records = builder.as_data_source(
+                    self.split,  # pyright: ignore[reportCallIssue]
+                    decoders=encoded,
                 )
         return self._records
 

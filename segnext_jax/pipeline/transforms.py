@@ -13,11 +13,13 @@ as it is in the official code.
 
 import dataclasses
 import functools
+from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.datasets.spec import DatasetSpec
 from segnext_jax.images.decode import (
     check_labels,
     check_sizes,
@@ -34,6 +36,7 @@ from segnext_jax.pipeline.geometry import (
     source_part,
 )
 from segnext_jax.pipeline.sources import Example
+from segnext_jax.pipeline.stream import Batch
 
 # ImageNet's mean (123.675, 116.28, 103.53) in grey levels: zero once normalised.
 MEAN_COLOUR = (124, 116, 104)
@@ -173,42 +176,67 @@ class RandomScaleCropFlip:
     rotation_probability: float = 0.0
     max_rotation: float = 0.0
 
-    def __call__(
-        self, example: Example, rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        """Return one crop in arrays of its own; see `write`.
+    @classmethod
+    def from_config(cls, data: Any, spec: DatasetSpec) -> "RandomScaleCropFlip":
+        """Return the transform of a configuration's section ``data``."""
+        return cls(
+            num_classes=spec.num_classes,
+            ignore_label=spec.ignore_label,
+            crop_size=data.crop_size,
+            base_scale=data.base_scale,
+            scale_range=data.scale_range,
+            max_class_share=data.max_class_share,
+            flip_probability=data.flip_probability,
+            rotation_probability=data.rotation_probability,
+            max_rotation=data.max_rotation,
+        )
+
+    def empty(self, num_examples: int) -> Batch:
+        """Return the arrays of a batch, to be written.
 
         Returns:
-            `image`, uint8 [crop height, crop width, 3], RGB; `label`, uint8 [crop
-            height, crop width]; `size`, int32 (height, width) of what is not padding.
+          `image`, uint8 [examples, crop height, crop width, 3], RGB; `label`, uint8
+          [examples, crop height, crop width]; `size`, int32 [examples, 2], height and
+          width of what is not padding.
         """
-        image = np.empty((*self.crop_size, 3), np.uint8)
-        label = np.empty(self.crop_size, np.uint8)
-        size = self.write(example, rng, image, label)
-        return {"image": image, "label": label, "size": np.array(size, np.int32)}
+        return {
+            "image": np.empty((num_examples, *self.crop_size, 3), np.uint8),
+            "label": np.empty((num_examples, *self.crop_size), np.uint8),
+            "size": np.empty((num_examples, 2), np.int32),
+        }
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Batch:
+        """Return one crop in arrays of its own; see `empty`, without the first axis."""
+        batch = self.empty(1)
+        self.write(example, rng, batch, 0)
+        return {name: values[0] for name, values in batch.items()}
 
     def write(
+        self, example: Example, rng: np.random.Generator, batch: Batch, row: int
+    ) -> None:
+        """Decode, check, scale, crop and mirror one example into a row of a batch.
+
+        Args:
+          example: Encoded photograph, label map (encoded or decoded), name.
+          rng: Source of the random numbers.
+          batch: What `empty` gives.
+          row: The row that is written.
+
+        Raises:
+          ValueError: If a file cannot be decoded, the sizes differ, or the label map
+            holds an id outside the table.
+        """
+        image_crop, label_crop = batch["image"][row], batch["label"][row]
+        batch["size"][row] = self._crop(example, rng, image_crop, label_crop)
+
+    def _crop(
         self,
         example: Example,
         rng: np.random.Generator,
         image_crop: UInt8[np.ndarray, "crop_height crop_width 3"],
         label_crop: UInt8[np.ndarray, "crop_height crop_width"],
     ) -> Size:
-        """Decode, check, scale, crop and mirror one example.
-
-        Args:
-            example: Encoded photograph, label map (encoded or decoded), name.
-            rng: Source of the random numbers.
-            image_crop: Is written: the crop of the photograph, RGB.
-            label_crop: Is written: the crop of the label map.
-
-        Returns:
-            (height, width) of the part of the crop that is not padding.
-
-        Raises:
-            ValueError: A file cannot be decoded, the sizes differ, or the label map
-                holds an id outside the table.
-        """
+        """Write the two crops; return (height, width) of what is not padding."""
         image, labels = decode_pair(example)
         check_labels(labels, self.num_classes, self.ignore_label, example["image_id"])
         scale = draw_scale(self.base_scale, self.scale_range, rng)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import SPECS, DatasetSpec
-from segnext_jax.predict.files import partial_path
 
 # Of Cityscapes' 34 ids those of the train ids 0 to 18.
 # Source: cityscapesscripts/helpers/labels.py.
@@ -135,8 +135,7 @@ def write_archive(
         root: The folder.
         paths: The files.
     """
-    partial = partial_path(archive)
-    try:
+    with whole_file(archive) as partial:
         if archive.suffix == ".tar":
             with tarfile.open(partial, "w") as tar:
                 for path in paths:
@@ -145,6 +144,3 @@ def write_archive(
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as zipped:
                 for path in paths:
                     zipped.write(path, str(path.relative_to(root)))
-        partial.replace(archive)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
 """What a prediction leaves on the disk: label map, overlay, comparison, probabilities.
 
-A file is written from blocks of rows, so that labels and probabilities of a very large
-image are never whole in memory; pictures for people are drawn at a reduced size where
-the image is large. All appear under their name when they are complete.
+Files take blocks of rows, so that probabilities of a very large image are never whole
+in memory; pictures for people are drawn at a reduced size where the image is large. All
+appear under their name when they are complete.
 """
 
 import contextlib
@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.images import pictures
-from segnext_jax.images.label_png import LabelPngWriter
+from segnext_jax.images.label_png import write_label_png
 
 _JPEG_QUALITY = 92
 # JPEG ends at 65,500, and two stand side by side.
@@ -82,7 +83,7 @@ class PredictionFile(Protocol):
 
 
 class LabelFile:
-    """A PNG of ids; see `label_png`."""
+    """A PNG of ids, written when all rows are there."""
 
     def __init__(
         self,
@@ -99,16 +100,23 @@ class LabelFile:
             colours: Of the ids that are written; None: a grey file.
             id_of: What is written for each train id; None: the train id.
         """
-        self._writer = LabelPngWriter(file, size, colours)
+        self._file = file
+        self._colours = colours
         self._id_of = id_of
+        self._labels = np.empty(size, np.uint8)
+        self._top = 0
 
     def write(self, labels: Any, probabilities: Any) -> None:
         """Take the next rows."""
-        self._writer.write(labels if self._id_of is None else self._id_of[labels])
+        bottom = self._top + len(labels)
+        ids = labels if self._id_of is None else self._id_of[labels]
+        self._labels[self._top : bottom] = ids
+        self._top = bottom
 
     def close(self) -> None:
-        """Write the end of the PNG."""
-        self._writer.close()
+        """Write the PNG."""
+        assert self._top == len(self._labels)
+        write_label_png(self._file, self._labels, self._colours)
 
 
 class PictureFile:
@@ -260,19 +268,8 @@ def encode_jpeg(picture: UInt8[np.ndarray, "height width 3"]) -> bytes:
     return encoded.tobytes()
 
 
-def partial_path(path: pathlib.Path) -> pathlib.Path:
-    """Return where a file is written until it is complete; hidden, same suffix."""
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
-
-
 @contextlib.contextmanager
-def atomic_file(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
-    """Open a file that appears under its name when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = partial_path(path)
-    try:
-        with partial.open("w+b") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def open_whole(path: pathlib.Path) -> Iterator[io.BufferedIOBase]:
+    """Open a file to write, which is whole or not there; see `whole_file`."""
+    with whole_file(path) as partial, partial.open("w+b") as file:
+        yield file

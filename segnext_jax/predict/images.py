@@ -183,7 +183,7 @@ def _write(image: _Image, blocks: Any, options: Options, spec: DatasetSpec) -> N
     with contextlib.ExitStack() as stack:
         open_files = []
         for name, path in image.job.paths.items():
-            file = stack.enter_context(files.atomic_file(path))
+            file = stack.enter_context(files.open_whole(path))
             open_files.append(begin_file(name, file, image.pixels, spec, options))
         for block in blocks:
             for file in open_files:

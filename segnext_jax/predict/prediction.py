@@ -15,7 +15,7 @@ from segnext_jax.images import pictures
 from segnext_jax.predict import files
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a network sees in one image. A notebook shows image, overlay and legend.
 
@@ -29,7 +29,14 @@ class Prediction:
     image: UInt8[np.ndarray, "height width 3"]
     labels: UInt8[np.ndarray, "height width"]
     spec: DatasetSpec
-    probabilities_fn: Callable[[], np.ndarray] = dataclasses.field(repr=False)
+    probabilities_fn: Callable[[], np.ndarray]
+
+    def __repr__(self) -> str:
+        """Say the size and what is seen, largest class first."""
+        height, width = self.labels.shape
+        areas = [f"{name} {share:.1%}" for name, share in self.class_areas().items()]
+        more = ["..."] if len(areas) > 5 else []
+        return f"Prediction({', '.join([f'{height}x{width}', *areas[:5], *more])})"
 
     @functools.cached_property
     def probabilities(self) -> Float[np.ndarray, "height width classes"]:
@@ -83,7 +90,7 @@ class Prediction:
                 f"{path.name}. Other kinds: {', '.join(suffixes)}."
             )
         options = files.FileOptions(opacity=opacity)
-        with files.atomic_file(path) as file:
+        with files.open_whole(path) as file:
             target = files.begin(kind, file, self.image, self.spec, options)
             has_probabilities = kind == "probabilities"
             target.write(self.labels, self.probabilities if has_probabilities else None)

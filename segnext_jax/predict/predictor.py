@@ -1,7 +1,7 @@
 """A trained network in one line: ``model = segnext_jax.load(path)``."""
 
-import dataclasses
 import functools
+import html
 import math
 import os
 import pathlib
@@ -16,12 +16,13 @@ from ml_collections import ConfigDict
 from segnext_jax import config as config_lib
 from segnext_jax import weights
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.images.decode import decode_image
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline import FittedSize, Fitting
+from segnext_jax.pipeline import Fitting
 from segnext_jax.predict.prediction import Prediction
 
 # Inputs of the network above this are seen window by window, or not at all: 4096 x 4096
@@ -53,6 +54,23 @@ class Predictor:
         check_complete(self.model, variables)
         self.variables = jax.device_put(variables)
 
+    def __repr__(self) -> str:
+        """Say which network it is."""
+        config = self.config
+        network = f"SegNeXt {config.model.variant}"
+        classes = f"{len(self.classes)} classes of {config.data.name}"
+        return f"Predictor({network}, {classes}, {config.evaluation.mode})"
+
+    def _repr_html_(self) -> str:
+        """Show the classes with their colours, in a notebook."""
+        rows = "".join(
+            f"<li><span style='background:rgb{tuple(map(int, colour))}'>"
+            f"&emsp;</span> {html.escape(name)}</li>"
+            for name, colour in zip(self.classes, self.spec.colours, strict=True)
+        )
+        columns = "columns:12em;list-style:none;padding:0"
+        return f"<p>{html.escape(repr(self))}</p><ul style='{columns}'>{rows}</ul>"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in train-id order."""
@@ -62,17 +80,15 @@ class Predictor:
         self,
         images: Float[Array, "batch height width 3"]
         | Float[np.ndarray, "batch height width 3"],
-        bases: Float[Array, "batch channels rank"]
-        | Float[np.ndarray, "batch channels rank"]
-        | None = None,
+        draw: Any = None,
     ) -> Float[Array, "batch small_height small_width classes"]:
         """Return scores at 1/8 of the images' size, rounded up.
 
         Args:
           images: Normalised RGB: ``(image - config.data.mean) / config.data.std``.
-          bases: Starting bases of the NMF. None: as the configuration says.
+          draw: See `SegNeXt.draws`. None: as the configuration says.
         """
-        return self._logits(self.variables, images, bases)
+        return self._logits(self.variables, images, draw)
 
     def features(
         self,
@@ -159,11 +175,11 @@ class Predictor:
         """
         fitted = [self._fitting.images(image) for image in images]
         sizes = [self._fitting.sizes(image.shape[:2]) for image in images]
-        batch = _Batch(
+        batch = Batch(
             images=tuple(np.stack(ratio) for ratio in zip(*fitted, strict=True)),
             fitted_sizes=tuple(zip(*sizes, strict=True)),
             image_sizes=tuple(image.shape[:2] for image in images),
-            rows=range(len(images)),
+            first_row=0,
         )
         if has_probabilities:
             maps = self._inference.probability_maps(batch)
@@ -253,29 +269,20 @@ class Predictor:
     def _logits(self) -> Any:
         key = jax.random.key(self.config.seed)
 
-        def logits(variables: Any, images: Array, bases: Array | None) -> Array:
-            return self.model.apply(variables, images, bases, rngs={"nmf": key})
+        def logits(variables: Any, images: Array, draw: Any) -> Any:
+            rngs = self.model.inference_rngs(key)
+            return self.model.apply(variables, images, draw, rngs=rngs)
 
         return jax.jit(logits)
 
     @functools.cached_property
     def _features(self) -> Any:
-        def features(variables: Any, images: Array) -> list[Array]:
+        def features(variables: Any, images: Array) -> Any:
             return self.model.apply(
                 variables, images, method=lambda model, x: model.backbone(x)
             )
 
         return jax.jit(features)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Batch:
-    """A batch for `segnext_jax.evaluation.inference`."""
-
-    images: tuple[UInt8[np.ndarray, "batch _ _ 3"], ...]
-    fitted_sizes: tuple[tuple[FittedSize, ...], ...]
-    image_sizes: tuple[tuple[int, int], ...]
-    rows: range
 
 
 def split_batch(items: Sequence, batch_size: int) -> Iterator[Sequence]:
@@ -331,6 +338,12 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(image)
+        if not path.is_file():
+            is_what = "is a folder" if path.is_dir() else "does not exist"
+            raise FileNotFoundError(
+                f"an image must be a file: {path} {is_what}. The current folder is "
+                f"{pathlib.Path.cwd()}."
+            )
         return decode_image(path.read_bytes(), str(path))
     array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:

@@ -1,19 +1,16 @@
 """All jobs of a command: images, then videos, then archives for the servers."""
 
-import time
 from collections.abc import Sequence
 
 from absl import logging
 
-from segnext_jax.cli.progress import Progress
+from segnext_jax.cli.progress import SECONDS_PER_LINE, Progress
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
 from segnext_jax.predict.benchmark_formats import write_archive
 from segnext_jax.predict.images import Failure, predict_images
 from segnext_jax.predict.jobs import Job, Options
 from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.videos import predict_video
-
-_SECONDS_BETWEEN_REPORTS = 10
 
 
 def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Failure]:
@@ -60,10 +57,10 @@ class _Reporter:
 
     def __init__(self, total: int):
         self.failures: list[Failure] = []
-        self._total = total
         self._count = 0
-        self._last = time.monotonic()
-        self._progress = Progress(total, description="predict")
+        self._progress = Progress(
+            total, description="predict", seconds_per_line=SECONDS_PER_LINE
+        )
 
     def report(self, job: Job, failure: Failure | None) -> None:
         """Take note of one input."""
@@ -72,11 +69,7 @@ class _Reporter:
         if failure is not None:
             self.failures.append(failure)
             self._progress.note(f"left out: {failure.reason}")
-        is_time = time.monotonic() - self._last > _SECONDS_BETWEEN_REPORTS
-        if is_time or self._count == self._total:
-            values = {"left out": str(len(self.failures))}
-            self._progress.report(self._count, values)
-            self._last = time.monotonic()
+        self._progress.report(self._count, {"left out": str(len(self.failures))})
 
     def close(self) -> None:
         """Leave the bar as it stands."""

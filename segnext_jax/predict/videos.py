@@ -1,14 +1,15 @@
 """Videos through the network, a batch of frames after the other."""
 
+import contextlib
 import itertools
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
 from segnext_jax.cli.progress import Progress
+from segnext_jax.cli.whole_files import whole_file, whole_folder
 from segnext_jax.predict import files
 from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
@@ -31,7 +32,9 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
     """
     capture = cv2.VideoCapture(str(job.input.path))
     targets: list[_VideoFile | _FrameFolder] = []
-    try:
+    # What is entered last ends first: a video is closed before it gets its name.
+    with contextlib.ExitStack() as stack:
+        stack.callback(capture.release)
         rate = capture.get(cv2.CAP_PROP_FPS) or _FRAMES_PER_SECOND
         total = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         frames = _frames(capture)
@@ -40,12 +43,15 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
         while batch := list(itertools.islice(frames, options.batch_size)):
             if not targets:
                 predictor.input_sizes(batch[0].shape[:2])
-                targets = [
-                    _VideoFile(name, path, rate, predictor, options)
-                    if name in PICTURES
-                    else _FrameFolder(name, path, predictor, options)
-                    for name, path in job.paths.items()
-                ]
+                for name, path in job.paths.items():
+                    if name in PICTURES:
+                        partial = stack.enter_context(whole_file(path))
+                        target = _VideoFile(name, partial, rate, predictor, options)
+                        stack.callback(target.close)
+                    else:
+                        partial = stack.enter_context(whole_folder(path))
+                        target = _FrameFolder(name, partial, predictor, options)
+                    targets.append(target)
             blocks = predictor.predict_batch(batch, options.has_probabilities)
             for frame, block in zip(batch, blocks, strict=True):
                 for target in targets:
@@ -58,13 +64,7 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
                 f"{job.input.path}: cannot be decoded as a video: it has no frame that "
                 "OpenCV reads. Convert it to MP4 with H.264."
             )
-        for target in targets:
-            target.finish()
         return count
-    finally:
-        capture.release()
-        for target in targets:
-            target.discard()
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
@@ -90,7 +90,6 @@ class _VideoFile:
             name, predictor.spec, options.files.opacity, all_classes=True
         )
         self._path = path
-        self._partial = files.partial_path(path)
         self._rate = rate
         self._writer: cv2.VideoWriter | None = None
 
@@ -102,60 +101,39 @@ class _VideoFile:
         # The codec halves the resolution of colours.
         height, width = (side // 2 * 2 for side in picture.shape[:2])
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             codec = cv2.VideoWriter.fourcc(*_CODEC)
             self._writer = cv2.VideoWriter(
-                str(self._partial), codec, self._rate, (width, height)
+                str(self._path), codec, self._rate, (width, height)
             )
             if not self._writer.isOpened():
                 raise OSError(f"{self._path}: cannot be written as a video.")
         self._writer.write(np.ascontiguousarray(picture[:height, :width, ::-1]))
 
-    def finish(self) -> None:
-        """Give the video its name."""
-        assert self._writer is not None
-        self._writer.release()
-        self._partial.replace(self._path)
-
-    def discard(self) -> None:
-        """Delete what is not finished."""
+    def close(self) -> None:
+        """Write the end of the file."""
         if self._writer is not None:
             self._writer.release()
-        self._partial.unlink(missing_ok=True)
 
 
 class _FrameFolder:
     """One file for each frame: 000000.png, 000001.png, ..."""
 
     def __init__(
-        self, name: str, path: pathlib.Path, predictor: Predictor, options: Options
+        self, name: str, folder: pathlib.Path, predictor: Predictor, options: Options
     ):
         self._name = name
-        self._path = path
-        self._partial = files.partial_path(path)
+        self._folder = folder
         self._spec = predictor.spec
         self._options = options
         self._count = 0
-        self.discard()
-        self._partial.mkdir(parents=True)
 
     def write(
         self, frame: np.ndarray, labels: np.ndarray, probabilities: np.ndarray | None
     ):
         """Write the next frame's file."""
         suffix = files.SUFFIXES[self._name]
-        with (self._partial / f"{self._count:06d}{suffix}").open("w+b") as opened:
+        with (self._folder / f"{self._count:06d}{suffix}").open("w+b") as opened:
             file = begin_file(self._name, opened, frame, self._spec, self._options)
             file.write(labels, probabilities)
             file.close()
         self._count += 1
-
-    def finish(self) -> None:
-        """Give the folder its name."""
-        if self._path.exists():
-            shutil.rmtree(self._path)
-        self._partial.rename(self._path)
-
-    def discard(self) -> None:
-        """Delete what is not finished."""
-        shutil.rmtree(self._partial, ignore_errors=True)

@@ -5,14 +5,18 @@
 """
 
 import argparse
+import collections
+import concurrent.futures
 import contextlib
+import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import tensorflow_datasets as tfds
 
+from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.preparation.downloads import Download, fetch
 from segnext_jax.preparation.folders import (
@@ -21,9 +25,10 @@ from segnext_jax.preparation.folders import (
     RawFolder,
     SeveralFolders,
 )
-from segnext_jax.preparation.ordered_threads import map_in_order
-from segnext_jax.preparation.preparation_progress import show_progress
 from segnext_jax.preparation.shard_writer import write_split
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -187,7 +192,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         seen: set[str] = set()
         with contextlib.closing(map_in_order(self._try_to_encode, examples)) as encoded:
             total, description = len(examples), f"{self.name} {split}"
-            for example in show_progress(encoded, total, description):
+            for example in followed(encoded, total, description):
                 if isinstance(example, ValueError):
                     self._skip(example)
                     continue
@@ -255,3 +260,31 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
             f"{free / 2**30:.1f} GiB are free. Free some, or name another disk with "
             "--data_dir."
         )
+
+
+def map_in_order(
+    function: Callable[[T], R], items: Iterable[T]
+) -> Generator[R, None, None]:
+    """Apply a function in threads: decoding and encoding let go of Python's lock.
+
+    Close the generator where the results may not be taken to their end.
+
+    Args:
+        function: What to do with an item.
+        items: The items; few of them are taken ahead of the results.
+
+    Yields:
+        The results in the order of the items; an exception is raised in its turn.
+    """
+    num_threads = len(os.sched_getaffinity(0))
+    waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()
+    pool = concurrent.futures.ThreadPoolExecutor(num_threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * num_threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

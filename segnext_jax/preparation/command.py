@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from segnext_jax.cli import command
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
 from segnext_jax.preparation.builder import RawBuilder, check_free_space
@@ -90,9 +91,10 @@ def main(
     )
     builder_class.add_flags(parser)
     options = vars(parser.parse_args(arguments))
+    command.set_up_logging()
     data_dir = resolve_data_dir(options.pop("data_dir"))
     if not sys.stderr.isatty():
-        # Its bars are those of downloads; files are counted by `show_progress`.
+        # Its bars are those of downloads; files are counted by `followed`.
         tfds.disable_progress_bar()
     try:
         builder = builder_class(data_dir=data_dir, **options)

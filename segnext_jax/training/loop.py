@@ -260,7 +260,7 @@ class _Run:
         start = time.monotonic()
         variables = sharding.replicate(state.best_variables(), self.mesh)
         with preemption.interruptible():
-            metrics = self.task.evaluate(variables, self.writer, step)
+            metrics = self.task.measure(variables, self.writer, step)
         if step:
             self.checkpoints.record_score(
                 step, metrics.summary()[self.task.main_metric]

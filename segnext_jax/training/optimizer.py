@@ -244,9 +244,16 @@ def adamw(
     )
 
     def update(
-        gradients: Any, state: Any, params: Any = None, *, is_finite: Any = True
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        is_finite: Any = True,
+        **extra_args: Any,
     ) -> tuple[Any, Any]:
-        updates, new = chain.update(gradients, state, params, is_finite=is_finite)
+        del extra_args
+        new: Any
+        updates, new = chain.update(updates, state, params, is_finite=is_finite)
         # Adam has kept its own.
         return updates, tuple(
             part if isinstance(part, optax.ScaleByAdamState) else kept
@@ -266,9 +273,15 @@ def guarded(optimizer: optax.GradientTransformation) -> GuardedOptimizer:
         return optimizer
 
     def update(
-        gradients: Any, state: Any, params: Any = None, *, is_finite: Any = True
+        updates: Any,
+        state: Any,
+        params: Any = None,
+        *,
+        is_finite: Any = True,
+        **extra_args: Any,
     ) -> tuple[Any, Any]:
-        updates, new = optimizer.update(gradients, state, params)
+        del extra_args
+        updates, new = optimizer.update(updates, state, params)
         return updates, keep(is_finite, new, state)
 
     return GuardedOptimizer(optimizer.init, update)
@@ -298,15 +311,16 @@ def _scale_by_adam(
         )
 
     def update(
-        gradients: Any,
-        state: optax.ScaleByAdamState,
+        updates: Any,
+        state: Any,
         params: Any = None,
         *,
         is_finite: Any = True,
-        **others: Any,
+        **extra_args: Any,
     ) -> tuple[Any, optax.ScaleByAdamState]:
-        del params, others
-        count = optax.safe_increment(state.count)
+        del params, extra_args
+        gradients = updates
+        count: Any = optax.safe_increment(state.count)
         mean = jax.tree.map(
             lambda m, g: beta1 * m.astype(g.dtype) + (1 - beta1) * g,
             state.mu,

@@ -1,11 +1,13 @@
 """The learning rate as a closed form of the step."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-Schedule = Callable[[Int[Array, ""] | int], Float[Array, ""]]
+# Step, an int or Int[Array, ""], to learning rate.
+Schedule = Callable[[Any], Float[Array, ""]]
 
 
 def poly_with_warmup(

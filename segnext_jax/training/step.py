@@ -26,8 +26,8 @@ STREAMS = (
 )
 
 
-class Problem(NamedTuple):
-    """What a batch asks of a network.
+class PreparedBatch(NamedTuple):
+    """A batch as the network sees it, and how its logits are scored.
 
     Attributes:
       images: The network's input.
@@ -44,7 +44,7 @@ class Problem(NamedTuple):
     num_labels: Any
 
 
-PoseFn = Callable[[dict[str, Any], dict[str, Array]], Problem]
+PrepareFn = Callable[[dict[str, Any], dict[str, Array]], PreparedBatch]
 
 
 def step_keys(seed: int, step: Array) -> dict[str, Array]:
@@ -103,7 +103,7 @@ def make_train_step(
     The running statistics move once, to the moments of the whole batch.
     """
 
-    def pose(batch: dict[str, Any], keys: dict[str, Array]) -> Problem:
+    def prepare(batch: dict[str, Any], keys: dict[str, Array]) -> PreparedBatch:
         images, labels = batch["image"], batch["label"]
         if use_photometric:
             images = photometric.distort(images, keys["photometric"])
@@ -118,12 +118,12 @@ def make_train_step(
             return objective.score(logits, labels, divisor, 1 / accumulate_steps)
 
         num_labels = jnp.sum(labels != objective.ignore_label)
-        return Problem(images, labels, score, num_labels)
+        return PreparedBatch(images, labels, score, num_labels)
 
     return make_update_step(
         model,
         optimizer,
-        pose,
+        prepare,
         rules=rules,
         seed=seed,
         accumulate_steps=accumulate_steps,
@@ -135,7 +135,7 @@ def make_train_step(
 def make_update_step(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    pose: PoseFn,
+    prepare: PrepareFn,
     *,
     rules: tuple[optimizer_lib.Rule, ...],
     seed: int,
@@ -143,12 +143,12 @@ def make_update_step(
     average_decay: float = 0.0,
     params_in_use: jax.sharding.Sharding | None = None,
 ) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)`` of a network for any problem.
+    """Return ``(state, batch) -> (state, metrics)`` of a network for any task.
 
     Args:
       model: Its ``apply`` takes images and ``train``, and gives logits.
       optimizer: See `segnext_jax.training.optimizer.adamw`.
-      pose: Makes a `Problem` of a batch and the keys of `step_keys`.
+      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
       rules: Tell which parameters are trained.
       seed: Of all random draws of the step.
       accumulate_steps: See `make_train_step`, as for the next two.
@@ -159,7 +159,7 @@ def make_update_step(
 
     def train_step(state: TrainState, batch: dict[str, Any]):
         keys = step_keys(seed, state.step)
-        images, targets, score, num_labels = pose(batch, keys)
+        images, targets, score, num_labels = prepare(batch, keys)
         in_use = state.params
         if params_in_use is not None:
             in_use = jax.lax.with_sharding_constraint(in_use, params_in_use)

@@ -114,6 +114,17 @@ def test_stored_configuration_of_another_version_is_refused():
         config_lib.from_json('{"data": {}, "model": {"colour": 1}}')
 
 
+def test_a_stored_decomposition_is_read_if_it_is_the_nmf():
+    stored = config_lib.base_config()
+    with stored.unlocked():
+        stored.model.decomposition = "nmf"
+    given = config_lib.from_json(config_lib.to_json(stored))
+    assert given == config_lib.base_config()
+    stored.model.decomposition = "vq"
+    with pytest.raises(ValueError, match="decomposition is 'vq' there. Vector quantis"):
+        config_lib.from_json(config_lib.to_json(stored))
+
+
 def test_differences_name_both_values_and_respect_patterns(file):
     stored = config_lib.load(file)
     given = config_lib.load(file, ["log_every=7", "seed=3", "data.num_workers=1"])

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.evaluation.evaluator import evaluate
+from segnext_jax.evaluation.batch import LabelledBatch
+from segnext_jax.evaluation.evaluator import measure_segmentation
 from segnext_jax.evaluation.inference import Inference
-from segnext_jax.pipeline.evaluation_batches import EvaluationBatch
 from segnext_jax.pipeline.fitting import Fitting
 
 FITTING = Fitting(multiple=8, alignment="pad")
@@ -18,7 +18,7 @@ SIZES = [(12, 20), (16, 24), (9, 17)]
 def make_batch(mask=(True, True, True)):
     """Images whose grey level is their class, and labels that are right."""
     images = [np.full((*s, 3), i, np.uint8) for i, s in enumerate(SIZES)]
-    return EvaluationBatch(
+    return LabelledBatch(
         images=(np.stack([FITTING.images(image)[0] for image in images]),),
         fitted_sizes=tuple(zip(*map(FITTING.sizes, SIZES), strict=True)),
         image_sizes=tuple(SIZES),
@@ -40,20 +40,24 @@ OPTIONS = {"num_classes": 3, "ignore_label": 255}
 
 
 def test_copies_are_not_counted():
-    metrics = evaluate(NETWORK, [make_batch((True, False, True))], **OPTIONS)
+    metrics = measure_segmentation(
+        NETWORK, [make_batch((True, False, True))], **OPTIONS
+    )
     assert metrics.confusion.tolist() == np.diag([240, 0, 153]).tolist()
     assert metrics.boundary_iou is None
 
 
 def test_batches_add_up():
-    metrics = evaluate(NETWORK, [make_batch()] * 3, boundary_ratio=0.02, **OPTIONS)
+    metrics = measure_segmentation(
+        NETWORK, [make_batch()] * 3, boundary_ratio=0.02, **OPTIONS
+    )
     assert metrics.confusion.tolist() == np.diag([720, 1152, 459]).tolist()
     assert metrics.boundary_iou.tolist() == [1, 1, 1]
 
 
 def test_examples_come_without_padding_and_copies():
     shown = []
-    evaluate(
+    measure_segmentation(
         NETWORK,
         [make_batch((False, True, True)), make_batch()],
         num_examples=3,
@@ -72,4 +76,4 @@ def test_scores_that_are_no_numbers_are_refused():
         NETWORK, logits_fn=lambda x: logits_fn(x).at[1].set(jnp.nan)
     )
     with pytest.raises(FloatingPointError, match="those of b hold nan at 384 pixels"):
-        evaluate(broken, [make_batch()], **OPTIONS)
+        measure_segmentation(broken, [make_batch()], **OPTIONS)

@@ -1,6 +1,5 @@
 """Inference against the recorded numbers, and the official steps taken in torch."""
 
-import dataclasses
 import json
 
 import cv2
@@ -9,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segnext_jax.evaluation.batch import Batch, FittedSize
 from segnext_jax.evaluation.inference import Inference, _enlargement
 from segnext_jax.models.segnext import Variant
-from segnext_jax.pipeline.fitting import FittedSize, Fitting
+from segnext_jax.pipeline.fitting import Fitting
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
@@ -19,29 +19,16 @@ STD = (58.395, 57.12, 57.375)
 REDUCED = Variant((8, 16, 24, 40), (1, 1, 1, 1), (3, 2, 2, 1), 0.0, 32, 5)
 
 
-@dataclasses.dataclass
-class Images:
+def make_batch(originals, fitting):
     """A batch of images of any size, fitted; all rows are of this process."""
-
-    originals: list[np.ndarray]
-    fitting: Fitting
-
-    @property
-    def image_sizes(self):
-        return tuple(image.shape[:2] for image in self.originals)
-
-    @property
-    def rows(self):
-        return range(len(self.originals))
-
-    @property
-    def images(self):
-        fitted = [self.fitting.images(image) for image in self.originals]
-        return [np.stack(rows) for rows in zip(*fitted, strict=True)]
-
-    @property
-    def fitted_sizes(self):
-        return list(zip(*map(self.fitting.sizes, self.image_sizes), strict=True))
+    sizes = tuple(image.shape[:2] for image in originals)
+    fitted = [fitting.images(image) for image in originals]
+    return Batch(
+        images=tuple(np.stack(rows) for rows in zip(*fitted, strict=True)),
+        fitted_sizes=tuple(zip(*map(fitting.sizes, sizes), strict=True)),
+        image_sizes=sizes,
+        first_row=0,
+    )
 
 
 def photograph(height, width, seed=0):
@@ -106,23 +93,12 @@ def test_equals_the_recorded_probabilities(recorded, official, name, ratios, use
     assert wanted_sizes[:: len(wanted_sizes) // len(sizes)] == sizes
 
     ((labels, probabilities),) = infer(
-        Images([image], fitting), official, use_flip=use_flip, tile_bytes=1
+        make_batch([image], fitting), official, use_flip=use_flip, tile_bytes=1
     )
     sample = probabilities.reshape(-1, 19).T[:, ::13]
     # Images are normalised in float32.
     np.testing.assert_allclose(sample, recorded[f"infer/{name}/prob_sample"], atol=1e-6)
     np.testing.assert_array_equal(labels, recorded[f"infer/{name}/pred"])
-
-
-class Given:
-    """A batch of one image, whose normalised pixels are given."""
-
-    def __init__(self, inputs, image_size):
-        size = inputs.shape[:2]
-        self.images = []
-        self.fitted_sizes = [[FittedSize(size, size)]]
-        self.image_sizes = [image_size]
-        self.rows = range(1)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +113,14 @@ def test_windows_equal_the_recorded_logits(recorded, official, size, stride, nam
         official, (0.0,) * 3, (1.0,) * 3, (64, 64), (48, 48), tile_bytes=2**23
     )
     with jax.enable_x64(True):
-        batch = Given(inputs, size)
+        outer = inputs.shape[:2]
+        batch = Batch(
+            # The pixels are given, normalised.
+            images=(np.zeros((1, *outer, 3), np.uint8),),
+            fitted_sizes=((FittedSize(outer, outer),),),
+            image_sizes=(size,),
+            first_row=0,
+        )
         view = network._view(
             jnp.asarray(inputs[None]), batch, batch.fitted_sizes[0], False
         )
@@ -246,7 +229,7 @@ def test_equals_the_official_steps(reduced, case, size):
             reduced.torch, logits_fn, image, fitting, window, stride, use_flip
         )
     ((labels, given),) = infer(
-        Images([image], fitting),
+        make_batch([image], fitting),
         logits_fn,
         window=window,
         stride=stride,
@@ -285,7 +268,7 @@ def test_our_network_in_windows_equals_theirs(reduced):
         )
         variables = reduced.variables("float64")
     ((_, given),) = infer(
-        Images([image], fitting),
+        make_batch([image], fitting),
         lambda inputs: apply(variables, inputs),
         window=window,
         stride=stride,
@@ -307,7 +290,7 @@ def box_logits(inputs):
 
 
 def test_tiles_of_any_size_give_the_same():
-    batch = Images([photograph(45, 171)], Fitting((240, 60), (1.0, 1.5), 16))
+    batch = make_batch([photograph(45, 171)], Fitting((240, 60), (1.0, 1.5), 16))
     options = {"window": (40, 48), "stride": (27, 32), "use_flip": True}
     ((_, whole),) = infer(batch, box_logits, tile_bytes=5 * 4 * 192**2, **options)
     for side in (1, 64, 96):
@@ -321,10 +304,10 @@ def test_images_of_many_sizes_share_a_batch_without_mixing():
     fitting = Fitting((120, 60), multiple=32)
     images = [photograph(*size) for size in sizes]
     options = {"tile_bytes": 1, "use_flip": True}
-    together = infer(Images(images, fitting), box_logits, **options)
+    together = infer(make_batch(images, fitting), box_logits, **options)
     for image, (labels, given) in zip(images, together, strict=True):
         ((alone_labels, alone),) = infer(
-            Images([image], fitting), box_logits, **options
+            make_batch([image], fitting), box_logits, **options
         )
         assert labels.shape == image.shape[:2]
         np.testing.assert_array_equal(labels, alone_labels)
@@ -342,7 +325,7 @@ def test_images_of_many_sizes_share_a_batch_without_mixing():
     ],
 )
 def test_images_of_their_own_size_need_no_matrices(fitting, factor):
-    batch = Images([photograph(45, 71), photograph(45, 71, seed=1)], fitting)
+    batch = make_batch([photograph(45, 71), photograph(45, 71, seed=1)], fitting)
     network = Inference(box_logits, MEAN, STD)
     assert _enlargement(network._views(batch)) == factor
     # Compares labels by either way with those beside probabilities.
@@ -350,7 +333,7 @@ def test_images_of_their_own_size_need_no_matrices(fitting, factor):
 
 
 def test_windows_need_matrices():
-    batch = Images([photograph(45, 71)], Fitting(multiple=8, alignment="pad"))
+    batch = make_batch([photograph(45, 71)], Fitting(multiple=8, alignment="pad"))
     for window, factor in (((48, 72), 8), ((48, 64), None)):
         network = Inference(box_logits, MEAN, STD, window=window, stride=(24, 24))
         assert _enlargement(network._views(batch)) == factor
@@ -364,7 +347,7 @@ def test_number_of_programs_depends_on_input_sizes_not_on_image_sizes():
     network = Inference(jax.jit(box_logits), MEAN, STD, tile_bytes=1)
     programs = []
     for size in [(45, 71), (47, 72), (52, 80), (55, 85), (58, 90), (60, 93)]:
-        network.label_maps(Images([photograph(*size)], fitting))
+        network.label_maps(make_batch([photograph(*size)], fitting))
         programs.append(scoring.resampled_labels._cache_size())
     assert len(set(programs)) == 1
 

@@ -1,14 +1,13 @@
-"""What people and programs read: table, CSV, picture."""
+"""What people and programs read: table and CSV."""
 
 import csv
 import io
 
 import numpy as np
-import pytest
 
 from segnext_jax.evaluation.counting import Counts
 from segnext_jax.evaluation.metrics import compute_metrics
-from segnext_jax.evaluation.report import draw_confusion, format_table, to_csv
+from segnext_jax.evaluation.report import format_table, to_csv
 
 CLASSES = ["road", "sky", "tree"]
 METRICS = compute_metrics(Counts(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 6]])))
@@ -49,19 +48,3 @@ def test_csv_holds_the_exact_shares_and_counts():
     labelled = [int(row["labelled_pixels"]) for row in rows]
     predicted = [int(row["predicted_pixels"]) for row in rows]
     assert labelled == [4, 0, 6, 10] and predicted == [3, 1, 6, 10]
-
-
-@pytest.mark.parametrize("count", [3, 60])
-def test_picture_is_dark_where_all_pixels_are_and_white_where_none_is(count):
-    confusion = np.diag(np.full(count, 7))
-    confusion[1] = 0
-    names = [f"class number {i}" for i in range(count)]
-    picture = draw_confusion(confusion, names)
-    cell = 38 if count == 3 else 15
-    bottom, right = picture.shape[0] - 12, picture.shape[1] - 12
-    corner = picture[bottom - cell + 3, right - cell + 3]
-    assert corner.tolist() == [8, 48, 107]
-    assert picture[bottom - cell + 3, right - 2 * cell + 3].tolist() == [255] * 3
-    # The row of the class without labels is crossed out.
-    middle = bottom - count * cell + cell + cell // 2
-    assert picture[middle, right - cell + 3].tolist() == [150] * 3

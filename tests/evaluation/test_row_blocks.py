@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import row_blocks
 from segnext_jax.pipeline.fitting import Fitting
@@ -23,16 +24,6 @@ def logits_fn(images):
         images, WEIGHTS, (8, 8), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     return logits + images.mean((1, 2), keepdims=True)[..., :1]
-
-
-class Whole:
-    """The image as a batch for `Inference`."""
-
-    def __init__(self, fitting):
-        self.images = [image[None] for image in fitting.images(IMAGE)]
-        self.fitted_sizes = [(sizes,) for sizes in fitting.sizes(IMAGE.shape[:2])]
-        self.image_sizes = [IMAGE.shape[:2]]
-        self.rows = range(1)
 
 
 # 16 bytes: tiles of 32 pixels, the smallest.
@@ -60,7 +51,12 @@ def test_blocks_equal_inference_of_the_whole(fitting, options, tile_bytes):
     inference = Inference(
         logits_fn=logits_fn, mean=MEAN, std=STD, tile_bytes=tile_bytes, **options
     )
-    batch = Whole(fitting)
+    batch = Batch(
+        images=tuple(image[None] for image in fitting.images(IMAGE)),
+        fitted_sizes=tuple((sizes,) for sizes in fitting.sizes(IMAGE.shape[:2])),
+        image_sizes=(IMAGE.shape[:2],),
+        first_row=0,
+    )
     ((labels, probabilities),) = inference.probability_maps(batch)
     sizes = fitting.sizes(IMAGE.shape[:2])
     blocks = list(

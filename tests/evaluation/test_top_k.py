@@ -7,7 +7,7 @@ import pytest
 from segnext_jax.evaluation.top_k import (
     ClassificationMetrics,
     count_hits,
-    evaluate_classes,
+    measure_classification,
 )
 
 RNG = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def test_evaluation_adds_up_batches_and_leaves_copies_out():
         return {name: jnp.asarray(array) for name, array in batch.items()}
 
     # The scores themselves stand in for images of one channel that is not looked at.
-    metrics = evaluate_classes(
+    metrics = measure_classification(
         lambda images: images, batches, num_classes=NUM_CLASSES, shard_fn=shard
     )
     images, first, among = expected()

@@ -7,14 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from segnext_jax import config as config_lib
 from segnext_jax.cli import command
 from segnext_jax.export import onnx_graph
 from segnext_jax.export.__main__ import main
 from segnext_jax.export.program import Signature, make_reference
-from segnext_jax.models.initialization import initialize
-from segnext_jax.models.segnext import VARIANTS, SegNeXt
-from segnext_jax.predict import predictor
+from segnext_jax.models.segnext import VARIANTS
 
 # Megabytes: 4 bytes for each weight, and 1 % for nodes and names.
 SIZES = {"tiny": 17.4, "small": 56.5, "base": 112, "large": 198}
@@ -107,24 +104,6 @@ def parts(network):
     """Return the bytes of the squeeze's kernel, which is used in three parts."""
     variant = network.model.variant
     return {4 * dim * variant.head_channels for dim in variant.embed_dims}
-
-
-@pytest.mark.parametrize("decomposition, batch", [("vq", None), ("cd", 1)])
-def test_other_decompositions(decomposition, batch, config):
-    config = config_lib.from_json(config_lib.to_json(config))
-    config.model.decomposition = decomposition
-    variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
-    network = predictor.Predictor(variables, config)
-    signature = Signature((32, 64), batch, output="logits")
-    if decomposition == "cd":
-        with pytest.raises(ValueError, match="is 'cd', which.*--format=stablehlo"):
-            onnx_graph.convert(network, signature)
-        return
-    graph = onnx_graph.convert(network, signature)
-    images = photographs(2, 32, 64)
-    logits = onnx_graph.Session(graph.SerializeToString())(images)
-    wanted = make_reference(network, signature, dtype="float32")(images)
-    np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-5)
 
 
 def test_program_tells_difference_and_times(checkpoint_dir, tmp_path, capsys):

@@ -77,11 +77,8 @@ def test_normalised_images_give_the_networks_probabilities(network, config):
     np.testing.assert_allclose(probabilities[0], wanted, **EXACT)
 
 
-@pytest.mark.parametrize("decomposition", ["vq", "cd"])
-def test_other_decompositions_are_lowered(decomposition, config):
+def test_random_bases_leave_no_draw_in_the_program(config):
     config = config_lib.from_json(config_lib.to_json(config))
-    config.model.decomposition = decomposition
-    # Random bases must not leave a draw in the program either.
     config.model.nmf_eval_bases = "random"
     variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
     other = predictor.Predictor(variables, config)

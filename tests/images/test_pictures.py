@@ -162,3 +162,28 @@ def test_thin_images_are_not_enlarged_beyond_measure():
     image = np.zeros((1, 5000, 3), np.uint8)
     picture = pictures.side_by_side(image, None, image[..., 0], SPEC)
     assert picture.shape[1] == 2 * 5000 + 8
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_picture_is_dark_where_all_pixels_are_and_white_where_none_is(count):
+    confusion = np.diag(np.full(count, 7))
+    confusion[1] = 0
+    names = [f"class number {i}" for i in range(count)]
+    picture = pictures.draw_confusion(confusion, names)
+    cell = 38 if count == 3 else 15
+    bottom, right = picture.shape[0] - 12, picture.shape[1] - 12
+    corner = picture[bottom - cell + 3, right - cell + 3]
+    assert corner.tolist() == [8, 48, 107]
+    assert picture[bottom - cell + 3, right - 2 * cell + 3].tolist() == [255] * 3
+    # The row of the class without labels is crossed out.
+    middle = bottom - count * cell + cell + cell // 2
+    assert picture[middle, right - cell + 3].tolist() == [150] * 3
+
+
+def test_names_of_any_script_have_letters_of_their_own():
+    """What a font lacks looks like what another name lacks."""
+    names = ("straße", "strabe", "道路", "水面", "дорога", "природа")
+    drawn = [pictures.legend([name], [(0, 0, 0)], 200) for name in names]
+    for first, second in zip(drawn[::2], drawn[1::2], strict=True):
+        assert (first != second).any()
+    assert (drawn[2] != pictures.legend(["??"], [(0, 0, 0)], 200)).any()

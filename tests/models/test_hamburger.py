@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.models.hamburger import DECOMPOSITIONS, Hamburger
-from segnext_jax.ops.decomposition import nmf
+from segnext_jax.models.hamburger import Hamburger
+from segnext_jax.ops import nmf
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 5, 32)).astype(np.float32)
 
@@ -37,28 +37,20 @@ def apply(variables, bases=None, train=False, rngs=None, **fields):
     return np.asarray(compiled(train, **fields)(variables, IMAGES, bases, rngs))
 
 
-@pytest.mark.parametrize("decomposition", DECOMPOSITIONS)
-def test_ham_lies_between_its_two_layers(decomposition, variables):
+def test_ham_lies_between_its_two_layers(variables):
     params = variables["params"]
     dense = params["ham_in"]["conv"]
     hidden = np.maximum(IMAGES @ dense["kernel"] + dense["bias"], 0)
-    ham = DECOMPOSITIONS[decomposition]
-    bases = ham.draw_bases(jax.random.key(7), 2, 32, 4)
-    hidden = ham.reconstruct(jnp.asarray(hidden.reshape(2, 15, 32)), bases, num_steps=7)
+    bases = nmf.draw_bases(jax.random.key(7), 2, 32, 4)
+    hidden = nmf.reconstruct(jnp.asarray(hidden.reshape(2, 15, 32)), bases, num_steps=7)
     hidden = (
         np.asarray(hidden).reshape(IMAGES.shape) @ params["ham_out"]["conv"]["kernel"]
     )
     # GroupNorm of 32 groups over 32 channels: each channel over its pixels.
     mean, var = (f(hidden, axis=(1, 2), keepdims=True) for f in (np.mean, np.var))
     wanted = np.maximum(IMAGES + (hidden - mean) / np.sqrt(var + 1e-5), 0)
-    given = apply(variables, bases, decomposition=decomposition)
+    given = apply(variables, bases)
     np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_decompositions_differ(variables):
-    outputs = [apply(variables, decomposition=name) for name in DECOMPOSITIONS]
-    assert np.abs(outputs[0] - outputs[1]).max() > 0.1
-    assert np.abs(outputs[0] - outputs[2]).max() > 0.1
 
 
 def test_gradient_changes_no_value(variables):
@@ -91,8 +83,6 @@ def test_random_bases_follow_the_key_as_in_training(variables):
 
 
 def test_bad_settings_are_named(variables):
-    with pytest.raises(ValueError, match="must be one of nmf, vq, cd: got 'pca'"):
-        apply(variables, decomposition="pca")
     with pytest.raises(ValueError, match="must be one of fixed, random: got 'drawn'"):
         apply(variables, eval_bases="drawn")
     with pytest.raises(ValueError, match="must be one of full, one_step: got 'none'"):

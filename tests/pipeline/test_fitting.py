@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from segnext_jax.pipeline.fitting import FittedSize, Fitting
+from segnext_jax.evaluation.batch import FittedSize
+from segnext_jax.pipeline.fitting import Fitting
 
 IMAGE = cv2.resize(
     np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8), (70, 45)

@@ -14,6 +14,7 @@ from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline import (
     EvaluationBatches,
     Fitting,
+    RandomScaleCropFlip,
     TrainLoader,
     open_source,
     open_split,
@@ -36,6 +37,15 @@ class Tiny(SegmentationBuilder):
         labels = np.full((5, 7 + example), example % 2, np.uint8)
         encoded = cv2.imencode(".png", image)[1].tobytes()
         return f"näme {example}", encoded, labels
+
+
+def configure(batch_size, **fields):
+    """Return a configuration with fields of its data set."""
+    config = base_config()
+    config.batch_size = batch_size
+    for name, value in {"num_workers": 0, "num_threads": 2, **fields}.items():
+        config.data[name] = value
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -162,11 +172,9 @@ def test_training_batches_of_a_folder_and_of_its_prepared_set_are_equal(
 
     prepare(Prepared(data_dir=tmp_path / "prepared", raw_dir=folder))
     prepared = open_source(Prepared.spec, "train", tmp_path / "prepared")
-    options = {"num_classes": 2, "batch_size": 3, "crop_size": (5, 7)}
-    loaders = [
-        TrainLoader(source, base_scale=(9, 6), seed=1, **options)
-        for source in (direct, prepared)
-    ]
+    config = configure(3, crop_size=(5, 7), base_scale=(9, 6))
+    transform = RandomScaleCropFlip.from_config(config.data, Prepared.spec)
+    loaders = [TrainLoader(source, transform, config) for source in (direct, prepared)]
     for _ in range(4):
         first, second = (next(loader) for loader in loaders)
         np.testing.assert_array_equal(first["image"], second["image"])
@@ -215,15 +223,10 @@ def test_a_mask_that_fits_the_photograph_before_exif_turns_it_says_so(folder, da
 def test_training_names_the_broken_file(folder, data, num_workers):
     path = folder / "masks" / "train" / "a.png"
     path.write_bytes(path.read_bytes()[:40])
-    loader = TrainLoader(
-        open_split(data, resolve_spec(data), "train"),
-        num_classes=2,
-        batch_size=2,
-        crop_size=(4, 4),
-        base_scale=(7, 4),
-        seed=0,
-        num_workers=num_workers,
-    )
+    config = configure(2, crop_size=(4, 4), base_scale=(7, 4), num_workers=num_workers)
+    spec = resolve_spec(data)
+    transform = RandomScaleCropFlip.from_config(config.data, spec)
+    loader = TrainLoader(open_split(data, spec, "train"), transform, config)
     with pytest.raises(ValueError, match=f"^{path}: its label map cannot be decoded"):
         next(loader)
     path.unlink()

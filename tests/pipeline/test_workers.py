@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
+from segnext_jax.config import base_config
+from segnext_jax.datasets import SPECS
 from segnext_jax.images.decode import encode_label
-from segnext_jax.pipeline import TrainLoader, workers
-from segnext_jax.pipeline.classification.batches import PhotographLoader
+from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader, workers
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 
 SHARED_MEMORY = pathlib.Path("/dev/shm")
@@ -47,17 +48,19 @@ class Grey:
         }
 
 
-def loader(crop_size=(16, 24), batch_size=4, **options):
-    return TrainLoader(
-        Grey(),
-        num_classes=7,
-        batch_size=batch_size,
-        crop_size=crop_size,
-        base_scale=(64, 48),
-        seed=5,
-        max_class_share=1.0,
-        **options,
-    )
+def configure(batch_size=4, **options):
+    config = base_config()
+    config.batch_size = batch_size
+    small = {"crop_size": (16, 24), "base_scale": (64, 48), "max_class_share": 1.0}
+    for name, value in {**small, "num_threads": 2, **options}.items():
+        config.data[name] = value
+    return config
+
+
+def loader(**options):
+    config = configure(**options)
+    transform = RandomScaleCropFlip.from_config(config.data, SPECS["shapes"])
+    return TrainLoader(Grey(), transform, config)
 
 
 def wait_for(is_reached, seconds=30):
@@ -149,19 +152,17 @@ def test_batches_that_shared_memory_cannot_hold_are_refused_before_the_first():
     with pytest.raises(ValueError, match=match):
         loader(num_workers=1, batch_size=10**8, crop_size=(1024, 1024))
     with pytest.raises(ValueError, match=match):
-        PhotographLoader(
+        TrainLoader(
             Grey(),
             RandomResizedCrop((1024, 1024), (0.1, 1.0), (0.8, 1.2), 0.5, None, 0.0),
-            batch_size=10**8,
-            seed=0,
-            num_workers=1,
+            configure(num_workers=1, batch_size=10**8),
         )
     loader(num_workers=0, batch_size=10**8, crop_size=(1024, 1024))
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="looks into Linux's /dev/shm")
 def test_the_need_is_what_idle_workers_fill():
-    with loader(num_workers=2, prefetch=1, crop_size=(19, 37)) as batches:
+    with loader(num_workers=2, prefetch_batches=1, crop_size=(19, 37)) as batches:
         next(batches)
         wait_for(lambda: len(segments()) == 8)
         time.sleep(0.5)

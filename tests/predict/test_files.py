@@ -67,19 +67,6 @@ def test_overlay_weighs_colours_and_is_reduced_by_a_whole_factor():
     assert np.median(np.abs(picture - expected)) <= 4
 
 
-def test_a_file_that_fails_leaves_nothing(tmp_path):
-    path = tmp_path / "deep" / "a.png"
-    with pytest.raises(RuntimeError), files.atomic_file(path) as file:
-        file.write(b"half")
-        raise RuntimeError
-    assert list((tmp_path / "deep").iterdir()) == []
-    for content in (b"one", b"two"):
-        with files.atomic_file(path) as file:
-            file.write(content)
-            assert not path.exists() or path.read_bytes() == b"one"
-        assert path.read_bytes() == content
-
-
 def test_impossible_options_are_refused():
     for options in (
         {"opacity": 1.5},

@@ -73,6 +73,22 @@ def test_logits_take_bases_and_are_fixed_without(model):
     assert np.abs(np.asarray(other - fixed)).max() > 1e-6
 
 
+def test_a_prediction_and_a_predictor_say_what_they_are(model):
+    image = photograph()
+    result = model.predict(image)
+    (name, share), *_ = result.class_areas().items()
+    height, width = image.shape[:2]
+    assert repr(result).startswith(f"Prediction({height}x{width}, {name} {share:.1%}")
+    assert repr(model) == "Predictor(SegNeXt tiny, 11 classes of camvid, whole)"
+    page = model._repr_html_()
+    assert page.count("<li>") == 11 and "<p>Predictor(SegNeXt tiny" in page
+
+
+def test_a_file_that_does_not_exist_is_named(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match="must be a file: .*nope.jpg does not"):
+        model.predict(tmp_path / "nope.jpg")
+
+
 def test_features_are_the_four_stages(model):
     images = np.zeros((1, 33, 47, 3), np.float32)
     shapes = [feature.shape for feature in model.features(images)]

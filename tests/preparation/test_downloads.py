@@ -68,7 +68,9 @@ def test_an_archive_is_fetched_checked_and_read_without_unpacking(server, tmp_pa
     url, archive, requests = server
     md5 = hashlib.md5(archive.read_bytes()).hexdigest()
     done = run(url, 1000, f"md5:{md5}", tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
+    progress = [line.split()[1:4] for line in done.stderr.splitlines()]
+    assert progress == [["tiny", "train", "1/1"], ["tiny", "val", "1/1"]]
     assert done.stdout.endswith("tiny/1.0.0: 1 train, 1 val.\n")
     assert requests.count("GET") == 1
     downloads = tmp_path / "prepared/downloads"

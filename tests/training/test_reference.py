@@ -37,7 +37,7 @@ class Given(SegNeXt):
     images: Any = None
     bases: Any = None
 
-    def __call__(self, images, bases=None, train=False):
+    def __call__(self, images, draw=None, train=False):
         np.testing.assert_array_equal(images.shape, self.images.shape)
         return super().__call__(self.images, self.bases, train)
 

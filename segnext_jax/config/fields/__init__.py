@@ -7,6 +7,9 @@ Sources, unless a row names another: the paper's section 4 and
 ``local_configs/segnext/base/segnext.base.512x512.ade.160k.py`` of SegNeXt@c87bcae.
 """
 
+import dataclasses
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -30,10 +33,30 @@ FIELDS: dict[str, Field] = {
     for part in (run, data, model, optimizer, evaluation, classification)
     for field in part.FIELDS
 }
-# Fields of earlier versions, and what takes their place. Configurations that were
-# stored with them are read without.
+
+
+@dataclasses.dataclass(frozen=True)
+class Removed:
+    """A field of earlier versions; stored configurations are read without.
+
+    Attributes:
+      remedy: What takes its place, in one sentence.
+      only: The value that a stored configuration may hold. None: any.
+    """
+
+    remedy: str
+    only: Any = None
+
+
 REMOVED = {
-    "evaluation.checkpoint": "Name the checkpoint with --which=latest, best or a step."
+    "evaluation.checkpoint": Removed(
+        "Name the checkpoint with --which=latest, best or a step."
+    ),
+    "model.decomposition": Removed(
+        "Vector quantisation and concept decomposition were removed: the repository's "
+        "commit 986ebcb has them.",
+        only="nmf",
+    ),
 }
 
 

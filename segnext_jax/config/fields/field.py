@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from segnext_jax.config.kinds import Kind
+from segnext_jax.config.kinds import Kind, shown
 
 SEGMENTATION = ("task", "segmentation")
 CLASSIFICATION = ("task", "classification")
@@ -39,3 +39,11 @@ class Field:
     used_by: str = TRAINING
     is_resumable: bool = False
     changes_numbers: bool = True
+
+    def fault_of(self, value: Any) -> str:
+        """Return why the field cannot have a value, in one sentence; empty: it can."""
+        if self.kind.accepts(value):
+            return ""
+        return (
+            f"config.{self.name} must be {self.kind.requirement}: got {shown(value)}."
+        )

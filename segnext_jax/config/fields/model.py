@@ -77,12 +77,6 @@ FIELDS = (
         "Rate of channel dropout before the classifier (Dropout2d).",
         only=SEGMENTATION,
     ),
-    _head(
-        "model.decomposition",
-        "nmf",
-        one_of("nmf", "vq", "cd"),
-        "Matrix decomposition of the Hamburger.",
-    ),
     Field(
         "model.nmf_gradient",
         "full",

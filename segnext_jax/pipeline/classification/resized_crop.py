@@ -7,17 +7,21 @@ Source: ``RandomResizedCropAndInterpolation`` and ``transforms_imagenet_eval`` o
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from segnext_jax.images.decode import decode_image
 from segnext_jax.pipeline.classification.random_augment import (
     INTERPOLATIONS,
     RandAugment,
     jitter_colours,
 )
+from segnext_jax.pipeline.classification.sources import Photograph
 from segnext_jax.pipeline.geometry import CropWindow, Size
+from segnext_jax.pipeline.stream import Batch
 
 _NUM_TRIES = 10
 
@@ -79,6 +83,50 @@ class RandomResizedCrop:
     augment: RandAugment | None
     colour_jitter: float
 
+    @classmethod
+    def from_config(cls, config: Any) -> "RandomResizedCrop":
+        """Return how a configuration crops and changes photographs in training."""
+        options, data = config.classification, config.data
+        red, green, blue = (min(255, round(value)) for value in data.mean)
+        augment = RandAugment(
+            num_operations=options.augment_operations,
+            probability=options.augment_probability,
+            magnitude=options.augment_magnitude,
+            magnitude_deviation=options.augment_deviation,
+            fill=(red, green, blue),
+        )
+        return cls(
+            crop_size=data.crop_size,
+            area_range=options.area_range,
+            aspect_range=options.aspect_range,
+            flip_probability=data.flip_probability,
+            augment=augment if options.augment_operations else None,
+            colour_jitter=options.colour_jitter,
+        )
+
+    def empty(self, num_examples: int) -> Batch:
+        """Return the arrays of a batch, to be written.
+
+        Returns:
+          `image`, uint8 [examples, crop height, crop width, 3], RGB, and `label`, int32
+          [examples].
+        """
+        return {
+            "image": np.empty((num_examples, *self.crop_size, 3), np.uint8),
+            "label": np.empty(num_examples, np.int32),
+        }
+
+    def write(
+        self, example: Photograph, rng: np.random.Generator, batch: Batch, row: int
+    ) -> None:
+        """Decode and crop one photograph into a row of a batch.
+
+        Raises:
+          ValueError: If it cannot be decoded.
+        """
+        batch["image"][row] = self(decode_photograph(example), rng)
+        batch["label"][row] = example["label"]
+
     def __call__(
         self, image: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
     ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
@@ -134,3 +182,14 @@ def _resize(
 ) -> Image.Image:
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return image.resize((size[1], size[0]), resample)
+
+
+def decode_photograph(
+    photograph: Photograph,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Return the pixels of a photograph, RGB.
+
+    Raises:
+      ValueError: If it cannot be decoded.
+    """
+    return decode_image(photograph["image"], photograph["image_id"])

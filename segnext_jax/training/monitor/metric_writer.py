@@ -14,6 +14,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from segnext_jax.checkpoints import json_files
+from segnext_jax.cli.whole_files import to_json, whole_file
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -59,7 +60,7 @@ class MetricWriter:
         if not self._is_writing:
             return
         with _naming(self._workdir / METRICS_FILE):
-            self._file.write(json_files.to_json({"step": step, **values}) + "\n")
+            self._file.write(to_json({"step": step, **values}) + "\n")
         numbers = {
             name: value
             for name, value in values.items()
@@ -82,8 +83,8 @@ class MetricWriter:
         path = folder / f"{name.replace('/', '_')}.png"
         if not self._is_writing:
             return path
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(path)
+        with whole_file(path) as partial:
+            Image.fromarray(image).save(partial)
         picture = summary.image(f"overlays/{name}", image, dataformats="HWC")
         self._tensorboard.write(step, [picture])
         if self._wandb is not None:

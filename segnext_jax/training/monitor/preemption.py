@@ -5,6 +5,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -24,7 +25,7 @@ class Preemption:
         """Do nothing before it is entered."""
         self._is_requested = False
         self._may_interrupt = False
-        self._previous: signal.Handlers | None = None
+        self._previous: Any = None
 
     def __enter__(self) -> "Preemption":
         """Listen, in the main thread of a single process."""

@@ -14,18 +14,17 @@ import optax
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
-from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
-from segnext_jax.evaluation.top_k import ClassificationMetrics, evaluate_classes
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.classification.batches import (
-    PhotographLoader,
     photograph_eval_batches,
 )
-from segnext_jax.pipeline.classification.random_augment import RandAugment
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 from segnext_jax.pipeline.classification.sources import open_photographs
+from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
@@ -59,19 +58,14 @@ class Classification:
             )
         )
 
-    def make_loader(self) -> PhotographLoader:
+    def make_loader(self) -> TrainLoader:
         """Return the training batches of this process."""
-        data = self._config.data
-        return PhotographLoader(
-            open_photographs(data, self._classes, TRAIN_SPLIT),
-            make_crop(self._config),
-            batch_size=self._config.batch_size,
-            seed=self._config.seed,
+        return TrainLoader(
+            open_photographs(self._config.data, self._classes, TRAIN_SPLIT),
+            RandomResizedCrop.from_config(self._config),
+            self._config,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            num_workers=data.num_workers,
-            num_threads=data.num_threads,
-            prefetch=data.prefetch_batches,
         )
 
     def make_step(
@@ -84,7 +78,7 @@ class Classification:
             self._config, self.model, optimizer, len(self._classes), params_in_use
         )
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> ClassificationMetrics:
         """Return the metrics; there are no pictures."""
@@ -98,7 +92,7 @@ class Classification:
             process_count=jax.process_count(),
             num_threads=self._config.data.num_threads,
         )
-        return evaluate_classes(
+        return measure_classification(
             functools.partial(self._apply, variables),
             batches,
             num_classes=len(self._classes),
@@ -109,7 +103,7 @@ class Classification:
         self, variables: Any
     ) -> tuple[ClassificationMetrics, dict[str, Any]]:
         """Return the metrics; nothing is drawn."""
-        return self.evaluate(variables), {}
+        return self.measure(variables), {}
 
     def write_results(
         self,
@@ -119,27 +113,6 @@ class Classification:
         **more: Any,
     ) -> None:
         """Log the metrics and write them into a folder."""
-        run_folder.write_classification_results(
+        report.write_classification_results(
             metrics, step, self._classes, workdir, **more
         )
-
-
-def make_crop(config: ConfigDict) -> RandomResizedCrop:
-    """Return how photographs are cropped and changed in training."""
-    options, data = config.classification, config.data
-    red, green, blue = (min(255, round(value)) for value in data.mean)
-    augment = RandAugment(
-        num_operations=options.augment_operations,
-        probability=options.augment_probability,
-        magnitude=options.augment_magnitude,
-        magnitude_deviation=options.augment_deviation,
-        fill=(red, green, blue),
-    )
-    return RandomResizedCrop(
-        crop_size=data.crop_size,
-        area_range=options.area_range,
-        aspect_range=options.aspect_range,
-        flip_probability=data.flip_probability,
-        augment=augment if options.augment_operations else None,
-        colour_jitter=options.colour_jitter,
-    )

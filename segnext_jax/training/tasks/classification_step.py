@@ -12,7 +12,7 @@ from segnext_jax.ops import photometric
 from segnext_jax.ops.erasing import erase
 from segnext_jax.ops.mixing import draw_mixing, mix_images, mix_labels
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.step import Problem, StepFn, make_update_step
+from segnext_jax.training.step import PreparedBatch, StepFn, make_update_step
 
 
 def make_classification_step(
@@ -60,7 +60,7 @@ def make_classification_step(
     class of which it has most.
     """
 
-    def pose(batch: dict[str, Any], keys: dict[str, Array]) -> Problem:
+    def prepare(batch: dict[str, Any], keys: dict[str, Array]) -> PreparedBatch:
         images, labels = batch["image"], batch["label"]
         mixing = draw_mixing(
             keys["mixing"],
@@ -81,12 +81,12 @@ def make_classification_step(
             loss = soft_cross_entropy(logits, targets) / num_images
             return {"cross_entropy": loss}, _num_hits(logits, targets)
 
-        return Problem(images, targets, score, num_images)
+        return PreparedBatch(images, targets, score, num_images)
 
     return make_update_step(
         model,
         optimizer,
-        pose,
+        prepare,
         rules=rules,
         seed=seed,
         accumulate_steps=accumulate_steps,

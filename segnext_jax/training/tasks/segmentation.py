@@ -8,13 +8,14 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from segnext_jax.checkpoints import run_folder
 from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import open_split
+from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.step import StepFn
@@ -43,23 +44,10 @@ class Segmentation:
         data, spec = self._config.data, self._spec
         return TrainLoader(
             open_split(data, spec, data.train_split or spec.train_split),
-            num_classes=spec.num_classes,
-            ignore_label=spec.ignore_label,
-            batch_size=self._config.batch_size,
-            crop_size=data.crop_size,
-            base_scale=data.base_scale,
-            scale_range=data.scale_range,
-            max_class_share=data.max_class_share,
-            flip_probability=data.flip_probability,
-            rotation_probability=data.rotation_probability,
-            max_rotation=data.max_rotation,
-            rare_class_temperature=data.rare_class_temperature,
-            seed=self._config.seed,
+            RandomScaleCropFlip.from_config(data, spec),
+            self._config,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            num_workers=data.num_workers,
-            num_threads=data.num_threads,
-            prefetch=data.prefetch_batches,
         )
 
     def make_step(
@@ -72,7 +60,7 @@ class Segmentation:
             self._config, self.model, optimizer, self._spec.ignore_label, params_in_use
         )
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> Metrics:
         """Return the metrics, and draw some images with their predictions."""
@@ -95,4 +83,4 @@ class Segmentation:
         self, metrics: Metrics, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:
         """Log the table of metrics and write it into a folder."""
-        run_folder.write_results(metrics, step, self._spec.classes, workdir, **more)
+        report.write_results(metrics, step, self._spec.classes, workdir, **more)

@@ -51,7 +51,7 @@ class Task(Protocol):
         """Return the train step, to be jitted; see `training.step`."""
         ...
 
-    def evaluate(
+    def measure(
         self, variables: Any, writer: MetricWriter | None = None, step: int = 0
     ) -> Metrics:
         """Return the metrics on the validation split.

@@ -2,29 +2,24 @@
 
 import functools
 import itertools
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
-from segnext_jax.cli.progress import Progress
+from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.evaluator import ExampleFn, evaluate
+from segnext_jax.evaluation import report
+from segnext_jax.evaluation.evaluator import ExampleFn, measure_segmentation
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
-from segnext_jax.evaluation.report import format_summary
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.pipeline.evaluation_batches import EvaluationBatch, EvaluationBatches
+from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
-
-_SECONDS_BETWEEN_REPORTS = 10
 
 
 class Validator:
@@ -54,12 +49,11 @@ class Validator:
         )
         self._has_logged_plan = False
 
-        def apply(variables: Any, bases: Any, call: Any, images: jax.Array) -> Any:
-            if bases is not None:
-                bases = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
-            # Only nmf_eval_bases="random" draws from it: one key for each call.
+        def apply(variables: Any, draw: Any, call: Any, images: jax.Array) -> Any:
+            # Used where there is no draw: one key for each call.
             key = jax.random.fold_in(jax.random.key(config.seed), call)
-            return model.apply(variables, images, bases, rngs={"nmf": key})
+            rngs = model.inference_rngs(key)
+            return model.apply(variables, images, draw, rngs=rngs)
 
         self._apply = jax.jit(apply)
 
@@ -67,30 +61,38 @@ class Validator:
         self,
         variables: Any,
         example_fn: ExampleFn | None = None,
-        bases_seed: int | None = None,
+        draw: Any = None,
     ) -> Metrics:
         """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
 
         Args:
           variables: The weights.
           example_fn: Gets ``config.evaluation.num_overlays`` images.
-          bases_seed: Seed of fixed NMF bases; None: ``config.model.nmf_eval_seed``.
+          draw: One of `SegNeXt.draws`. None: the first.
         """
         options = self._config.evaluation
-        bases = self._bases(bases_seed)
+        if draw is None:
+            (draw,) = self._model.draws().values()
+        # An argument of the program: another draw is not another program.
+        draw = sharding.replicate(jax.device_get(draw), self._mesh)
         calls = itertools.count()
 
         def logits_fn(images: jax.Array) -> jax.Array:
-            return self._apply(variables, bases, np.uint32(next(calls)), images)
+            return self._apply(variables, draw, np.uint32(next(calls)), images)
 
         self._log_plan()
-        return evaluate(
+        return measure_segmentation(
             Inference.from_config(
                 self._config,
                 logits_fn,
                 functools.partial(sharding.shard_batch, mesh=self._mesh),
             ),
-            self._with_progress(),
+            followed(
+                self._batches,
+                len(self._batches),
+                "evaluate",
+                self._config.evaluation.batch_size,
+            ),
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
@@ -99,33 +101,26 @@ class Validator:
         )
 
     def run_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
-        """Return the metrics of the first draw of bases, and the spread over all.
+        """Return the metrics of the first draw, and the spread over all of them.
 
         Args:
           variables: The weights.
         """
-        first = self._config.model.nmf_eval_seed
-        seeds = range(first, first + self._config.evaluation.num_bases)
+        draws = self._model.draws(self._config.evaluation.num_bases)
         runs = []
-        for seed in seeds:
-            runs.append(self.run(variables, bases_seed=seed))
-            if len(seeds) > 1:
-                logging.info("Bases of seed %d: %s", seed, format_summary(runs[-1]))
-        if len(seeds) == 1:
+        for seed, draw in draws.items():
+            runs.append(self.run(variables, draw=draw))
+            if len(draws) > 1:
+                logging.info(
+                    "Draw of seed %d: %s", seed, report.format_summary(runs[-1])
+                )
+        if len(draws) == 1:
             return runs[0], {}
-        over_bases = spread(runs)
-        for name, values in over_bases.items():
+        over_draws = spread(runs)
+        for name, values in over_draws.items():
             percents = "  ".join(f"{k} {100 * v:.3f}" for k, v in values.items())
-            logging.info("%s over %d draws of bases: %s", name, len(seeds), percents)
-        return runs[0], {"over_bases": {"seeds": list(seeds), **over_bases}}
-
-    def _bases(self, seed: int | None) -> jax.Array | None:
-        """Return bases as an argument: another draw is not another program."""
-        options = self._config.model
-        if options.nmf_eval_bases == "random":
-            return None
-        bases = self._model.fixed_bases(options.nmf_eval_seed if seed is None else seed)
-        return sharding.replicate(np.asarray(bases), self._mesh)
+            logging.info("%s over %d draws: %s", name, len(draws), percents)
+        return runs[0], {"over_bases": {"seeds": list(draws), **over_draws}}
 
     def _log_plan(self) -> None:
         """Say how many programs there will be, once: each takes time to compile.
@@ -150,20 +145,3 @@ class Validator:
             len(sizes),
             ", ".join(f"{height}x{width}" for height, width in sizes),
         )
-
-    def _with_progress(self) -> Iterator[EvaluationBatch]:
-        progress = Progress(len(self._batches), description="evaluate")
-        last = start = time.monotonic()
-        try:
-            for number, batch in enumerate(self._batches):
-                yield batch  # The next one is asked for when this one is done.
-                progress.advance()
-                now = time.monotonic()
-                if now - last > _SECONDS_BETWEEN_REPORTS:
-                    last = now
-                    done = (number + 1) * self._config.evaluation.batch_size
-                    images = min(done, self._batches.num_examples)
-                    pace = {"images/s": f"{images / (now - start):.2f}"}
-                    progress.report(number + 1, pace)
-        finally:
-            progress.close()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from segnext_jax.config import base_config
 from segnext_jax.datasets.photographs import photograph_classes
 from segnext_jax.pipeline.classification.batches import (
-    PhotographLoader,
     photograph_eval_batches,
 )
 from segnext_jax.pipeline.classification.random_augment import RandAugment
@@ -19,6 +19,7 @@ from segnext_jax.pipeline.classification.resized_crop import (
     central_crop,
 )
 from segnext_jax.pipeline.classification.sources import open_photographs
+from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.preparation.command import prepare
 from segnext_jax.preparation.imagenet import ImageNet
 
@@ -48,9 +49,23 @@ class Generated:
         return {"image": encoded, "label": index, "image_id": f"photo_{index}"}
 
 
+def loader(crop=CROP, process_index=0, process_count=1, **options) -> TrainLoader:
+    config = base_config()
+    small = {"batch_size": 4, "seed": 5, "num_workers": 0, "num_threads": 2}
+    for name, value in {**small, **options}.items():
+        section = config if name in ("batch_size", "seed") else config.data
+        section[name] = value
+    return TrainLoader(
+        Generated(),
+        crop,
+        config,
+        process_index=process_index,
+        process_count=process_count,
+    )
+
+
 def take(count, crop=CROP, **options) -> list[dict[str, np.ndarray]]:
-    options = {"batch_size": 4, "seed": 5, **options}
-    with PhotographLoader(Generated(), crop, **options) as batches:
+    with loader(crop, **options) as batches:
         return [next(batches) for _ in range(count)]
 
 
@@ -79,7 +94,7 @@ def test_images_keep_their_labels_and_each_epoch_holds_each_once():
 
 def test_batches_depend_on_the_seed_and_not_on_threads():
     first = take(5)
-    assert_same(first, take(5, num_threads=4, prefetch=5))
+    assert_same(first, take(5, num_threads=4, prefetch_batches=5))
     other = take(5, seed=6)
     assert any(
         (a["image"] != b["image"]).any() for a, b in zip(first, other, strict=True)
@@ -92,11 +107,11 @@ def test_worker_processes_do_not_change_the_batches():
 
 def test_restored_loader_goes_on_where_the_other_was():
     expected = take(6)
-    with PhotographLoader(Generated(), CROP, batch_size=4, seed=5) as first:
+    with loader() as first:
         for _ in range(2):
             next(first)
         state = first.state()
-    with PhotographLoader(Generated(), CROP, batch_size=4, seed=5) as second:
+    with loader() as second:
         second.restore(state)
         assert_same([next(second) for _ in range(4)], expected[2:])
 

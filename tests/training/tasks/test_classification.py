@@ -13,8 +13,11 @@ from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder, run_folder
 from segnext_jax.evaluate import evaluate
 from segnext_jax.models.initialization import initialize
-from segnext_jax.pipeline.classification.resized_crop import central_crop
-from segnext_jax.training.tasks.classification import Classification, make_crop
+from segnext_jax.pipeline.classification.resized_crop import (
+    RandomResizedCrop,
+    central_crop,
+)
+from segnext_jax.training.tasks.classification import Classification
 from segnext_jax.training.tasks.task import make_task
 
 CLASSES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
@@ -76,7 +79,7 @@ def test_network_of_another_task_is_refused(config, tmp_path):
 
 
 def test_crop_has_the_recipe_of_the_config(config):
-    crop = make_crop(config)
+    crop = RandomResizedCrop.from_config(config)
     assert (crop.area_range, crop.aspect_range) == ((0.08, 1.0), (3 / 4, 4 / 3))
     augment = crop.augment
     assert (augment.num_operations, augment.probability) == (2, 0.5)
@@ -92,7 +95,7 @@ def test_evaluation_is_that_of_the_network_on_each_photograph(
     task = make_task(config, sharding.make_mesh())
     assert isinstance(task, Classification)
     variables = initialize(task.model, seed=1)
-    metrics = task.evaluate(variables)
+    metrics = task.measure(variables)
 
     images = np.stack(
         [

@@ -1,0 +1,1 @@
+"""This package beside the same network in PyTorch: `python -m benchmarks.compare`."""

@@ -1,1 +1,0 @@
-"""Speed and memory of the parts: `python -m segnext_jax.benchmark --what=...`."""

@@ -1,0 +1,106 @@
+"""Files and folders that are whole or not there: the one way in which ours are written.
+
+Both are written under a hidden name beside their own, in the same file system, and get
+their name at the end, which replaces what had it in one step.
+"""
+
+import contextlib
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+@contextlib.contextmanager
+def whole_file(
+    path: str | os.PathLike[str], *, is_durable: bool = False
+) -> Iterator[pathlib.Path]:
+    """Yield a path to write to, which becomes ``path`` when the block ends.
+
+    If the block raises, what was there stays. Folders above are made. A link is
+    followed; permissions of a file that is replaced are kept.
+
+    Args:
+      path: The file.
+      is_durable: Whether the content must survive a loss of power as soon as the name
+        does: it is brought to the disk first.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        yield partial
+        if path.exists():
+            shutil.copymode(path, partial)
+        if is_durable:
+            synchronise(partial)
+        partial.replace(path)
+        if is_durable:
+            synchronise(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yield an empty folder to write into, which becomes ``path`` when the block ends.
+
+    If the block raises, what was there stays; else the new folder replaces it.
+
+    Args:
+      path: The folder. Whether it may be replaced is the caller's question.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    partial = _partial(path)
+    old = partial.with_name(partial.name + ".old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            path.replace(old)
+        partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
+    """Write a JSON file as a whole or not at all, so that it lasts."""
+    with whole_file(path, is_durable=True) as partial:
+        partial.write_text(to_json(values, indent))
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    """Return JSON text, with null for what JSON has no number for: nan, infinity."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    is_number = not isinstance(values, float) or math.isfinite(values)
+    return values if is_number else None
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    """Return the hidden name: this process's alone, with the same suffix."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+
+
+def synchronise(path: pathlib.Path) -> None:
+    """Return when what was written into a file or a folder is on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows keeps folders itself, and opens none.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,1 +1,0 @@
-"""Matrix decompositions of the Hamburger."""

@@ -1,0 +1,53 @@
+import sys
+
+import pytest
+
+from segnext_jax.cli import progress
+from segnext_jax.cli.progress import Progress, followed
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time; tests set it."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def lines(caplog):
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_every_report_is_a_line_unless_it_comes_too_soon(clock, caplog):
+    with caplog.at_level("INFO"):
+        for seconds_per_line in (0.0, 10.0):
+            counter = Progress(5, 0, "train", seconds_per_line)
+            for step in range(1, 6):
+                counter.advance()
+                clock[0] += 4
+                counter.report(step, {"loss": f"{step}"})
+    shown = [line.split("  ")[0] for line in lines(caplog)]
+    # The last step is always shown.
+    assert shown == [f"train {i}/5" for i in (1, 2, 3, 4, 5, 3, 5)]
+
+
+def test_items_are_followed_with_their_pace(clock, caplog):
+    def items():
+        for item in range(7):
+            yield item
+            clock[0] += 4
+
+    with caplog.at_level("INFO"):
+        assert list(followed(items(), 7, "tiny train", num_images=8)) == [*range(7)]
+    # Eight images in four seconds, from when the first item was there.
+    assert [line.split("  ")[:2] for line in lines(caplog)] == [
+        ["tiny train 4/7", "images/s 2.67"],
+        ["tiny train 7/7", "images/s 2.33"],
+    ]
+
+
+def test_a_terminal_has_a_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert list(followed(iter("abc"), 3, "tiny train")) == ["a", "b", "c"]
+    out, err = capsys.readouterr()
+    assert out == "" and "tiny train: 100%" in err and "3/3" in err
