@@ -97,7 +97,9 @@ class MetricWriter:
         """Flush and close."""
         if not self._is_writing:
             return
-        self._file.close()
+        # What could not be written before is tried again.
+        with _naming(self._workdir / METRICS_FILE):
+            self._file.close()
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
@@ -135,7 +137,8 @@ class _Events:
             self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        with _naming(self._folder):
+            self._writer.close()
 
 
 @contextlib.contextmanager
