@@ -76,6 +76,7 @@ def evaluate(
     workdir: pathlib.Path,
     which: str | int = reading.LATEST,
     stored: ConfigDict | None = None,
+    output: pathlib.Path | None = None,
 ) -> Metrics:
     """Evaluate the weights of a folder, log and write the metrics.
 
@@ -85,6 +86,8 @@ def evaluate(
         draws of bases the table is that of the first.
       which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
       stored: The configuration of the folder; None: it is ``config``.
+      output: Folder for the results; None: that of the weights, which nothing else is
+        written into.
 
     Raises:
       ValueError: If it holds no weights, or those of another network.
@@ -102,7 +105,7 @@ def evaluate(
     metrics, more = task.evaluate_draws(sharding.replicate(found.variables, mesh))
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
         settings = run_folder.settings(config, which, differing)
-        folder = _results_folder(run, found, differing)
+        folder = output or _results_folder(run, found, differing)
         folder.mkdir(parents=True, exist_ok=True)
         task.write_results(metrics, found.step, folder, **more, settings=settings)
     return metrics

@@ -60,10 +60,17 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
 
             train(config, workdir)
         else:
-            evaluate.evaluate(config, workdir, options.which or "latest", stored)
+            evaluate.evaluate(
+                config, workdir, options.which or "latest", stored, options.output
+            )
 
 
 def _workdir(options: argparse.Namespace) -> pathlib.Path:
+    if options.output is not None and options.mode == "train":
+        raise ValueError(
+            "--output is for the results of --mode=evaluate: a training writes into "
+            "--workdir. Leave it out."
+        )
     if options.which is not None and options.mode == "train":
         raise ValueError(
             "--which is for --mode=evaluate: a training goes on from the newest "
@@ -111,6 +118,12 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--mode", choices=("train", "evaluate"), default="train")
     command.add_which(parser, default=None)
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="folder for the results of --mode=evaluate (default: the run's; nothing "
+        "else is written there)",
+    )
     several = parser.add_argument_group("several processes")
     several.add_argument(
         "--distributed",

@@ -76,6 +76,20 @@ def test_the_runs_own_settings_write_its_own_file(old, old_data):
     assert json.loads((old / "run" / "evaluation.json").read_text()) == results
 
 
+def test_results_elsewhere_leave_the_run_as_it_is(evaluate, old, tmp_path):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in (old / "run").rglob("*")}
+
+    # A save that is under way: orbax's cleaning up would end it.
+    partial = old / "run" / "checkpoints" / "9.orbax-checkpoint-tmp"
+    partial.mkdir()
+    before = state()
+    evaluate(f"--output={tmp_path / 'results'}", "--which=latest")
+    assert state() == before
+    names = {path.name for path in (tmp_path / "results").iterdir()}
+    assert names == {"evaluation.json", "evaluation.csv", "confusion.png"}
+
+
 def test_a_path_to_a_checkpoint_is_that_checkpoint_of_the_run(old, old_data):
     path = old / "run" / "checkpoints" / "4"
     main.main(

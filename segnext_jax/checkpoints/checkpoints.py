@@ -16,24 +16,26 @@ The model lies apart from the optimizer, so that evaluation and prediction read 
 than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
 """
 
-import concurrent.futures
 import os
 import pathlib
 import re
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity, reading
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
 from segnext_jax.cli.command import first_line
+from segnext_jax.cli.whole_files import synchronise
 
 _DAMAGED = "damaged"
+# Orbax writes the time into it after the seal; nothing is read from it.
+_WRITTEN_AT_COMMIT = ("_CHECKPOINT_METADATA",)
 
 
 class CheckpointError(OSError):
@@ -55,16 +57,10 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / reading.CHECKPOINTS
-        self._best = BestCheckpoints(
-            self._workdir / SCORES_FILE, is_writing=jax.process_index() == 0
-        )
+        self._best = _best_checkpoints(self._workdir)
         self._num_kept, self._num_best = num_kept, num_best
         self._has_new_score = False
         self._saving: int | None = None
-        # Set while no save is under way.
-        self._is_settled = threading.Event()
-        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
-        self._sealing: list[concurrent.futures.Future] = []
         latest = ocp.checkpoint_managers.LatestN(num_kept)
         best = KeepBest(self._best, num_best)
         self._manager = _Manager(
@@ -75,6 +71,7 @@ class Checkpoints:
                 ),
                 # What a killed run had half written.
                 cleanup_tmp_directories=True,
+                temporary_path_class=_SealedPath,
             ),
             item_handlers={
                 "model": arrays.array_handler(),
@@ -126,10 +123,7 @@ class Checkpoints:
         if step == self.latest_step():
             return
         self._finish_writing()
-        # Orbax deletes old checkpoints as it saves, none of which may be being sealed.
-        concurrent.futures.wait(self._sealing)
         self._saving = step
-        self._is_settled.clear()
         try:
             self._manager.save(
                 step,
@@ -142,8 +136,6 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._unwritten(error) from error
-        # Beside the training: the files are read once more.
-        self._sealing = [self._sealer.submit(self._seal_when_written, step)]
 
     def restore(self, *, model: Any, optimizer: Any) -> tuple[Any, Any, dict[str, Any]]:
         """Return (model, optimizer, iterator) of the newest whole checkpoint.
@@ -216,7 +208,6 @@ class Checkpoints:
           CheckpointError: If one could not be written.
         """
         self._finish_writing()
-        self._sealer.submit(self._seal_all).result()
         if self._has_new_score:
             steps = sorted(self._manager.all_steps())
             best = self._best.steps(steps, self._num_best)
@@ -243,8 +234,6 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._unwritten(error) from error
-        finally:
-            self._is_settled.set()
         self._saving = None
 
     def close(self) -> None:
@@ -253,11 +242,8 @@ class Checkpoints:
         Raises:
           CheckpointError: If a checkpoint could not be written.
         """
-        try:
-            self.wait()
-            self._manager.close()
-        finally:
-            self._sealer.shutdown()
+        self.wait()
+        self._manager.close()
 
     def _unwritten(self, error: Exception) -> CheckpointError:
         whole = [
@@ -275,23 +261,19 @@ class Checkpoints:
             f"{_reason(error)}. {rest}"
         )
 
-    def _seal_when_written(self, step: int) -> None:
-        """Seal one checkpoint, and no other: orbax may be deleting that."""
-        folder = self._folder / str(step)
-        # Orbax renames the folder at the end; it need not come to that.
-        while not folder.is_dir() and not self._is_settled.wait(0.1):
-            pass
-        self._seal(folder)
 
-    def _seal_all(self) -> None:
-        """Seal what earlier runs have left without checksums, too."""
-        for folder in reading.checkpoint_folders(self._workdir).values():
-            self._seal(folder)
+class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
+    """A checkpoint while it is written: it is sealed before it gets its name.
 
-    def _seal(self, folder: pathlib.Path) -> None:
-        is_mine = jax.process_index() == 0 and folder.is_dir()
-        if is_mine and not integrity.is_sealed(folder):
-            integrity.seal(folder)
+    So a checkpoint that is there has checksums, whenever the run is killed, and is on
+    the disk: a power loss leaves no empty files.
+    """
+
+    async def finalize(self) -> None:
+        """Seal and rename; orbax calls it where it has written everything else."""
+        integrity.seal(pathlib.Path(self.get()), without=_WRITTEN_AT_COMMIT)
+        await super().finalize()
+        synchronise(pathlib.Path(self.get_final()).parent)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -309,6 +291,16 @@ class _Manager(ocp.CheckpointManager):
         except Exception as error:
             self.failure = error
             raise
+
+
+def _best_checkpoints(workdir: pathlib.Path) -> BestCheckpoints:
+    """Return the scores of a run; of a damaged file none, with a warning."""
+    path, is_writing = workdir / SCORES_FILE, jax.process_index() == 0
+    try:
+        return BestCheckpoints(path, is_writing=is_writing)
+    except ValueError as error:
+        logging.warning("%s The training goes on without them.", error)
+        return BestCheckpoints(path, is_writing=is_writing, is_empty=True)
 
 
 def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:

@@ -1,10 +1,12 @@
 """Size and CRC-32 of each file of a folder, kept in the folder: is it as written?"""
 
 import json
+import os
 import pathlib
 import zlib
+from collections.abc import Collection
 
-from segnext_jax.cli.whole_files import write_json
+from segnext_jax.cli.whole_files import synchronise
 
 CHECKSUMS_FILE = "checksums.json"
 
@@ -14,14 +16,23 @@ def is_sealed(folder: pathlib.Path) -> bool:
     return (folder / CHECKSUMS_FILE).is_file()
 
 
-def seal(folder: pathlib.Path) -> None:
-    """Write the checksums of a folder's files, as a whole or not at all.
+def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
+    """Write the checksums of a folder's files, and all of them to the disk.
 
-    Raises:
-      FileNotFoundError: If a file is deleted meanwhile.
+    Args:
+      folder: One that has not its final name yet.
+      without: Names of files that will still change.
     """
-    checksums = {name: _checksum(folder / name) for name in _files(folder)}
-    write_json(folder / CHECKSUMS_FILE, checksums)
+    checksums = {
+        name: _checksum(folder / name, is_synced=True)
+        for name in _files(folder)
+        if name not in without
+    }
+    (folder / CHECKSUMS_FILE).write_text(json.dumps(checksums))
+    synchronise(folder / CHECKSUMS_FILE)
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            synchronise(path)
 
 
 def differing_file(folder: pathlib.Path) -> str:
@@ -45,11 +56,13 @@ def _files(folder: pathlib.Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
 
 
-def _checksum(path: pathlib.Path) -> list[int]:
-    """Return size and CRC-32 of a file."""
+def _checksum(path: pathlib.Path, *, is_synced: bool = False) -> list[int]:
+    """Return size and CRC-32 of a file; bring it to the disk if it is to be synced."""
     checksum = size = 0
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             checksum = zlib.crc32(block, checksum)
             size += len(block)
+        if is_synced:
+            os.fsync(file.fileno())
     return [size, checksum]

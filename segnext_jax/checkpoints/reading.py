@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.checkpoints import arrays, integrity, json_files
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
 from segnext_jax.cli.command import first_line
@@ -139,6 +139,8 @@ def checkpoint_folders(run: pathlib.Path) -> dict[int, pathlib.Path]:
 def stored_config(run: pathlib.Path) -> ConfigDict:
     """Return the configuration of a run or model folder.
 
+    Where its file is damaged, that of the newest checkpoint is taken, with a warning.
+
     Raises:
       ValueError: If it is missing or cannot be used.
     """
@@ -151,6 +153,15 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
     try:
         return config_lib.from_json(path.read_bytes().decode())
     except ValueError as error:
+        for step, folder in checkpoint_folders(run).items():
+            if json_files.is_damaged(path) and not json_files.is_damaged(
+                folder / ABOUT
+            ):
+                logging.warning(
+                    "%s is damaged: the configuration of checkpoint %d is taken.",
+                    *(path, step),
+                )
+                return _config_of_checkpoint(folder)
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
@@ -269,12 +280,16 @@ def _config(run: pathlib.Path, checkpoint: pathlib.Path) -> ConfigDict:
     """Return the run's configuration; of a checkpoint alone, the one stored in it."""
     if (run / CONFIG_FILE).is_file():
         return stored_config(run)
-    path = checkpoint / ABOUT
     try:
-        text = json.dumps(json.loads(path.read_bytes())["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _config_of_checkpoint(checkpoint)
+    except (OSError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{run} must hold {CONFIG_FILE}, or {path} the configuration of the run: "
-            "neither can be read. Copy the run's config.json beside checkpoints/."
+            f"{run} must hold {CONFIG_FILE}, or {checkpoint / ABOUT} the configuration "
+            "of the run: neither can be read. Copy the run's config.json beside "
+            "checkpoints/."
         ) from error
-    return config_lib.from_json(text)
+
+
+def _config_of_checkpoint(checkpoint: pathlib.Path) -> ConfigDict:
+    about = json.loads((checkpoint / ABOUT).read_bytes())
+    return config_lib.from_json(json.dumps(about["config"]))

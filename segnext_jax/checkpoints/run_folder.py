@@ -13,8 +13,9 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
+from segnext_jax.checkpoints import json_files
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
-from segnext_jax.checkpoints.reading import stored_config
+from segnext_jax.checkpoints.reading import checkpoint_folders, stored_config
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.config.overrides import differences, flatten
 from segnext_jax.config.rules import changes_numbers
@@ -35,8 +36,8 @@ def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
       ValueError: If their classes contradict each other.
     """
     config = config.copy_and_resolve_references()
-    data, path = config.data, workdir / CONFIG_FILE
-    stored = stored_config(workdir).data if path.exists() else data
+    data, own = config.data, _stored(workdir)
+    stored = own.data if own is not None else data
     if config.task == "classification":
         data.classes = data.classes or stored.classes or photograph_classes(data)
         return config
@@ -58,19 +59,18 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: If the workdir belongs to a run of another configuration, or is not
         the folder of a run.
     """
-    path = workdir / CONFIG_FILE
-    if path.exists():
-        lines = differences(
-            stored_config(workdir), config, ignore=config_lib.RESUMABLE_FIELDS
-        )
+    path, stored = workdir / CONFIG_FILE, _stored(workdir)
+    if stored is not None:
+        lines = differences(stored, config, ignore=config_lib.RESUMABLE_FIELDS)
         _refuse(
             lines,
             workdir,
             "Restore these fields to go on with it, or give another "
             "--workdir for a new run.",
         )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
+        if not json_files.is_damaged(path):
+            return
+    elif not path.exists() and workdir.exists() and any(workdir.iterdir()):
         raise ValueError(
             f"--workdir must be new, empty, or a run's own folder: {workdir} holds "
             "other files. Name another folder."
@@ -78,6 +78,17 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     with whole_file(path, is_durable=True) as partial:
         partial.write_text(config_lib.to_json(config))
+
+
+def _stored(workdir: pathlib.Path) -> ConfigDict | None:
+    """Return the configuration of a run; None: there is no run that could go on."""
+    path = workdir / CONFIG_FILE
+    if not path.exists():
+        return None
+    if json_files.is_damaged(path) and not checkpoint_folders(workdir):
+        logging.warning("%s is damaged; there is no checkpoint: written anew.", path)
+        return None
+    return stored_config(workdir)
 
 
 def about(config: ConfigDict) -> dict[str, Any]:

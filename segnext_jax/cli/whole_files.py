@@ -6,10 +6,11 @@ their name at the end, which replaces what had it in one step.
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -35,10 +36,10 @@ def whole_file(
         if path.exists():
             shutil.copymode(path, partial)
         if is_durable:
-            _synchronise(partial)
+            synchronise(partial)
         partial.replace(path)
         if is_durable:
-            _synchronise(path.parent)
+            synchronise(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -72,7 +73,21 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
     """Write a JSON file as a whole or not at all, so that it lasts."""
     with whole_file(path, is_durable=True) as partial:
-        partial.write_text(json.dumps(values, indent=indent))
+        partial.write_text(to_json(values, indent))
+
+
+def to_json(values: Any, indent: int | None = None) -> str:
+    """Return JSON text, with null for what JSON has no number for: nan, infinity."""
+    return json.dumps(_finite(values), indent=indent, allow_nan=False)
+
+
+def _finite(values: Any) -> Any:
+    if isinstance(values, Mapping):
+        return {name: _finite(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    is_number = not isinstance(values, float) or math.isfinite(values)
+    return values if is_number else None
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:
@@ -80,7 +95,8 @@ def _partial(path: pathlib.Path) -> pathlib.Path:
     return path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
 
 
-def _synchronise(path: pathlib.Path) -> None:
+def synchronise(path: pathlib.Path) -> None:
+    """Return when what was written into a file or a folder is on the disk."""
     if path.is_dir() and os.name == "nt":
         return  # Windows keeps folders itself, and opens none.
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from segnext_jax import convert, sharding, weights
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.checkpoints.lock import WriterLock
 from segnext_jax.cli import processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables, initialize
@@ -42,11 +43,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       a checkpoint of the last step.
 
     Raises:
-      ValueError: If the workdir belongs to another configuration, the devices cannot
-        share a batch evenly, or the weights to start from do not exist.
-      FileNotFoundError: If the data set is not prepared.
+      ValueError: If the workdir belongs to another configuration or is written into by
+        another training, the devices cannot share a batch evenly, or the weights to
+        start from do not exist.
       FloatingPointError: If the loss of more steps than allowed is not finite.
       CheckpointError: If a checkpoint cannot be written.
+      FileNotFoundError: If the data set is not prepared, or the workdir is deleted
+        while the run goes on.
     """
     # What a user can get wrong comes first, before any device is asked to compute.
     config = run_folder.with_classes(config, workdir)
@@ -56,11 +59,26 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
         config.batch_size, mesh, "batch_size", config.accumulate_steps
     )
     task = make_task(config, mesh)
-    loader, model = task.make_loader(), task.model
+    loader = task.make_loader()
     # Before the workdir is the run's: they may not be there, or of another network.
     is_new = not reading.checkpoint_folders(workdir)
-    variables = initial_variables(config, model) if is_new else None
+    variables = initial_variables(config, task.model) if is_new else None
     _claim(config, workdir)
+    with WriterLock(workdir, is_writing=jax.process_index() == 0) as lock:
+        return _train(config, workdir, task, loader, variables, mesh, lock)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    task: Task,
+    loader: BatchStream,
+    variables: dict[str, Any] | None,
+    mesh: jax.sharding.Mesh,
+    lock: WriterLock,
+) -> Metrics | None:
+    """Train in a folder that is the run's; ``variables`` are those of a new run."""
+    model = task.model
     differing = run_folder.differing_fields(config, reading.stored_config(workdir))
 
     schedule = recipe.make_schedule(config)
@@ -100,6 +118,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
     run = _Run(
         config=config,
         workdir=workdir,
+        lock=lock,
         task=task,
         mesh=mesh,
         loader=loader,
@@ -117,7 +136,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
             {rule.name: rule.lr_multiplier for rule in rules if not rule.is_frozen},
             config.data.stall_seconds,
         ),
-        broken_steps=BrokenSteps(workdir, config.max_broken_steps),
+        broken_steps=BrokenSteps(workdir, config.max_broken_steps, loader.next_batch),
         profiler=Profiler(workdir, config.profile_steps),
     )
     try:
@@ -128,6 +147,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
         raise
     finally:
         run.close()
+    lock.check()
     if metrics is not None and jax.process_index() == 0:
         settings = run_folder.settings(config, reading.LATEST, differing)
         task.write_results(metrics, config.num_steps, workdir, settings=settings)
@@ -140,6 +160,7 @@ class _Run:
 
     config: ConfigDict
     workdir: pathlib.Path
+    lock: WriterLock
     task: Task
     mesh: jax.sharding.Mesh
     loader: BatchStream
@@ -218,6 +239,7 @@ class _Run:
         return step % config.eval_every == 0 and not self.checkpoints.has_score(step)
 
     def _report(self, step: int, state: state_lib.TrainState) -> None:
+        self.lock.check()
         interval = self.meter.flush()
         self.writer.write(step, interval.values)
         self.progress.report(step, _shown(interval.values))

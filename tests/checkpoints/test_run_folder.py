@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import run_folder
+from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.checkpoints.reading import stored_config
 from segnext_jax.datasets.resolve import resolve_spec
 
 
@@ -41,6 +44,54 @@ def test_a_run_goes_on_when_its_folder_has_moved(config, tmp_path):
     config.data.zero_is_ignore = True
     with pytest.raises(ValueError, match="config.data.zero_is_ignore is False there"):
         run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+
+
+DAMAGES = [b"", b'{"data": ', b"\x00" * 40, b"[1]", b"\xff\xfe"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_configuration_without_a_checkpoint_is_written_anew(
+    config, tmp_path, damage, caplog
+):
+    workdir = tmp_path / "run"
+    given = run_folder.with_classes(config, workdir)
+    run_folder.claim(given, workdir)
+    whole = (workdir / "config.json").read_bytes()
+    (workdir / "config.json").write_bytes(damage)
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    assert "is damaged; there is no checkpoint: written anew" in caplog.text
+    assert (workdir / "config.json").read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_configuration_is_taken_from_the_newest_checkpoint(
+    config, tmp_path, damage, caplog
+):
+    workdir = tmp_path / "run"
+    given = run_folder.with_classes(config, workdir)
+    run_folder.claim(given, workdir)
+    checkpoints = Checkpoints(workdir)
+    about = run_folder.about(given)
+    checkpoints.save(
+        3,
+        model={"a": np.ones(2)},
+        optimizer={"b": np.ones(1)},
+        iterator={},
+        about=about,
+    )
+    checkpoints.close()
+    whole = (workdir / "config.json").read_bytes()
+    (workdir / "config.json").write_bytes(damage)
+    assert stored_config(workdir) == given
+    assert "the configuration of checkpoint 3 is taken" in caplog.text
+    # Reading changes nothing; going on does, if it is the same run.
+    assert (workdir / "config.json").read_bytes() == damage
+    config.seed = 5
+    with pytest.raises(ValueError, match="config.seed is 0 there"):
+        run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    config.seed = 0
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    assert (workdir / "config.json").read_bytes() == whole
 
 
 def test_other_classes_are_another_run(config, tmp_path):

@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not a number: what they saw, and when it is enough.
+"""Steps with a loss, gradient or update that is no number: what they saw, how many.
 
 The train step leaves the state as it is where that happens, so that a broken batch
 costs its step and nothing else; here such steps are written down, and end the run when
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 from absl import logging
 
+from segnext_jax.checkpoints import json_files
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.training.state import TrainState
@@ -24,16 +25,22 @@ STATE_FOLDER = "broken_state"
 class BrokenSteps:
     """Counts broken steps of a run."""
 
-    def __init__(self, workdir: pathlib.Path, num_allowed: int) -> None:
-        """Begin with none.
+    def __init__(
+        self, workdir: pathlib.Path, num_allowed: int, first_step: int = 0
+    ) -> None:
+        """Begin with those that the run has had, however often it was started.
 
         Args:
           workdir: The run's folder.
           num_allowed: So many steps may be broken before the run ends.
+          first_step: The step from which the run goes on; later ones are done again.
         """
         self._workdir = workdir
         self._num_allowed = num_allowed
-        self._count = 0
+        before = json_files.keep_steps(
+            workdir / LIST_FILE, first_step, is_writing=jax.process_index() == 0
+        )
+        self._count = len(before)
 
     def add(
         self,
@@ -45,7 +52,7 @@ class BrokenSteps:
         """Write broken steps down; end the run if there are too many.
 
         Args:
-          broken: Loss and gradient norm by step.
+          broken: Loss, gradient norm and update norm by step.
           step: The last step that was done.
           state: After it, without the updates of the broken ones.
           image_ids: Gives the names of the images of a batch, by its number.
@@ -68,8 +75,8 @@ class BrokenSteps:
                     file.write(json.dumps(line) + "\n")
         if self._count <= self._num_allowed:
             logging.warning(
-                "Loss or gradient of step %s is not finite: no update was made (%d of "
-                "at most %d such steps; their images: %s).",
+                "Loss, gradient or update of step %s is not finite: nothing was "
+                "moved (%d of at most %d such steps; their images: %s).",
                 ", ".join(map(str, broken)),
                 self._count,
                 self._num_allowed,
@@ -88,7 +95,7 @@ class BrokenSteps:
             # So that the folder can be loaded as a run's own.
             shutil.copy(config, folder / CONFIG_FILE)
         raise FloatingPointError(
-            f"loss and gradient must be finite: they were not at step {first}"
+            f"loss, gradient and update must be finite: they were not at step {first}"
             f"{_others(len(broken))}, and config.max_broken_steps allows "
             f"{self._num_allowed}. The images of the step are in {path}, the state "
             f"without its update in {folder}; look at them, lower "

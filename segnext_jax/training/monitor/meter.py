@@ -15,6 +15,8 @@ from absl import logging
 from segnext_jax.training.schedule import Schedule
 
 _GIBIBYTE = 2**30
+# Of a step; it moves nothing where one is not.
+_MUST_BE_FINITE = ("loss", "gradient_norm", "update_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Interval:
 
     Attributes:
       values: Means by name.
-      broken_steps: Steps whose loss or gradient was not finite, with both.
+      broken_steps: Steps whose loss, gradient or update was not finite, with each.
     """
 
     values: dict[str, float]
@@ -92,7 +94,7 @@ class Meter:
         elapsed = self.elapsed()
         num_timed = len(steps) - self._num_untimed
         broken = {
-            step: {name: float(metrics[name]) for name in ("loss", "gradient_norm")}
+            step: {name: float(metrics[name]) for name in _MUST_BE_FINITE}
             for step, metrics in zip(steps, fetched, strict=True)
             if not is_finite(metrics)
         }
@@ -117,8 +119,8 @@ class Meter:
 
 
 def is_finite(metrics: Mapping[str, Any]) -> bool:
-    """Return whether loss and gradient of a step are numbers."""
-    return bool(np.isfinite([metrics["loss"], metrics["gradient_norm"]]).all())
+    """Return whether loss, gradient and update of a step are numbers."""
+    return bool(np.isfinite([metrics[name] for name in _MUST_BE_FINITE]).all())
 
 
 def memory() -> dict[str, float]:

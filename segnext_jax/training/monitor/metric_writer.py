@@ -1,16 +1,20 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG files."""
 
-import json
+import contextlib
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from jaxtyping import UInt8
 from PIL import Image
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
-from segnext_jax.cli.whole_files import whole_file
+from segnext_jax.checkpoints import json_files
+from segnext_jax.cli.whole_files import to_json, whole_file
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -47,25 +51,23 @@ class MetricWriter:
         # First what may be refused.
         self._wandb = _start_wandb(wandb_project, self._workdir)
         path = self._workdir / METRICS_FILE
-        if path.exists():
-            _drop_after(path, first_step)
+        json_files.keep_steps(path, first_step, is_writing=True)
         self._file = path.open("a", buffering=1)
-        self._tensorboard = tensorboardX.SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._tensorboard = _Events(self._workdir / "tensorboard", first_step + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write one line of named numbers; nested values go to JSON alone."""
+        """Write one line of named numbers, null for nan; nested ones to JSON alone."""
         if not self._is_writing:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        with _naming(self._workdir / METRICS_FILE):
+            self._file.write(to_json({"step": step, **values}) + "\n")
         numbers = {
             name: value
             for name, value in values.items()
             if isinstance(value, int | float)
         }
-        for name, value in numbers.items():
-            self._tensorboard.add_scalar(name, value, step)
+        scalars = [summary.scalar(name, value) for name, value in numbers.items()]
+        self._tensorboard.write(step, scalars)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
@@ -83,7 +85,8 @@ class MetricWriter:
             return path
         with whole_file(path) as partial:
             Image.fromarray(image).save(partial)
-        self._tensorboard.add_image(f"overlays/{name}", image, step, dataformats="HWC")
+        picture = summary.image(f"overlays/{name}", image, dataformats="HWC")
+        self._tensorboard.write(step, [picture])
         if self._wandb is not None:
             import wandb
 
@@ -94,10 +97,57 @@ class MetricWriter:
         """Flush and close."""
         if not self._is_writing:
             return
-        self._file.close()
+        # What could not be written before is tried again.
+        with _naming(self._workdir / METRICS_FILE):
+            self._file.close()
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+class _Events:
+    """Writes TensorBoard's events, at once.
+
+    tensorboardX's own writer hands them to a thread. Where the disk is full the thread
+    dies, and the training waits for ever for room in the queue to it.
+    """
+
+    def __init__(self, folder: pathlib.Path, first_step: int) -> None:
+        """Open a new file, in which earlier ones' steps from the first on are void."""
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        with _naming(folder):
+            self._writer = EventsWriter(str(folder / "events"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(event_pb2.Event(step=first_step, session_log=start))
+
+    def write(self, step: int, parts: Sequence[Any]) -> None:
+        """Write the parts of a step's summary."""
+        if not parts:
+            return
+        event = event_pb2.Event(step=step)
+        for part in parts:
+            event.summary.MergeFrom(part)
+        self._add(event)
+
+    def _add(self, event: event_pb2.Event) -> None:
+        event.wall_time = time.time()
+        with _naming(self._folder):
+            self._writer.write_event(event)
+            self._writer.flush()
+
+    def close(self) -> None:
+        with _naming(self._folder):
+            self._writer.close()
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Give an error of writing into an open file the name of the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
@@ -113,17 +163,3 @@ def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
     # One folder is one run there, however often it is started.
     name = workdir.absolute().name
     return wandb.init(project=project, id=name, resume="allow", dir=str(workdir))
-
-
-def _drop_after(path: pathlib.Path, step: int) -> None:
-    """Remove lines of later steps, and a line that was cut short."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            is_kept = json.loads(line)["step"] <= step
-        except (ValueError, KeyError, TypeError):
-            is_kept = False
-        if is_kept:
-            kept.append(line + "\n")
-    with whole_file(path) as partial:
-        partial.write_text("".join(kept))

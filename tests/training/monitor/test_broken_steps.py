@@ -68,6 +68,21 @@ def test_one_too_many_ends_the_run_and_leaves_the_state(tmp_path):
     np.testing.assert_array_equal(restored_model["params"]["a"], model["params"]["a"])
 
 
+def test_a_run_counts_over_its_starts_and_forgets_what_is_done_again(tmp_path):
+    steps = BrokenSteps(tmp_path, num_allowed=2)
+    steps.add(BROKEN, 9, STATE, image_ids)
+    with (tmp_path / LIST_FILE).open("ab") as file:
+        file.write(b'{"step": 8, \xff')  # The machine lost its power here.
+    # From the checkpoint of step 6 on, step 7 is done again.
+    again = BrokenSteps(tmp_path, num_allowed=1, first_step=6)
+    assert (tmp_path / LIST_FILE).read_text() == ""
+    again.add(BROKEN, 9, STATE, image_ids)
+    # From that of step 10 on it is not.
+    later = BrokenSteps(tmp_path, num_allowed=1, first_step=10)
+    with pytest.raises(FloatingPointError, match="not at step 12, .* allows 1"):
+        later.add({12: {"loss": np.nan}}, 15, STATE, image_ids)
+
+
 def test_several_at_once_count_each(tmp_path):
     steps = BrokenSteps(tmp_path, num_allowed=1)
     both = {**BROKEN, 8: {"loss": np.nan, "gradient_norm": 0.0}}

@@ -16,8 +16,9 @@ def meter():
     meter.close()
 
 
-def metrics(loss, gradient_norm=1.0):
-    return {"loss": jnp.asarray(loss), "gradient_norm": jnp.asarray(gradient_norm)}
+def metrics(loss, gradient_norm=1.0, update_norm=0.5):
+    values = {"loss": loss, "gradient_norm": gradient_norm, "update_norm": update_norm}
+    return {name: jnp.asarray(value) for name, value in values.items()}
 
 
 def test_an_interval_holds_means_rates_and_times(meter):
@@ -57,10 +58,15 @@ def test_broken_steps_are_told_apart(meter):
     meter.add(1, metrics(1.0))
     meter.add(2, metrics(np.nan))
     meter.add(3, metrics(2.0, np.inf))
+    meter.add(4, metrics(2.0, 1.0, np.inf))
     interval = meter.flush()
     assert interval.values["loss"] == 1.0
-    assert sorted(interval.broken_steps) == [2, 3]
-    assert interval.broken_steps[3] == {"loss": 2.0, "gradient_norm": np.inf}
+    assert sorted(interval.broken_steps) == [2, 3, 4]
+    assert interval.broken_steps[3] == {
+        "loss": 2.0,
+        "gradient_norm": np.inf,
+        "update_norm": 0.5,
+    }
     meter.add(4, metrics(np.nan))
     assert np.isnan(meter.flush().values["loss"])
 
