@@ -10,6 +10,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bit depth 8, grey, deflate, the only filter method, not interlaced.
 _FORMAT = bytes((8, 0, 0, 0, 0))
 _UNFILTERED = 0
+# Source: zlib's technical notes: 258 bytes of two bits.
+_MAX_RATIO = 1032
 
 
 def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
@@ -31,12 +33,17 @@ def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
     if encoded[24:29] != _FORMAT:
         return None
     compressed = b"".join(_data_chunks(encoded))
+    size = height * (width + 1)
+    # Deflate cannot shrink data further: what is promised is not there.
+    if size > _MAX_RATIO * len(compressed):
+        return None
+    stream = zlib_ng.decompressobj()
     try:
-        # Checks the sum of the stream.
-        rows = zlib_ng.decompress(compressed, bufsize=height * (width + 1))
+        # Checks the sum of the stream. No more than promised is inflated.
+        rows = stream.decompress(compressed, size + 1)
     except zlib_ng.error:
         return None
-    if len(rows) != height * (width + 1):
+    if len(rows) != size or not stream.eof:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     if (table[:, 0] != _UNFILTERED).any():
