@@ -29,7 +29,7 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
         summary: What the data set holds.
         findings: What is wrong with it.
     """
-    lines = [summary.target.name, ""]
+    lines = [summary.target.name, *[""] * bool(summary.splits)]
     for name, split in summary.splits.items():
         lines.append(f"{name}: {split.num_images} images")
         formats = ", ".join(f"{n} {f}" for f, n in split.formats.most_common())
@@ -38,12 +38,14 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
             digits = 2 if what == "aspect" else 0
             shown = " / ".join(f"{value:.{digits}f}" for value in values)
             lines.append(f"  {what:7}  {shown}  (min / median / max)")
-    mean, std = (
-        ", ".join(f"{value:.1f}" for value in values)
-        for values in (summary.mean, summary.std)
-    )
-    lines += ["", f"RGB mean ({mean}), standard deviation ({std})", ""]
-    lines += _class_table(summary)
+    if any(split.sizes for split in summary.splits.values()):
+        mean, std = (
+            ", ".join(f"{value:.1f}" for value in values)
+            for values in (summary.mean, summary.std)
+        )
+        lines += ["", f"RGB mean ({mean}), standard deviation ({std})"]
+    if summary.counts.any():
+        lines += ["", *_class_table(summary)]
     lines.append("")
     lines += [f"{finding.level}: {finding.text}" for finding in findings]
     if not findings:

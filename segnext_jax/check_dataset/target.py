@@ -47,6 +47,8 @@ class Target:
         pairs: Its pairs, split by split.
         faults: What is known to be wrong before any pair is read.
         is_folder: Whether it is a folder, and its masks' conventions can be changed.
+        planned_splits: The splits that it is meant to have; of one without a pair, the
+            faults tell why.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Target:
     pairs: list[Pair]
     faults: list[str]
     is_folder: bool
+    planned_splits: tuple[str, ...] = ()
 
     @property
     def splits(self) -> list[str]:
@@ -96,9 +99,11 @@ def open_target(data: Any, split: str | None = None) -> Target:
     if split is None:
         return dataclasses.replace(target, faults=target.faults + _missing(target))
     if split not in target.splits:
+        names = ", ".join(target.splits) or "no pair at all"
+        because = f" ({'; '.join(target.faults)})" if target.faults else ""
         raise ValueError(
-            f"{target.name} has no split {split!r}: it has {', '.join(target.splits)}. "
-            "Name one of them with --split."
+            f"{target.name} has no split {split!r}: it has {names}{because}. Name one "
+            "of its splits with --split."
         )
     pairs = [pair for pair in target.pairs if pair.split == split]
     return dataclasses.replace(target, pairs=pairs)
@@ -109,7 +114,7 @@ def _missing(target: Target) -> list[str]:
         f"there is no split {split!r}, which a training needs: make images/{split} and "
         f"masks/{split}, or list photographs in {split}.txt"
         for split in SPLITS[:2]
-        if target.is_folder and split not in target.splits
+        if target.is_folder and split not in target.planned_splits
     ]
 
 
@@ -133,7 +138,10 @@ def _open_folder(data: Any) -> Target:
         for split, examples in scan.splits.items()
         for example in examples
     ]
-    return Target(str(data.folder), spec, masks, pairs, faults, is_folder=True)
+    # Of "." the title would say nothing.
+    name = str(pathlib.Path(data.folder).expanduser().absolute())
+    planned = tuple(scan.splits)
+    return Target(name, spec, masks, pairs, faults, True, planned)
 
 
 def _open_prepared(data: Any) -> Target:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segnext_jax.datasets.file_tree import walk_files
 from segnext_jax.datasets.folder import IMAGE_SUFFIXES
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
 from segnext_jax.datasets.resolve import FOLDER, own_prepared_dir
@@ -99,8 +100,8 @@ def find_photographs(folder: Path, classes: tuple[str, ...]) -> list[str]:
     names = [
         path.relative_to(folder).as_posix()
         for name in found
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        for path in walk_files(folder / name)
+        if path.suffix.lower() in IMAGE_SUFFIXES
     ]
     if not names:
         raise ValueError(

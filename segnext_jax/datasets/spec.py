@@ -1,9 +1,11 @@
 """The description of a segmentation data set: one class name and colour per id."""
 
+import collections
 import dataclasses
 import re
 
 Colour = tuple[int, int, int]
+MAX_CLASSES = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +43,9 @@ class DatasetSpec:
 
         Raises:
             ValueError: The name is not a lower-case identifier, a class is missing,
-                empty or repeated, the number of colours is not the number of classes,
-                a colour is not three integers in [0, 255], or the ignore label is a
-                class or does not fit in a byte.
+                empty or repeated, there are more than 255, the number of colours is not
+                the number of classes, a colour is not three integers in [0, 255], or
+                the ignore label is a class or does not fit in a byte.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(
@@ -55,7 +57,14 @@ class DatasetSpec:
                 f"data set {self.name!r} needs at least one class and no empty class "
                 f"name: got {self.classes!r}. Complete its table."
             )
-        repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(
+                f"data set {self.name!r} must have at most {MAX_CLASSES} classes, as "
+                "labels are bytes and 255 marks ignored pixels: got "
+                f"{len(self.classes)}. Merge some."
+            )
+        counts = collections.Counter(self.classes)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise ValueError(
                 f"class names of data set {self.name!r} must differ: repeated are "
