@@ -19,8 +19,8 @@ _FRAMES_PER_SECOND = 25.0
 _CODEC = "mp4v"
 
 
-def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
-    """Predict all frames of a video; return their number.
+def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
+    """Predict all frames of a video; return what is missing, empty if nothing is.
 
     Pictures become a video again (MPEG-4, without sound), labels and probabilities one
     file for each frame. All appear under their names once they are complete.
@@ -60,7 +60,13 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
             )
         for target in targets:
             target.finish()
-        return count
+        # Of some formats the number is an estimate from duration and rate.
+        if count < total - max(2, total // 50):
+            return (
+                f"{job.input.path}: only {count} of {total} frames can be decoded: the "
+                "video is truncated or damaged. The outputs hold those."
+            )
+        return ""
     finally:
         capture.release()
         for target in targets:
