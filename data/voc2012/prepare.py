@@ -69,7 +69,6 @@ class Voc2012(SegmentationBuilder):
         "trainaug, benchmark_RELEASE/dataset/{cls,train.txt,val.txt} or "
         "SegmentationClassAug/*.png"
     )
-    train_id_of = {i: i for i in (*range(21), 255)}
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List VOC's splits and, where SBD is there, trainaug."""

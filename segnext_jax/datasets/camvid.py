@@ -26,4 +26,6 @@ CAMVID = DatasetSpec(
     name="camvid",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    official_ids=tuple(range(11)),
+    ignored_ids=(11,),
 )

@@ -22,4 +22,7 @@ LOVEDA = DatasetSpec(
     name="loveda",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
+    # 0 is "no data": neither loss nor metric counts it.
+    official_ids=tuple(range(1, 8)),
+    ignored_ids=(0,),
 )

@@ -10,4 +10,5 @@ PASCAL_CONTEXT_60 = DatasetSpec(
     name="pascal_context_60",
     classes=("background", *PASCAL_CONTEXT_59.classes),
     colours=((120, 120, 120), *PASCAL_CONTEXT_59.colours),
+    official_ids=tuple(range(60)),
 )

@@ -26,6 +26,9 @@ class DatasetSpec:
         val_split: Name of the split that evaluation reads by default.
         ignore_label: Id of pixels that neither loss nor metric counts.
         version: Version of the prepared data, "major.minor.patch".
+        official_ids: Id of each class in the masks that the set's owners publish, in
+            train-id order; empty: those masks are no files of such ids.
+        ignored_ids: The other ids in their masks, whose pixels are ignored.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -36,6 +39,8 @@ class DatasetSpec:
     val_split: str = "val"
     ignore_label: int = 255
     version: str = "1.0.0"
+    official_ids: tuple[int, ...] = ()
+    ignored_ids: tuple[int, ...] = ()
     builder: str = ""
 
     def __post_init__(self) -> None:
@@ -45,7 +50,8 @@ class DatasetSpec:
             ValueError: The name is not a lower-case identifier, a class is missing,
                 empty or repeated, there are more than 255, the number of colours is not
                 the number of classes, a colour is not three integers in [0, 255], or
-                the ignore label is a class or does not fit in a byte.
+                the ignore label is a class or does not fit in a byte, or the official
+                ids are not one for each class.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(
@@ -88,6 +94,19 @@ class DatasetSpec:
                 f"[{len(self.classes)}, 255], or it would be a class: got "
                 f"{self.ignore_label}. Use 255."
             )
+
+        if self.official_ids and len(self.official_ids) != len(self.classes):
+            raise ValueError(
+                f"data set {self.name!r} needs one official id per class: got "
+                f"{len(self.official_ids)} and {len(self.classes)}. Complete its table."
+            )
+
+    @property
+    def train_id_of(self) -> dict[int, int]:
+        """Train id of each id in the published masks; empty without such ids."""
+        return dict.fromkeys(self.ignored_ids, self.ignore_label) | {
+            official: train_id for train_id, official in enumerate(self.official_ids)
+        }
 
     @property
     def num_classes(self) -> int:

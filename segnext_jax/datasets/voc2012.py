@@ -38,4 +38,6 @@ VOC2012 = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     train_split="trainaug",
+    official_ids=tuple(range(21)),
+    ignored_ids=(255,),
 )

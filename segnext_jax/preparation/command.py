@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-import fcntl
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import tensorflow_datasets as tfds
 
@@ -138,12 +138,24 @@ def _exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process dies."""
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
             raise PreparationError(
                 f"another process is preparing {path.parent}. Wait until it has ended."
             ) from None
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file, or raise what the system raises where another has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_leftovers(target: Path) -> None:
