@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
-from segnext_jax.datasets import DatasetSpec, prepared_dir
+from segnext_jax.datasets import SPECS, DatasetSpec, prepared_dir
 from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.datasets.folder import SPLITS, scan_folder
 from segnext_jax.datasets.pairs import RawExample, read_file
@@ -17,7 +18,7 @@ from segnext_jax.datasets.resolve import (
     prepared_table,
     resolve_spec,
 )
-from segnext_jax.images.masks import MaskReader, mask_reader
+from segnext_jax.images.masks import MaskReader, check_names, mask_reader
 from segnext_jax.pipeline import PreparedSource
 
 
@@ -49,6 +50,7 @@ class Target:
         is_folder: Whether it is a folder, and its masks' conventions can be changed.
         planned_splits: The splits that it is meant to have; of one without a pair, the
             faults tell why.
+        settings: Fields of `config.data` that name it and say how masks are read.
     """
 
     name: str
@@ -58,6 +60,15 @@ class Target:
     faults: list[str]
     is_folder: bool
     planned_splits: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains on it."""
+        options = [shlex.quote(f"--config.data.{text}") for text in self.settings]
+        return "python -m segnext_jax.main --config=configs/folder_tiny.py " + " ".join(
+            options
+        )
 
     @property
     def splits(self) -> list[str]:
@@ -124,6 +135,7 @@ def _open_folder(data: Any) -> Target:
     spec = None
     try:
         table = class_table(data)
+        check_names(table.classes, data.zero_is_ignore)
         spec, masks = table.spec(FOLDER), mask_reader(data)
     except (OSError, ValueError) as error:
         # Without classes the ids can still be counted.
@@ -141,7 +153,14 @@ def _open_folder(data: Any) -> Target:
     # Of "." the title would say nothing.
     name = str(pathlib.Path(data.folder).expanduser().absolute())
     planned = tuple(scan.splits)
-    return Target(name, spec, masks, pairs, faults, True, planned)
+    settings = [f"folder={name}"]
+    if data.mask_values != "ids":
+        settings.append(f"mask_values={data.mask_values}")
+    if data.zero_is_ignore:
+        settings.append("zero_is_ignore=true")
+    if data.id_map:
+        settings.append(f"id_map={','.join(f'({a},{b})' for a, b in data.id_map)}")
+    return Target(name, spec, masks, pairs, faults, True, planned, tuple(settings))
 
 
 def _open_prepared(data: Any) -> Target:
@@ -170,7 +189,18 @@ def _open_prepared(data: Any) -> Target:
             read = functools.partial(_read_record, source, index)
             pairs.append(Pair(split, (), read))
     masks = MaskReader(spec.num_classes, ignore_label=spec.ignore_label)
-    return Target(f"{spec.name} ({folder})", spec, masks, pairs, faults, False)
+    settings = [f"name={spec.name}"]
+    settings += [f"data_dir={data.data_dir}"] * bool(data.data_dir)
+    settings += ["folder="] * (spec.name in SPECS)  # The config names one.
+    return Target(
+        f"{spec.name} ({folder})",
+        spec,
+        masks,
+        pairs,
+        faults,
+        is_folder=False,
+        settings=tuple(settings),
+    )
 
 
 def _read_files(example: RawExample) -> tuple[str, bytes, bytes]:

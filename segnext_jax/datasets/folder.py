@@ -146,7 +146,7 @@ def _match(
         if lossy:
             faults.append(
                 f"masks in {masks_dir} are JPEG files, which do not keep ids: "
-                f"{few(lossy)}"
+                f"{few(lossy)} (export them anew as PNG)"
             )
         if other := [name for name in missing if name not in lossy]:
             faults.append(f"photographs in {images_dir} without a mask: {few(other)}")

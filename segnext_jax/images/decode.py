@@ -69,7 +69,8 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
 
     Raises:
         ValueError: The bytes are no image or only a part of one, they were compressed
-            with loss, the image is coloured, or an id does not fit in a byte.
+            with loss, the image is coloured, its ids are in the alpha channel, or an
+            id does not fit in a byte.
     """
     name = image_id or "label"
     subject = f"{name}: its label map cannot be decoded"
@@ -84,6 +85,12 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
         label = decode_with_opencv(encoded, header, cv2.IMREAD_UNCHANGED, subject)
     if label.ndim != 2:
         colours = label[..., : 1 if label.shape[2] == 2 else 3]
+        if label.shape[2] in (2, 4) and _is_in_alpha(label):
+            raise ValueError(
+                f"{name}: ids of a label map must be its grey values: they are the "
+                "same everywhere, and the alpha channel varies. Export the masks as "
+                "grey or palette PNG, without transparency."
+            )
         if (colours != colours[..., :1]).any():
             raise ValueError(
                 f"{name}: a label map must have one channel, and this one has "
@@ -251,6 +258,12 @@ def _is_left_to_pillow(encoded: bytes, header: Header) -> bool:
     if header.format not in ("TIFF", "BMP", "GIF"):
         return False
     return stored_mode(encoded, header)[1] in _LEFT_TO_PILLOW
+
+
+def _is_in_alpha(label: np.ndarray) -> bool:
+    """Return whether only the last channel tells pixels apart."""
+    is_first = (label == label[:1, :1]).all(axis=(0, 1))
+    return bool(is_first[:-1].all() and not is_first[-1])
 
 
 def _range(values: np.ndarray) -> str:

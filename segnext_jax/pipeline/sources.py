@@ -18,7 +18,10 @@ from segnext_jax.datasets.folder import find_splits
 from segnext_jax.datasets.pairs import read_file
 from segnext_jax.datasets.prepared import is_prepared, prepare_command
 from segnext_jax.datasets.resolve import FOLDER
+from segnext_jax.images.decode import decode_label
 from segnext_jax.images.masks import MaskReader, mask_reader
+
+_NUM_LOOKED_AT = 32
 
 
 class Example(TypedDict):
@@ -220,6 +223,35 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
                 "config.data.classes, or begin a new run."
             )
     return FolderSource(data.folder, split, mask_reader(data))
+
+
+def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
+    """Refuse masks in which every pixel is ignored: nothing would be learnt from them.
+
+    Looks until a mask has a labelled pixel, which usually is the first, and at 32
+    masks, evenly taken, at most.
+
+    Args:
+        source: The examples.
+        spec: The data set.
+        split: Name of the split, for the error message.
+
+    Raises:
+        ValueError: None of these masks has a labelled pixel.
+    """
+    indices = np.unique(np.linspace(0, len(source) - 1, _NUM_LOOKED_AT).astype(int))
+    for index in indices.tolist():
+        label = source[index]["label"]
+        if isinstance(label, bytes):
+            label = decode_label(label, source[index]["image_id"])
+        if (label != spec.ignore_label).any():
+            return
+    raise ValueError(
+        f"masks must have labelled pixels: in {len(indices)} masks of split "
+        f"{split!r}, evenly taken, every pixel is {spec.ignore_label} (ignored). Look "
+        "at them with python -m segnext_jax.check_dataset (are "
+        "config.data.zero_is_ignore and config.data.id_map right?)."
+    )
 
 
 def _first_difference(prepared: tuple[str, ...], expected: tuple[str, ...]) -> str:
