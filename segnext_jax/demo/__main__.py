@@ -5,7 +5,6 @@ Drop an image; see its classes over it, with names, shares and an opacity slider
 
 import argparse
 import os
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -70,14 +69,7 @@ def serve(
     from segnext_jax.demo import result_page
 
     def show(path: str | None) -> str:
-        # An answer in any case, or the last one would stay.
-        if path is None:
-            return ""
-        try:
-            return result_page.result_html(predictor.predict(path))
-        except (ValueError, OSError) as fault:
-            name = pathlib.Path(path).name
-            return result_page.fault_html(str(fault).replace(path, name))
+        return result_page.answer(predictor, path)
 
     spec = predictor.spec
     of = "" if spec.name == FOLDER else f" of {spec.name}"

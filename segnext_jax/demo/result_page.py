@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import pathlib
+from typing import Any
 
 import cv2
 
@@ -29,6 +30,21 @@ def script() -> str:
 def style() -> str:
     """Return the style sheet of the page."""
     return (_FOLDER / "result_page.css").read_text()
+
+
+def answer(predictor: Any, path: str | None) -> str:
+    """Return what the page shows of an upload; never nothing, or the last would stay.
+
+    Args:
+      predictor: What `segnext_jax.load` returns.
+      path: The upload; None: it was taken away.
+    """
+    if path is None:
+        return ""
+    try:
+        return result_html(predictor.predict(path))
+    except (ValueError, OSError) as fault:
+        return fault_html(str(fault).replace(path, pathlib.Path(path).name))
 
 
 def result_html(prediction: Prediction, opacity: float = 0.5) -> str:

@@ -159,9 +159,12 @@ def from_pillow(image: Any) -> UInt8[np.ndarray, "height width 3"]:
 
 def exif_orientation(encoded: bytes) -> int:
     """Return the EXIF orientation of an image file; 1, upright, where it has none."""
+    from PIL import Image
+
     try:
         with _open(encoded, read_header(encoded)) as image:
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+            # The PNG's own method decodes the picture, in search of a later chunk.
+            return int(Image.Image.getexif(image).get(_EXIF_ORIENTATION, 1))
     except Exception:
         return 1
 

@@ -137,6 +137,10 @@ class TrainLoader(BatchStream):
         self._seed = seed
         self._share = Share(batch_size, process_index, process_count)
 
+    def num_examples(self) -> int:
+        """Return the number of examples of the source."""
+        return len(self._source)
+
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes.
 

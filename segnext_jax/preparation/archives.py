@@ -25,7 +25,7 @@ from segnext_jax.datasets.pairs import MAX_FILE_BYTES, PreparationError
 _INFLATERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ZIP_LOCAL_HEADER = struct.Struct("<4s22xHH")
 # Data sets hardly shrink; their masks, by thirty at most.
-_MAX_INFLATION = 300
+_MAX_INFLATION = 100
 _INFLATION_BLOCK = 1 << 20
 # Tars in a tar: ImageNet has one level.
 _MAX_DEPTH = 3
@@ -254,6 +254,10 @@ def _index_tar(
                     index,
                     ArchiveMember(handle, origin, path, offset, info.size, info.size),
                 )
+        # Where a header is cut, tarfile stops without a word.
+        end = os.pread(handle.descriptor, tarfile.BLOCKSIZE, start + archive.offset)
+        if any(end) or 0 < size - archive.offset < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("unexpected end of data")
     return index
 
 

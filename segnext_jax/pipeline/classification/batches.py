@@ -68,6 +68,10 @@ class PhotographLoader(BatchStream):
         order = ShuffledEpochs(len(source), seed)
         self._batches = _MakeBatch(source, order, crop, seed, share)
 
+    def num_examples(self) -> int:
+        """Return the number of photographs of the source."""
+        return len(self._batches.source)
+
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all photographs of a batch, over all processes.
 
