@@ -169,8 +169,9 @@ def _zero_as_nothing(summary: Summary, data: Any) -> Iterator[Finding]:
 
 def _uneven_splits(summary: Summary, data: Any) -> Iterator[Finding]:
     spec = summary.target.spec
-    train = summary.splits.get(spec.train_split) if spec else None
-    val = summary.splits.get(spec.val_split) if spec else None
+    if spec is None:
+        return
+    train, val = (summary.splits.get(s) for s in (spec.train_split, spec.val_split))
     if train and val and train.num_images < val.num_images:
         yield Finding(
             WARNING,

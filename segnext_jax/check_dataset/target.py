@@ -20,6 +20,7 @@ from segnext_jax.datasets.resolve import (
 )
 from segnext_jax.images.masks import MaskReader, check_names, mask_reader
 from segnext_jax.pipeline import PreparedSource
+from segnext_jax.pipeline.prepared_records import prepared_info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,10 +181,8 @@ def _open_prepared(data: Any) -> Target:
             f"{folder} and prepare it again"
         )
         spec = ClassTable(table.classes, table.colours).spec(spec.name)
-    import tensorflow_datasets as tfds
-
     pairs = []
-    for split in tfds.builder_from_directory(str(folder)).info.splits:
+    for split in prepared_info(folder).splits:
         source = PreparedSource(folder, split)
         for index in range(len(source)):
             read = functools.partial(_read_record, source, index)

@@ -110,39 +110,43 @@ for _module in ("numpy.core", "numpy._core"):
     ADMITTED[_module + ".numeric", "_frombuffer"] = _fill
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined] - typeshed lacks it
+# Python's own implementation, which typeshed lacks.
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class _Unpickler(_PythonUnpickler):
     """Knows the names in `ADMITTED` and no other, and plain keys.
 
-    It is Python's own implementation: its steps can be checked, and it allocates
-    nothing for a number alone.
+    Not the one in C: here each step can be checked, and nothing is allocated for a
+    number alone.
     """
 
     def _load_pairs(self) -> None:
         _check_keys(self.stack[::2])  # Since the last mark.
-        pickle._Unpickler.load_setitems(self)
+        _PythonUnpickler.load_setitems(self)
 
     def _load_pair(self) -> None:
         _check_keys(self.stack[-2:-1])
-        pickle._Unpickler.load_setitem(self)
+        _PythonUnpickler.load_setitem(self)
 
     def _load_dict(self) -> None:
         _check_keys(self.stack[::2])
-        pickle._Unpickler.load_dict(self)
+        _PythonUnpickler.load_dict(self)
 
     def _load_items(self) -> None:
         _check_keys(self.stack)
-        pickle._Unpickler.load_additems(self)
+        _PythonUnpickler.load_additems(self)
 
     def _load_frozenset(self) -> None:
         _check_keys(self.stack)
-        pickle._Unpickler.load_frozenset(self)
+        _PythonUnpickler.load_frozenset(self)
 
     def _load_bytearray(self) -> None:
         size = int.from_bytes(self.read(8), "little")
         self.append(bytearray(self.read(size)))
 
     dispatch: ClassVar[dict] = {
-        **pickle._Unpickler.dispatch,
+        **_PythonUnpickler.dispatch,
         pickle.SETITEMS[0]: _load_pairs,
         pickle.SETITEM[0]: _load_pair,
         pickle.DICT[0]: _load_dict,

@@ -7,13 +7,12 @@ Classes are named by the folders of train; their number is the place among the s
 names.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 from segnext_jax.datasets.file_tree import walk_files
 from segnext_jax.datasets.folder import IMAGE_SUFFIXES
-from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
 from segnext_jax.datasets.resolve import FOLDER, own_prepared_dir
 
 TRAIN_SPLIT, VAL_SPLIT = "train", "val"
@@ -44,7 +43,7 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
             )
         return classes
     folder = prepared_photographs_dir(data)
-    classes = json.loads((folder / "metadata.json").read_text()).get("synsets")
+    classes = read_metadata(folder).get("synsets")
     if classes is None:
         raise ValueError(
             f"{folder} must hold photographs with one class each: it holds masks. "

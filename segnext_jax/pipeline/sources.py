@@ -6,7 +6,6 @@ bytes), its label map (`label`, bytes of a file or an array of train ids) and it
 """
 
 import os
-import threading
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -20,6 +19,7 @@ from segnext_jax.datasets.prepared import is_prepared, prepare_command
 from segnext_jax.datasets.resolve import FOLDER
 from segnext_jax.images.decode import decode_label
 from segnext_jax.images.masks import MaskReader, mask_reader
+from segnext_jax.pipeline.prepared_records import PreparedRecords, prepared_info
 
 _NUM_LOOKED_AT = 32
 
@@ -57,16 +57,15 @@ class PreparedSource:
         """
         self.folder = folder
         self.split = split
-        self._lock = threading.Lock()
-        self._records: Any = None
+        self._records = PreparedRecords(folder, split, ("image", "label"))
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self._open())
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
         """Return example `index`, in the order of preparation."""
-        record = self._open()[index]
+        record = self._records[index]
         return {
             "image": record["image"],
             "label": record["label"],
@@ -76,27 +75,6 @@ class PreparedSource:
     def __repr__(self) -> str:
         """Name the folder and the split."""
         return f"PreparedSource({str(self.folder)!r}, {self.split!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Leave open files behind: the receiving process opens its own."""
-        return PreparedSource, (self.folder, self.split)
-
-    def _open(self) -> Any:
-        with self._lock:
-            if self._records is None:
-                # Imported here: it takes a second, and nothing else needs it.
-                import tensorflow_datasets as tfds
-
-                builder = tfds.builder_from_directory(str(self.folder))
-                # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split,
-                    decoders={
-                        "image": tfds.decode.SkipDecoding(),
-                        "label": tfds.decode.SkipDecoding(),
-                    },
-                )
-        return self._records
 
 
 def open_source(
@@ -116,8 +94,8 @@ def open_source(
 
     Raises:
         FileNotFoundError: The data set has not been prepared there.
-        ValueError: There is no such split, or the folder was prepared with other
-            classes than `spec` names.
+        ValueError: There is no such split, or the folder is damaged or was prepared
+            with other classes than `spec` names.
     """
     folder = prepared_dir(spec, data_dir)
     command = prepare_command(spec, data_dir)
@@ -125,9 +103,7 @@ def open_source(
         raise FileNotFoundError(
             f"data set {spec.name!r} is not prepared in {folder}. Prepare it: {command}"
         )
-    import tensorflow_datasets as tfds
-
-    info = tfds.builder_from_directory(str(folder)).info
+    info = prepared_info(folder)
     if split not in info.splits:
         raise ValueError(
             f"data set {spec.name!r} has no split {split!r}: {folder} holds "

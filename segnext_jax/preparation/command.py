@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import IO
 import tensorflow_datasets as tfds
 
 from segnext_jax.datasets.pairs import PreparationError, one_line
-from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
 from segnext_jax.preparation.builder import RawBuilder, check_free_space
 
 
@@ -122,8 +121,9 @@ def main(
 
 def _check_options(builder: RawBuilder) -> None:
     """Refuse to pass one preparation off as another."""
-    file = Path(builder.data_dir) / "metadata.json"
-    metadata = json.loads(file.read_text()) if file.is_file() else {}
+    folder = Path(builder.data_dir)
+    has_metadata = (folder / "metadata.json").is_file()
+    metadata = read_metadata(folder) if has_metadata else {}
     wanted = builder.options()
     found = {name: metadata.get(name) for name in wanted}
     if wanted != found:

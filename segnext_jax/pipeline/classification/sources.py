@@ -5,7 +5,6 @@ position of its class in the sorted names of the class folders (`label`) and its
 (`image_id`). Sources are picklable.
 """
 
-import threading
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -16,6 +15,7 @@ from segnext_jax.datasets.photographs import (
     prepared_photographs_dir,
 )
 from segnext_jax.datasets.resolve import FOLDER
+from segnext_jax.pipeline.prepared_records import PreparedRecords
 
 
 class Photograph(TypedDict):
@@ -82,16 +82,15 @@ class PreparedPhotographs:
     def __init__(self, folder: Path, split: str) -> None:
         """Bind to a folder; the records are opened at the first access."""
         self.folder, self.split = folder, split
-        self._lock = threading.Lock()
-        self._records: Any = None
+        self._records = PreparedRecords(folder, split, ("image",))
 
     def __len__(self) -> int:
         """Return the number of photographs."""
-        return len(self._open())
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Photograph:
         """Return photograph `index`, in the order of preparation."""
-        record = self._open()[index]
+        record = self._records[index]
         return {
             "image": record["image"],
             "label": int(record["label"]),
@@ -101,23 +100,6 @@ class PreparedPhotographs:
     def __repr__(self) -> str:
         """Name the folder and the split."""
         return f"PreparedPhotographs({str(self.folder)!r}, {self.split!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Leave open files behind: the receiving process opens its own."""
-        return PreparedPhotographs, (self.folder, self.split)
-
-    def _open(self) -> Any:
-        with self._lock:
-            if self._records is None:
-                # Imported here: it takes a second, and nothing else needs it.
-                import tensorflow_datasets as tfds
-
-                builder = tfds.builder_from_directory(str(self.folder))
-                # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(  # pyright: ignore[reportCallIssue]
-                    self.split, decoders={"image": tfds.decode.SkipDecoding()}
-                )
-        return self._records
 
 
 def open_photographs(data: Any, classes: tuple[str, ...], split: str) -> Photographs:
