@@ -131,12 +131,9 @@ def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
             is a pipe, a device or a folder, which could be read without an end.
     """
     try:
+        if isinstance(file, Path):
+            check_regular(file)
         size = file_size(file)
-        if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            raise PreparationError(
-                f"{file}: must be a regular file: it is a folder, a pipe or a device. "
-                "Replace or remove it."
-            )
         if size > max_bytes:
             raise PreparationError(
                 f"{file}: must have at most {max_bytes:,} bytes: it has {size:,}. Is "
@@ -148,6 +145,23 @@ def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
             f"missing file: {file}. Complete the folder (is the archive unpacked "
             "whole?)."
         ) from None
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what could be read for ever.
+
+    Args:
+        path: What is to be opened.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        PreparationError: It is a folder, a pipe or a device.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise PreparationError(
+            f"{path}: must be a regular file: it is a folder, a pipe or a device. "
+            "Replace or remove it."
+        )
 
 
 def read_head(file: RawFile, num_bytes: int) -> bytes:

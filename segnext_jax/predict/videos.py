@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from segnext_jax.cli.progress import Progress
+from segnext_jax.datasets.pairs import check_regular
 from segnext_jax.predict import files
 from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
@@ -29,6 +30,9 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
         OSError: An output cannot be written.
         ValueError: The video cannot be read, or its frames are too large.
     """
+    if not job.input.path.exists():
+        raise ValueError(f"a video must be a file: {job.input.path} does not exist.")
+    check_regular(job.input.path)
     capture = cv2.VideoCapture(str(job.input.path))
     targets: list[_VideoFile | _FrameFolder] = []
     try:

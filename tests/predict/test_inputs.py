@@ -36,15 +36,17 @@ def test_photographs_that_are_not_read_are_failures(tmp_path):
     (tmp_path / "in" / "c.svg").write_text("<svg/>")
     os.mkfifo(tmp_path / "in" / "d.jpg")
     (tmp_path / "in" / "e.jpg").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "in" / "f.mp4")
     failures = predict([tmp_path / "in"], tmp_path / "out", formats=("labels",))
     reasons = [failure.reason for failure in failures]
-    assert len(reasons) == 4 and files_below(tmp_path / "out") == ["labels/a.png"]
+    assert len(reasons) == 5 and files_below(tmp_path / "out") == ["labels/a.png"]
     for part, reason in zip(
         ("a HEIC photograph", "an SVG drawing", "a pipe or a device", "not exist"),
-        reasons,
+        reasons[:4],
         strict=True,
     ):
         assert part in reason
+    assert "f.mp4: must be a regular file" in reasons[4]
 
 
 def test_gif_is_read_and_other_files_are_named(tmp_path, caplog):
