@@ -16,6 +16,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bit depth 8, grey, deflate, the only filter method, not interlaced.
 _FORMAT = bytes((8, 0, 0, 0, 0))
 _UNFILTERED = 0
+# Source: zlib's technical notes: 258 bytes of two bits.
+_MAX_RATIO = 1032
 
 
 def write_label_png(
@@ -74,13 +76,18 @@ def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
     if encoded[24:29] != _FORMAT:
         return None
     compressed = b"".join(_data_chunks(encoded))
+    size = height * (width + 1)
+    # Deflate cannot shrink data further: what is promised is not there.
+    if size > _MAX_RATIO * len(compressed):
+        return None
+    stream = zlib_ng.decompressobj()
     try:
-        # Checks the sum of the stream.
-        rows = zlib_ng.decompress(compressed, bufsize=height * (width + 1))
+        # Checks the sum of the stream. No more than promised is inflated.
+        rows = stream.decompress(compressed, size + 1)
     # zlib_ng's annotations name a class of its own, `Exception`.
     except zlib_ng.error:  # pyright: ignore[reportGeneralTypeIssues]
         return None
-    if len(rows) != height * (width + 1):
+    if len(rows) != size or not stream.eof:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     if (table[:, 0] != _UNFILTERED).any():

@@ -91,6 +91,10 @@ class TrainLoader(BatchStream):
         self._seed = config.seed
         self._rare_class_temperature = config.data.rare_class_temperature
 
+    def num_examples(self) -> int:
+        """Return the number of examples of the source."""
+        return len(self._source)
+
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes.
 

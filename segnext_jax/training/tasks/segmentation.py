@@ -12,9 +12,10 @@ from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
+from segnext_jax.images.masks import check_names
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.pipeline.sources import open_split
+from segnext_jax.pipeline.sources import check_labelled, open_split
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
@@ -31,19 +32,34 @@ class Segmentation:
         """Open the validation split.
 
         Raises:
-          ValueError: If the devices cannot share the evaluation's batch evenly.
+          ValueError: If the devices cannot share the evaluation's batch evenly, there
+            is one class only, or names and ids of the classes do not agree.
           FileNotFoundError: If the data set is not prepared.
         """
         self._config = config
         self._spec = resolve_spec(config.data)
+        if self._spec.num_classes < 2:
+            raise ValueError(
+                "a network learns to tell at least two classes apart: got only "
+                f"{self._spec.classes[0]!r}, with which every pixel is right. Add the "
+                "rest as a class, for instance 'background'."
+            )
+        check_names(self._spec.classes, config.data.zero_is_ignore)
         self.model = SegNeXt.from_config(config.model, self._spec.num_classes)
         self._validator = Validator(config, self.model, mesh)
 
     def make_loader(self) -> TrainLoader:
-        """Return the training batches of this process."""
+        """Return the training batches of this process.
+
+        Raises:
+          ValueError: If the masks have no labelled pixel.
+        """
         data, spec = self._config.data, self._spec
+        split = data.train_split or spec.train_split
+        source = open_split(data, spec, split)
+        check_labelled(source, spec, split)
         return TrainLoader(
-            open_split(data, spec, data.train_split or spec.train_split),
+            source,
             RandomScaleCropFlip.from_config(data, spec),
             self._config,
             process_index=jax.process_index(),
