@@ -161,7 +161,9 @@ def lower(options: argparse.Namespace) -> Any:
     from segnext_jax.models.segnext import SegNeXt
     from segnext_jax.ops import photometric
     from segnext_jax.ops.upsampled import upsampled_labels
-    from segnext_jax.training import recipe, state
+    from segnext_jax.training import state
+    from segnext_jax.training.optimizer import Optimizer
+    from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 
     config: Any = base_config()
     config.model.variant = options.variant
@@ -185,10 +187,9 @@ def lower(options: argparse.Namespace) -> Any:
     batch, side = options.batch, options.size
     variables = abstract_variables(model)
     if options.work == "train":
-        optimizer = recipe.make_optimizer(config, recipe.make_schedule(config))
-        step = recipe.make_step(config, model, optimizer, 255, whole)
-        rules = recipe.make_rules(config)
-        created = jax.eval_shape(lambda v: state.create(v, optimizer, rules), variables)
+        optimizer = Optimizer.from_config(config)
+        step = make_segmentation_step(model, optimizer, config, 255, whole)
+        created = jax.eval_shape(lambda v: state.create(v, optimizer), variables)
         arguments = (
             shapes(created, whole),
             {

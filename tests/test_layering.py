@@ -50,6 +50,7 @@ LEAVES_OF_TRAINING = (
         "objective",
         "step",
         "tasks/classification_step",
+        "tasks/segmentation_step",
     ),
 )
 

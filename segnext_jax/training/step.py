@@ -1,4 +1,4 @@
-"""One training step: distort, forward, loss, backward, update."""
+"""One training step of any task: forward, loss, backward, update."""
 
 import functools
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
+from ml_collections import ConfigDict
 
 from segnext_jax.models.normalization import MOMENTS, update_statistics
-from segnext_jax.ops import photometric
 from segnext_jax.ops.platforms import by_platform
 from segnext_jax.sharding import FSDP_AXIS
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.objective import Objective
+from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.stacks import Stacks
 from segnext_jax.training.state import TrainState
 
@@ -56,43 +56,26 @@ def step_keys(seed: int, step: Array) -> dict[str, Array]:
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
 
 
-def make_train_step(
+def make_update_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    *,
-    rules: tuple[optimizer_lib.Rule, ...],
-    objective: Objective,
-    seed: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    use_photometric: bool,
-    grey_probability: float = 0.0,
-    accumulate_steps: int = 1,
-    average_decay: float = 0.0,
+    optimizer: Optimizer,
+    prepare: PrepareFn,
+    config: ConfigDict,
     params_in_use: jax.sharding.Sharding | None = None,
 ) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)``, to be jitted by the caller.
+    """Return ``(state, batch) -> (state, metrics)`` of any task, to be jitted.
 
     Args:
-      model: `segnext_jax.models.segnext.SegNeXt`.
-      optimizer: See `segnext_jax.training.optimizer.adamw`.
-      rules: Tell which parameters are trained.
-      objective: The loss.
-      seed: Of all random draws of the step.
-      mean: RGB mean of images, in grey levels.
-      std: RGB standard deviation of images, in grey levels.
-      use_photometric: Whether to distort colours.
-      grey_probability: Of turning an image to grey, after that.
-      accumulate_steps: Parts of the batch that pass the network one after another.
-      average_decay: Decay of the moving average of the weights, if the state has one.
+      model: Its ``apply`` takes images and ``train``, and gives logits.
+      optimizer: What is trained, and how.
+      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
+      config: Its ``seed``, ``accumulate_steps`` and ``average_decay``.
       params_in_use: How parameters lie while images pass, where the state spreads them
         over devices. Without it the compiler spreads activations like the kernels that
         they meet, and moves them back and forth.
 
-    The batch holds ``image`` (uint8 RGB), ``label`` (uint8 train ids) of one size, and
-    ``size`` (int32 height, width of what is not padding).
     Metrics are float32 scalars: ``loss``, its terms where there are several,
-    ``accuracy`` (share of labelled pixels), ``gradient_norm`` (before clipping, of
+    ``accuracy`` (share of right answers), ``gradient_norm`` (before clipping, of
     what is trained) and ``update_norm``. Where loss or gradient norm is not finite, the
     step is counted, and the rest of the state stays as it was; where ``update_norm`` is
     not, all but the optimizer's moments.
@@ -105,64 +88,13 @@ def make_train_step(
     each part; Lovasz-softmax and the choice of hard pixels look at a part at a time.
     The running statistics move once, to the moments of the whole batch.
     """
-
-    def prepare(batch: dict[str, Any], keys: dict[str, Array]) -> PreparedBatch:
-        images, labels = batch["image"], batch["label"]
-        if use_photometric:
-            images = photometric.distort(images, keys["photometric"])
-        if grey_probability:
-            images = images.astype(jnp.float32)
-            images = photometric.drop_colour(images, keys["grey"], grey_probability)
-        images = photometric.normalize(images, mean, std)
-        images = photometric.clear_padding(images, batch["size"])
-        divisor = objective.divisor(labels)
-
-        def score(logits: Array, labels: Array) -> tuple[dict[str, Any], Any]:
-            return objective.score(logits, labels, divisor, 1 / accumulate_steps)
-
-        num_labels = jnp.sum(labels != objective.ignore_label)
-        return PreparedBatch(images, labels, score, num_labels)
-
-    return make_update_step(
-        model,
-        optimizer,
-        prepare,
-        rules=rules,
-        seed=seed,
-        accumulate_steps=accumulate_steps,
-        average_decay=average_decay,
-        params_in_use=params_in_use,
-    )
-
-
-def make_update_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    prepare: PrepareFn,
-    *,
-    rules: tuple[optimizer_lib.Rule, ...],
-    seed: int,
-    accumulate_steps: int = 1,
-    average_decay: float = 0.0,
-    params_in_use: jax.sharding.Sharding | None = None,
-) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)`` of a network for any task.
-
-    Args:
-      model: Its ``apply`` takes images and ``train``, and gives logits.
-      optimizer: See `segnext_jax.training.optimizer.adamw`.
-      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
-      rules: Tell which parameters are trained.
-      seed: Of all random draws of the step.
-      accumulate_steps: See `make_train_step`, as for the next two.
-      average_decay: Decay of the moving average of the weights.
-      params_in_use: How parameters lie while images pass.
-    """
-    optimizer = optimizer_lib.guarded(optimizer)
+    accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
+    rules = optimizer.rules
+    transformation = optimizer_lib.guarded(optimizer.transformation)
     move_on_accelerators = _move_stacks if _is_whole(params_in_use) else None
 
     def train_step(state: TrainState, batch: dict[str, Any]):
-        keys = step_keys(seed, state.step)
+        keys = step_keys(config.seed, state.step)
         images, targets, score, num_labels = prepare(batch, keys)
         in_use = state.params
         if params_in_use is not None:
@@ -217,7 +149,7 @@ def make_update_step(
             default=_move,
             cuda=move_on_accelerators,
             tpu=move_on_accelerators,
-            optimizer=optimizer,
+            optimizer=transformation,
             rules=rules,
         )
         before = state

@@ -5,7 +5,6 @@ from typing import Any
 
 import cv2
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from segnext_jax.datasets.resolve import resolve_spec
@@ -17,9 +16,10 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import check_labelled, open_split
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
-from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 from segnext_jax.training.tasks.validator import Validator
 
 
@@ -67,13 +67,12 @@ class Segmentation:
         )
 
     def make_step(
-        self,
-        optimizer: optax.GradientTransformation,
-        params_in_use: jax.sharding.Sharding,
+        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
     ) -> StepFn:
-        """Return the train step; see `segnext_jax.training.step.make_train_step`."""
-        return recipe.make_step(
-            self._config, self.model, optimizer, self._spec.ignore_label, params_in_use
+        """Return the train step; see `training.tasks.segmentation_step`."""
+        return make_segmentation_step(
+            *(self.model, optimizer, self._config, self._spec.ignore_label),
+            params_in_use,
         )
 
     def measure(
@@ -91,7 +90,7 @@ class Segmentation:
 
         return self._validator.run(variables, draw)
 
-    def evaluate_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+    def measure_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
         """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
         return self._validator.run_draws(variables)
 
