@@ -29,7 +29,7 @@ _LEFT_TO_PILLOW = ("P", "1", "LA", "RGBA")
 def decode_image(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w 3"]:
     """Decode a photograph to RGB.
 
-    Whatever OpenCV reads is accepted (JPEG, PNG, TIFF, WebP, BMP, ...): grey and CMYK
+    JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF and PNM are read: grey and CMYK
     become RGB, of 16 bits the upper eight are kept, an alpha channel is dropped. An
     EXIF orientation is applied, as viewers do: the mask must be drawn on the turned
     photograph.

@@ -150,7 +150,7 @@ def tiff_tags(encoded: bytes) -> dict[int, tuple[int, ...]]:
                 order + "HH" + word, encoded, position
             )
             value_type = {3: "H", 4: "I", 16: "Q"}.get(kind)
-            if value_type is None or number > len(encoded):
+            if value_type is None or not 0 < number <= len(encoded):
                 continue
             values = struct.Struct(f"{order}{number}{value_type}")
             place = position + entry_size - struct.calcsize(word)

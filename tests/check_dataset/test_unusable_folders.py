@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from segnext_jax.check_dataset import inspection
+
 from .conftest import SIZE, masks
 
 
@@ -95,3 +97,17 @@ def test_a_split_that_cannot_be_used_is_said_to_be_so(check, folder):
     shutil.rmtree(folder / "masks" / "val")
     code, log, _ = check("--split=val")
     assert code == 1 and "has no folder of masks" in log and "it has train" in log
+
+
+def test_colours_are_counted_block_by_block(check, folder, monkeypatch):
+    table = np.array(
+        [(90, 60, 30), (0, 200, 0), (1, 2, 3), *[(0, 0, 0)] * 253], np.uint8
+    )
+    for path in masks(folder):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(path), table[labels])
+    _, _, whole = check()
+    monkeypatch.setattr(inspection, "_BLOCK_BYTES", 700)
+    _, _, blocks = check()
+    assert errors(whole) == errors(blocks)
+    assert "with 4 colours" in errors(whole)[0]

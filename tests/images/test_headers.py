@@ -11,7 +11,7 @@ from PIL import Image
 
 from segnext_jax.images.decode import decode_colours, decode_image, decode_label
 from segnext_jax.images.decoders import exif_orientation, from_pillow
-from segnext_jax.images.headers import read_header
+from segnext_jax.images.headers import read_header, tiff_tags
 
 RNG = np.random.default_rng(0)
 PHOTO = cv2.GaussianBlur(RNG.integers(0, 256, (33, 47, 3), np.uint8), (0, 0), 3)
@@ -143,6 +143,16 @@ def test_unusual_tiffs_are_refused_for_what_they_are(options, reason):
     assert decode_image(tiff()).shape == (4, 6, 3)
     with pytest.raises(ValueError, match=f"^p: .* it is a TIFF {reason}"):
         decode_image(tiff(**options), "p")
+
+
+def test_an_entry_of_a_tiff_without_a_value_is_left_out():
+    contents = tiff(compression=5)
+    entry = struct.pack("<HHI", 259, 3, 1)
+    assert entry in contents
+    empty = contents.replace(entry, struct.pack("<HHI", 259, 3, 0))
+    assert tiff_tags(contents)[259] == (5,) and 259 not in tiff_tags(empty)
+    with pytest.raises(ValueError, match="cannot be decoded"):
+        decode_image(contents[:40] + b"\0" + empty[41:60])
 
 
 def test_a_flipped_bit_in_a_png_is_damage_and_not_truncation():

@@ -122,7 +122,8 @@ def _false_png(rng: np.random.Generator) -> tuple[str, str, bytes, bool]:
     if choice == 0:  # Of pixels.
         height, width = (int(rng.choice(mutations.LARGE)) for _ in range(2))
         data = png(height, width, kind, zlib.compress(bytes(1000)))
-        return f"PNG of {height} x {width}", "png", data, True
+        is_wrong = not 0 < height * width <= 2**28
+        return f"PNG of {height} x {width}", "png", data, is_wrong
     if choice == 1:  # A bomb behind few pixels.
         data = png(3, 4, kind, _bomb())
         return f"PNG of 3 x 4 of kind {kind} and 64 MiB", "png", data, False
