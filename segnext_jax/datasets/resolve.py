@@ -81,7 +81,7 @@ def prepared_table(folder: Path) -> ClassTable:
     Raises:
         ValueError: It names none: it is damaged, or not a set of masks.
     """
-    metadata = read_metadata(folder)
+    metadata: Any = read_metadata(folder)
     classes, colours = metadata.get("classes"), metadata.get("colours")
     if not _are_classes(classes) or not _are_colours(colours):
         raise damaged(folder, ValueError("metadata.json lacks classes or colours"))

@@ -75,8 +75,9 @@ class BatchNorm(nn.Module):
                     self._update(running_var, unbiased)
         else:
             mean, var = running_mean.value, running_var.value
-            arrays = map(jnp.asarray, (mean, var, scale, bias))
-            output = affine(images.astype(self.dtype), *arrays, self.epsilon)
+            mean, var, scale, bias = map(jnp.asarray, (mean, var, scale, bias))
+            images = images.astype(self.dtype)
+            output = affine(images, mean, var, scale, bias, self.epsilon)
         return output
 
     def _leave(self, name: str, value: Array) -> None:

@@ -1,6 +1,7 @@
 """Normalisation of each channel by the moments of a batch, with its gradient."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,9 @@ def normalize_by_batch(
       bias: Of each channel.
       epsilon: At least 0.
     """
-    output, mean, var = _normalize(images, scale, bias, float(epsilon))
+    # A custom derivative has no type that type checkers know.
+    results: Any = _normalize(images, scale, bias, float(epsilon))
+    output, mean, var = results
     return output, lax.stop_gradient(mean), lax.stop_gradient(var)
 
 
@@ -118,7 +121,7 @@ def _one_pass(images: Array) -> tuple[Array, Array]:
 
 
 def join(
-    moments: Float[Array, "batch 2 channels"], size: tuple[int, int]
+    moments: Float[Array, "batch 2 channels"], size: tuple[int, ...]
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Return mean and variance of a batch from the moments of its images.
 

@@ -76,7 +76,9 @@ def reconstruct(
     working = jnp.promote_types(dtype, jnp.float32)
     inputs, bases = inputs.astype(working), bases.astype(working)
     if gradient == "full":
-        return _reconstruct(inputs, bases, num_steps).astype(dtype)
+        # A custom derivative has no type that type checkers know.
+        reconstruction: Any = _reconstruct(inputs, bases, num_steps)
+        return reconstruction.astype(dtype)
     constants = lax.stop_gradient((inputs, bases))
     bases, coefficients, _ = _iterate(*constants, num_steps, _no_probes(num_steps))
     coefficients = _update_coefficients(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import jax.core
 from jax._src import dispatch
 from jax.extend.core import Primitive
 from jax.interpreters import ad, mlir
@@ -41,15 +42,15 @@ def by_platform(
       **options: Of all functions.
     """
     leaves, tree = jax.tree.flatten(arguments)
-    options = tuple(sorted(options.items()))
-    call = functools.partial(_call, function=default, options=options, tree=tree)
+    chosen = tuple(sorted(options.items()))
+    call = functools.partial(_call, function=default, options=chosen, tree=tree)
     shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
     results = _choose_p.bind(
         *leaves,
         default=default,
         cuda=cuda or default,
         tpu=tpu or default,
-        options=options,
+        options=chosen,
         tree=tree,
         outputs=tuple((shape.shape, shape.dtype) for shape in shapes),
     )

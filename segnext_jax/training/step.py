@@ -257,8 +257,11 @@ def _move_stacks(
     Not where devices share parameters: their parts would be gathered.
     """
     stacks = Stacks(params, rules)
+    gradients, joined_state, joined = stacks.join((gradients, optimizer_state, params))
     moved = _move(
-        *stacks.join((gradients, optimizer_state, params)),
+        gradients,
+        joined_state,
+        joined,
         loss,
         optimizer=optimizer,
         rules=rules,

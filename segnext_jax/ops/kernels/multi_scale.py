@@ -221,7 +221,7 @@ def square_gradients(
     cotangent: Float[Array, "batch height width channels"],
     turned: Float[Array, "taps channels"],
     *,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     interpret: bool = False,
 ) -> tuple[
     Float[Array, "batch height width channels"], Float[Array, "batch taps channels"]
@@ -238,7 +238,7 @@ def square_gradients(
     Returns:
       The first, and each image's part of the second, for the turned kernel.
     """
-    return _with_totals(
+    by_images, totals = _with_totals(
         _square_gradients_kernel,
         "multi_scale_square_gradients",
         _layout(images, 2, 8, interpret),
@@ -246,6 +246,7 @@ def square_gradients(
         *(images, cotangent, turned),
         size=size,
     )
+    return by_images, totals
 
 
 def strip_gradients(

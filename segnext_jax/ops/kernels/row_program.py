@@ -10,7 +10,7 @@ program, written without atomic operations: the same in every run.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ class Layout(NamedTuple):
       interpret: Whether the program is run as ordinary operations, for tests.
     """
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     columns: int
     channels: int
     rows: int
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
 
 
 def make_layout(
-    shape: tuple[int, int, int, int],
+    shape: tuple[int, ...],
     values_per_lane: int,
     *,
     min_programs: int,
@@ -112,13 +112,13 @@ class Program:
         """Zeros in the type of sums."""
         return jnp.zeros(self.shape, self.sums)
 
-    def _is_channel(self, mask: Array | None) -> Array | None:
+    def _is_channel(self, mask: Array | None) -> Any:
         if self.layout.shape[3] % self.layout.channels == 0:
             return mask
         inside = self._channel < self.layout.shape[3]
         return inside if mask is None else mask & inside
 
-    def _place(self, row: Array, shift: int) -> tuple[Array, Array | None]:
+    def _place(self, row: Array, shift: int) -> tuple[Array, Any]:
         _, height, width, channels = self.layout.shape
         column = self._column + shift
         inside = (column >= 0) & (column < width) & ((row >= 0) & (row < height))
@@ -191,7 +191,7 @@ class Program:
     def walk_windows(
         self,
         ref,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         row_fn: Callable,
         carry,
         bias: Array | None = None,
