@@ -2,12 +2,12 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 from ml_collections import ConfigDict
 
-from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import photometric
 from segnext_jax.training.objective import Objective
 from segnext_jax.training.optimizer import Optimizer
@@ -15,7 +15,7 @@ from segnext_jax.training.step import PreparedBatch, StepFn, make_update_step
 
 
 def make_segmentation_step(
-    model: SegNeXt,
+    model: nn.Module,
     optimizer: Optimizer,
     config: ConfigDict,
     ignore_label: int,
