@@ -151,16 +151,16 @@ def _hold_on() -> Lifeline:
     import jax
     from jax._src.distributed import global_state
 
+    client, address = global_state.client, global_state.coordinator_address
+    assert client is not None and address is not None
     _wait_before_abort()
     name = "segnext_jax/lifeline"
     lifeline = Lifeline(jax.process_index(), _end)
     if jax.process_index() == 0:
-        global_state.client.key_value_set(name, lifeline.listen())
+        client.key_value_set(name, lifeline.listen())
     else:
-        invitation = global_state.client.blocking_key_value_get(
-            name, 1000 * _START_TIMEOUT
-        )
-        host = global_state.coordinator_address.rsplit(":", 1)[0].strip("[]")
+        invitation = client.blocking_key_value_get(name, 1000 * _START_TIMEOUT)
+        host = address.rsplit(":", 1)[0].strip("[]")
         try:
             lifeline.connect(host, invitation)
         except OSError as error:

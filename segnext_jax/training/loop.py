@@ -95,6 +95,8 @@ def _train(
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
+        if variables is None:
+            variables = initial_variables(config, model)
         state = jax.device_put(create(variables), placement)
     _log_start(config, workdir, model, state, mesh)
     if loader.next_batch >= config.num_steps:
