@@ -91,12 +91,11 @@ for variant in "${wide[@]}"; do
 done
 # Formulations of the depthwise convolution.
 part ops 50 "$python" -m benchmarks.operations --dtype="$dtype" --batch="$batch" \
-  --image_size="$size" --stages "${stages[@]}" --depthwise shifted grouped pallas
-for form in grouped pallas; do
+  --image_size="$size" --stages "${stages[@]}" --depthwise auto shifted grouped
+for form in shifted grouped; do
   compare "forward_$form" 30 --work logits --batch="$batch" --depthwise="$form" \
     --no-memory --torch_forms
 done
-part multi_scale 60 "$python" benchmarks/multi_scale_gpu.py
 compare compile 150 --first --work step --batch="$batch" --rounds=1 "${compiled[@]}"
 compare memory 60 --work logits --size "${growth[@]}" "${forms[@]}"
 compare evaluate 50 --work evaluation --batch 1 8 --no-memory "${forms[@]}"

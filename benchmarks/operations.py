@@ -195,8 +195,8 @@ def _operations(
 def _depthwise(
     options: argparse.Namespace, image: tuple[int, ...], wide: tuple[int, ...]
 ) -> Iterator[_Operation]:
-    # The fused kernel is one of the whole attention.
-    forms = [form for form in options.depthwise if form != "pallas"]
+    # Of a convolution alone "auto" is "shifted".
+    forms = [form for form in options.depthwise if form != "auto"]
     for height, width in (*KERNEL_SIZES, (3, 3)):
         shape = wide if height == width == 3 else image
         shapes = [shape, (height, width, shape[-1])]

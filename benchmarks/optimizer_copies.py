@@ -19,8 +19,7 @@ from segnext_jax.benchmark import take_turns
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
-from segnext_jax.training import recipe
-from segnext_jax.training.optimizer import keep
+from segnext_jax.training.optimizer import Optimizer, keep
 
 
 def main() -> None:
@@ -34,8 +33,8 @@ def main() -> None:
     params = initialize(SegNeXt.from_config(config.model, 150), seed=0)["params"]
     params = jax.tree.map(jnp.asarray, params)
     gradients = jax.tree.map(lambda p: 1e-3 * jnp.cos(p), params)
-    schedule = recipe.make_schedule(config)
-    ours = recipe.make_optimizer(config, schedule)
+    optimizer = Optimizer.from_config(config)
+    ours, schedule = optimizer.transformation, optimizer.schedule
     optimizers = {"ours": ours, "optax.adamw": optax.adamw(schedule, weight_decay=0.01)}
 
     def update(params: Any, state: Any, gradients: Any, *, name: str) -> tuple:

@@ -32,19 +32,17 @@ def measure(variant: str, num_devices: int, size: int, batch: int, steps: int) -
     from segnext_jax.config import base_config
     from segnext_jax.models.initialization import initialize
     from segnext_jax.models.segnext import SegNeXt
-    from segnext_jax.training import recipe
     from segnext_jax.training import state as state_lib
+    from segnext_jax.training.optimizer import Optimizer
+    from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 
     assert jax.device_count() == num_devices
     config = base_config()
     config.model.variant = variant
     model = SegNeXt.from_config(config.model, num_classes=150)
-    schedule = recipe.make_schedule(config)
-    optimizer = recipe.make_optimizer(config, schedule)
+    optimizer = Optimizer.from_config(config)
     mesh = sharding.make_mesh()
-    state = state_lib.create(
-        initialize(model, seed=0), optimizer, recipe.make_rules(config)
-    )
+    state = state_lib.create(initialize(model, seed=0), optimizer)
     state = jax.device_put(state, sharding.replicated(mesh))
     rng = np.random.default_rng(0)
     host_batch = {
@@ -54,7 +52,9 @@ def measure(variant: str, num_devices: int, size: int, batch: int, steps: int) -
     }
     device_batch = sharding.shard_batch(host_batch, mesh)
     step = jax.jit(
-        recipe.make_step(config, model, optimizer, 255, sharding.replicated(mesh)),
+        make_segmentation_step(
+            model, optimizer, config, 255, sharding.replicated(mesh)
+        ),
         in_shardings=(sharding.replicated(mesh), sharding.batch_sharding(mesh)),
         out_shardings=sharding.replicated(mesh),
         donate_argnums=0,

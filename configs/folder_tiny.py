@@ -4,6 +4,10 @@ r"""SegNeXt-T on your own images, from random weights or published ones.
     python -m segnext_jax.main --config=configs/folder_tiny.py \
         --config.data.folder=FOLDER
 
+The steps, the crop of 512x512 and the learning rate of 6e-5 are for a GPU and published
+weights of the encoder: --config.init_from=mscan_t.pth. From random weights, a network
+learns little in so few steps; a few hundred photographs need published weights.
+
 The README says what FOLDER holds. One GPU; the sizes suit photographs of about a
 megapixel. data/folder/prepare.py makes a prepared set of it, which large sets on slow
 disks need; its name is then config.data.name.

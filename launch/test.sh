@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # Install the package with its test extra, check the code, run the tests, two files at
 # a time. --all also runs those marked slow, in turn; further arguments go to pytest.
+# --robustness[=N] tries N (3000) malformed inputs instead, and prints a table.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
 install_into_venv test
+
+if [[ "${1:-}" = --robustness* ]]; then
+  inputs=${1#--robustness}
+  inputs=${inputs#=}
+  exec .venv/bin/python -m tests.robustness --inputs="${inputs:-3000}"
+fi
 
 # By whole files: what the tests of one share is compiled once.
 options=(-m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder)

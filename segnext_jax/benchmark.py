@@ -34,7 +34,9 @@ from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.training import recipe, state
+from segnext_jax.training import state
+from segnext_jax.training.optimizer import Optimizer
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 from segnext_jax.training.tasks.task import TASKS
 
 IGNORE_LABEL = 255
@@ -173,10 +175,10 @@ def train_step(
 ) -> Program:
     """Return the train step on images and labels that are on the device."""
     images, labels = batch.images[0], np.stack(batch.labels)
-    optimizer = recipe.make_optimizer(config, recipe.make_schedule(config))
-    step_fn = recipe.make_step(config, model, optimizer, ignore_label=IGNORE_LABEL)
+    optimizer = Optimizer.from_config(config)
+    step_fn = make_segmentation_step(model, optimizer, config, IGNORE_LABEL)
     variables = jax.tree.map(jnp.asarray, variables)
-    box = [state.create(variables, optimizer, recipe.make_rules(config))]
+    box = [state.create(variables, optimizer)]
     sizes = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
     inputs = jax.device_put({"image": images, "label": labels, "size": sizes})
     compiled, seconds = _compile(jax.jit(step_fn, donate_argnums=0), (box[0], inputs))

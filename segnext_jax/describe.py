@@ -23,7 +23,7 @@ from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import resize
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.recipe import make_rules
+from segnext_jax.training.optimizer import Optimizer
 
 Path = tuple[str, ...]
 
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     size = tuple(options.size or config.data.crop_size)
     lines = describe(model, size, options.depth)
     params = abstract_variables(model)["params"]
-    groups = optimizer_lib.summarize(params, make_rules(config))
+    groups = optimizer_lib.summarize(params, Optimizer.from_config(config).rules)
     lines += ["", "Optimizer groups:", *(f"  {group}" for group in groups)]
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -102,7 +102,7 @@ def evaluate(
     check_complete(task.model, found.variables)
     what = "the model" if found.step is None else f"step {found.step}"
     logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
-    metrics, more = task.evaluate_draws(sharding.replicate(found.variables, mesh))
+    metrics, more = task.measure_draws(sharding.replicate(found.variables, mesh))
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
         settings = run_folder.settings(config, which, differing)
         folder = output or _results_folder(run, found, differing)

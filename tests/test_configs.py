@@ -16,7 +16,7 @@ from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import recipe
+from segnext_jax.training import schedule as schedule_lib
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 SIZES = ("tiny", "small", "base", "large")
@@ -127,7 +127,7 @@ def test_config_is_the_row_of_the_paper(name):
     assert (config.data.train_split == "trainval") == ("finetune" in run)
     assert bool(config.init_from) == ("finetune" in run)
 
-    schedule = recipe.make_schedule(config)
+    schedule = schedule_lib.from_config(config)
     # Start, warm-up end, middle, last step.
     for step in (0, 750, 1499, 1500, num_steps // 2, num_steps - 1):
         expected = mmcv_rate(config, step)
@@ -149,7 +149,8 @@ def test_network_and_groups_are_the_official(name):
     size = SIZES.index(config.model.variant)
     assert num_parameters == NUM_PARAMETERS[num_classes][size]
 
-    rules = optimizer_lib.assign(params, recipe.make_rules(config))
+    groups = optimizer_lib.Optimizer.from_config(config).rules
+    rules = optimizer_lib.assign(params, groups)
     for parameter, rule in traverse_util.flatten_dict(rules, sep="/").items():
         # mmcv: the longest key that the name holds decides.
         expected = (1.0, 0.0) if "norm" in parameter else (1.0, 1.0)
@@ -192,13 +193,14 @@ def test_pretraining_is_the_recipe_of_van(size):
     assert model.variant.drop_path_rate == drop_path_rate
     params = abstract_variables(model)["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters
-    rules = optimizer_lib.assign(params, recipe.make_rules(config))
+    groups = optimizer_lib.Optimizer.from_config(config).rules
+    rules = optimizer_lib.assign(params, groups)
     multipliers = {
         rule.decay_multiplier for rule in traverse_util.flatten_dict(rules).values()
     }
     assert multipliers == {0.0, 1.0}
 
-    schedule = recipe.make_schedule(config)
+    schedule = schedule_lib.from_config(config)
     for step, rate in (
         (0, 1e-6),
         (epoch, 1e-6 + (1e-3 - 1e-6) / 5),

@@ -13,7 +13,7 @@ from segnext_jax.demo import __main__ as demo
 from segnext_jax.export import __main__ as export
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.predict import __main__ as predict
-from segnext_jax.training.loop import initial_variables
+from segnext_jax.training.run import initial_variables
 
 
 def evaluate(old, data, which):

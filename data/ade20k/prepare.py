@@ -28,8 +28,6 @@ class Ade20k(SegmentationBuilder):
     )
     archive_names = (f"{_FOLDER}*",)
     expected_tree = f"{_FOLDER}/{{images,annotations}}/{{training,validation}}/*"
-    # 0 is "other": neither loss nor metric counts it.
-    train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 151)}
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of the two labelled splits."""

@@ -11,7 +11,6 @@ from segnext_jax.preparation.folders import RawFolder
 from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
-_VOID = 11
 _LAYOUTS = (("{}", "{}annot"), ("images/{}", "annotations/{}"))
 
 
@@ -31,7 +30,6 @@ class Camvid(SegmentationBuilder):
         "CamVid/{train,trainannot,val,valannot}/*.png "
         "or {images,annotations}/{train,val}/*"
     )
-    train_id_of = {i: i for i in range(11)} | {_VOID: 255}
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of either layout; the test split only where it is there."""

@@ -20,9 +20,6 @@ from segnext_jax.preparation.segmentation import SegmentationBuilder
 _IMAGE_ENDING = "_leftImg8bit.png"
 _RAW_IDS = "_gtFine_labelIds.png"
 _TRAIN_IDS = "_gtFine_labelTrainIds.png"
-# Raw ids in the order of their train ids, 0 to 18.
-# Source: cityscapesscripts/helpers/labels.py.
-_EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
 class Cityscapes(SegmentationBuilder):
@@ -38,11 +35,6 @@ class Cityscapes(SegmentationBuilder):
         f"leftImg8bit/{{train,val}}/CITY/*{_IMAGE_ENDING} "
         f"and gtFine/{{train,val}}/CITY/*{_RAW_IDS}"
     )
-    # Ids 0..33 that are not evaluated, and the licence plate: -1, 255 in a byte.
-    train_id_of = (
-        {raw: 255 for raw in (*range(34), 255)}
-        | {raw: train_id for train_id, raw in enumerate(_EVALUATED)}
-    )  # fmt: skip
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of train and val; the masks of test are dummies."""

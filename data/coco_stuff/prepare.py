@@ -15,9 +15,6 @@ from segnext_jax.preparation.folders import RawFolder
 from segnext_jax.preparation.segmentation import SegmentationBuilder
 
 _TRAIN_IDS = "_labelTrainIds.png"
-# Values of 0..181 that no class has.
-# Source: mmsegmentation tools/convert_datasets/coco_stuff164k.py.
-_HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 
 
 class CocoStuff(SegmentationBuilder):
@@ -40,10 +37,6 @@ class CocoStuff(SegmentationBuilder):
         "[images/]{train,val}2017/*.jpg and "
         "{annotations,stuffthingmaps}/{train,val}2017/*.png"
     )
-    train_id_of = {255: 255} | {
-        raw: train_id
-        for train_id, raw in enumerate(i for i in range(182) if i not in _HOLES)
-    }
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """Match photographs and masks: folders of one name, told by their files."""

@@ -19,7 +19,7 @@ from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_clas
 from segnext_jax.datasets.folder import WHOLE, find_splits
 from segnext_jax.datasets.pairs import PreparationError, RawExample, read_file
 from segnext_jax.datasets.resolve import FOLDER
-from segnext_jax.images.masks import MASK_VALUES, MaskReader
+from segnext_jax.images.masks import MASK_VALUES, MaskReader, check_names
 from segnext_jax.preparation.command import main as run
 from segnext_jax.preparation.segmentation import SegmentationBuilder
 
@@ -100,6 +100,7 @@ def _builder(options: argparse.Namespace) -> type[SegmentationBuilder]:
         )
     path = options.classes or Path(options.raw_dir).expanduser() / CLASSES_FILE
     table = read_class_table(path)
+    check_names(table.classes, options.zero_is_ignore)
     masks = MaskReader(
         num_classes=len(table.classes),
         mask_values=options.mask_values,

@@ -34,8 +34,6 @@ class Loveda(SegmentationBuilder):
     )
     archive_names = ("Train*.zip", "Val*.zip")
     expected_tree = "{Train,Val}/{Urban,Rural}/{images_png,masks_png}/*.png"
-    # 0 is "no data": neither loss nor metric counts it.
-    train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 8)}
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List the pairs of both scenes; the masks of Test are not published."""

@@ -14,8 +14,6 @@ class PascalContext59(PascalContextBuilder):
     """Photographs of VOC 2010, 59 classes, background ignored."""
 
     spec = get_spec("pascal_context_59")
-    # Background is ignored.
-    train_id_of = {0: 255} | {raw: raw - 1 for raw in range(1, 60)}
 
 
 if __name__ == "__main__":

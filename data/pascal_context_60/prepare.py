@@ -14,7 +14,6 @@ class PascalContext60(PascalContextBuilder):
     """Photographs of VOC 2010, background and 59 classes."""
 
     spec = get_spec("pascal_context_60")
-    train_id_of = {raw: raw for raw in range(60)}
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from segnext_jax.datasets.pairs import (
     files_by_name,
     read_file,
 )
+from segnext_jax.datasets.text_files import decode_text
 from segnext_jax.preparation.command import main
 from segnext_jax.preparation.downloads import Download
 from segnext_jax.preparation.folders import RawFolder
@@ -68,7 +69,6 @@ class Voc2012(SegmentationBuilder):
         "trainaug, benchmark_RELEASE/dataset/{cls,train.txt,val.txt} or "
         "SegmentationClassAug/*.png"
     )
-    train_id_of = {i: i for i in (*range(21), 255)}
 
     def find_examples(self, root: RawFolder) -> Mapping[str, Sequence[RawExample]]:
         """List VOC's splits and, where SBD is there, trainaug."""
@@ -129,7 +129,7 @@ class Voc2012(SegmentationBuilder):
 def _read_list(folder: RawFolder, path: str) -> list[str]:
     file = folder.file(path)
     assert file is not None, "the folder was searched for by this file"
-    return read_file(file).decode().split()
+    return decode_text(read_file(file), str(file)).split()
 
 
 def _pair(

@@ -16,7 +16,8 @@ import cv2
 
 from segnext_jax import config
 from segnext_jax.check_dataset import report
-from segnext_jax.check_dataset.findings import ERROR, find
+from segnext_jax.check_dataset.finding import ERROR
+from segnext_jax.check_dataset.findings import find
 from segnext_jax.check_dataset.inspection import inspect_all
 from segnext_jax.check_dataset.summary import summarize
 from segnext_jax.check_dataset.target import open_target, settings_of

@@ -5,7 +5,6 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,12 +19,15 @@ from segnext_jax.images.decode import (
     decode_colours,
     decode_image,
     decode_label,
-    exif_orientation,
 )
+from segnext_jax.images.decoders import exif_orientation, stored_mode
+from segnext_jax.images.headers import read_header
 from segnext_jax.images.masks import MaskReader
 
 # Of a mask with more colours than this (a photograph?) the others are not counted.
 _MAX_COLOURS = 64
+# Of a mask whose colours are counted at once: temporaries take ten times as much.
+_BLOCK_BYTES = 2**24
 # What must be strays around a stray that does not lie on a boundary.
 _INSIDE = np.ones((7, 7), np.uint8)
 
@@ -138,14 +140,10 @@ def inspect(pair: Pair, masks: MaskReader) -> Facts:
 def _describe_image(
     facts: Facts, image: UInt8[np.ndarray, "height width 3"], encoded: bytes
 ) -> None:
-    from PIL import Image
-
     facts.size = image.shape[:2]
-    try:
-        with Image.open(io.BytesIO(encoded)) as header:
-            facts.file_format = f"{header.format} {header.mode}"
-    except (OSError, SyntaxError, ValueError):
-        pass  # OpenCV reads what Pillow does not: the format stays unknown.
+    header = read_header(encoded)
+    names = stored_mode(encoded, header)
+    facts.file_format = " ".join(names) if all(names) else header.format
     facts.orientation = exif_orientation(encoded)
     pixels = np.ascontiguousarray(image)
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
@@ -175,9 +173,12 @@ def _read_mask(
     else:
         try:
             raw = decode_label(mask, name)
-        except ValueError:
+        except ValueError as error:
             # If colours are the reason, they are worth more than the reason.
-            colours = decode_colours(mask, name)
+            try:
+                colours = decode_colours(mask, name)
+            except ValueError:
+                raise error from None
             if (colours == colours[..., :1]).all():
                 raise
             _count_colours(facts, colours, masks)
@@ -200,11 +201,18 @@ def _count_colours(
     facts: Facts, mask: UInt8[np.ndarray, "height width 3"], masks: MaskReader
 ) -> None:
     """Count the colours that are not in the table."""
-    codes = mask.reshape(-1, 3).astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1])
-    found, counts = np.unique(codes, return_counts=True)
-    known = {red << 16 | green << 8 | blue for red, green, blue in masks.colours}
-    known |= {r << 16 | g << 8 | b for r, g, b in masks.ignore_colours}
-    is_unknown = ~np.isin(found, list(known))
+    blocks = []
+    for rows in np.array_split(mask, -(-mask.size // _BLOCK_BYTES)):
+        red, green, blue = (rows[..., i].astype(np.uint32) for i in range(3))
+        blocks.append(np.unique(red << 16 | green << 8 | blue, return_counts=True))
+    codes = np.concatenate([block for block, _ in blocks])
+    found, places = np.unique(codes, return_inverse=True)
+    counts = np.bincount(places, np.concatenate([numbers for _, numbers in blocks]))
+    known = [
+        red << 16 | green << 8 | blue
+        for red, green, blue in (*masks.colours, *masks.ignore_colours)
+    ]
+    is_unknown = ~np.isin(found, known)
     found, counts = found[is_unknown], counts[is_unknown]
     facts.num_colours = len(found)
     for index in np.argsort(-counts, kind="stable")[:_MAX_COLOURS]:

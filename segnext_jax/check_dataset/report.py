@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from segnext_jax.check_dataset.findings import Finding
+from segnext_jax.check_dataset.finding import ERROR, Finding
 from segnext_jax.check_dataset.inspection import Facts
 from segnext_jax.check_dataset.summary import Summary, sizes_of
 from segnext_jax.check_dataset.target import Target
@@ -30,7 +30,7 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
         summary: What the data set holds.
         findings: What is wrong with it.
     """
-    lines = [summary.target.name, ""]
+    lines = [summary.target.name, *[""] * bool(summary.splits)]
     for name, split in summary.splits.items():
         lines.append(f"{name}: {split.num_images} images")
         formats = ", ".join(f"{n} {f}" for f, n in split.formats.most_common())
@@ -39,16 +39,20 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
             digits = 2 if what == "aspect" else 0
             shown = " / ".join(f"{value:.{digits}f}" for value in values)
             lines.append(f"  {what:7}  {shown}  (min / median / max)")
-    mean, std = (
-        ", ".join(f"{value:.1f}" for value in values)
-        for values in (summary.mean, summary.std)
-    )
-    lines += ["", f"RGB mean ({mean}), standard deviation ({std})", ""]
-    lines += _class_table(summary)
+    if any(split.sizes for split in summary.splits.values()):
+        mean, std = (
+            ", ".join(f"{value:.1f}" for value in values)
+            for values in (summary.mean, summary.std)
+        )
+        lines += ["", f"RGB mean ({mean}), standard deviation ({std})"]
+    if summary.counts.any():
+        lines += ["", *_class_table(summary)]
     lines.append("")
     lines += [f"{finding.level}: {finding.text}" for finding in findings]
     if not findings:
         lines.append("Nothing is wrong that this program knows of.")
+    if all(finding.level != ERROR for finding in findings):
+        lines.append(f"Train: {summary.target.train_command}")
     return "\n".join(lines) + "\n"
 
 
@@ -116,7 +120,11 @@ def contact_sheet(summary: Summary, split: str) -> np.ndarray | None:
         cells.append((_caption(fact), image, labels))
     if not cells:
         return None
+    # Upright photographs fill upright panels.
+    aspects = [image.shape[1] / image.shape[0] for _, image, _ in cells]
     panel_size = _PANEL_HEIGHT_PX, _PANEL_WIDTH_PX
+    if np.median(aspects) < 1:
+        panel_size = _PANEL_WIDTH_PX, _PANEL_HEIGHT_PX
     return pictures.contact_sheet(cells, spec, panel_size, present)
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
-from segnext_jax.datasets import DatasetSpec, prepared_dir
+from segnext_jax.datasets import SPECS, DatasetSpec, prepared_dir
 from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.datasets.folder import SPLITS, scan_folder
 from segnext_jax.datasets.pairs import RawExample, read_file
@@ -17,8 +18,9 @@ from segnext_jax.datasets.resolve import (
     prepared_table,
     resolve_spec,
 )
-from segnext_jax.images.masks import MaskReader, mask_reader
+from segnext_jax.images.masks import MaskReader, check_names, mask_reader
 from segnext_jax.pipeline import PreparedSource
+from segnext_jax.pipeline.prepared_source import prepared_info
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Target:
         pairs: Its pairs, split by split.
         faults: What is known to be wrong before any pair is read.
         is_folder: Whether it is a folder, and its masks' conventions can be changed.
+        planned_splits: The splits that it is meant to have; of one without a pair, the
+            faults tell why.
+        settings: Fields of `config.data` that name it and say how masks are read.
     """
 
     name: str
@@ -55,6 +60,16 @@ class Target:
     pairs: list[Pair]
     faults: list[str]
     is_folder: bool
+    planned_splits: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
+
+    @property
+    def train_command(self) -> str:
+        """The command that trains on it."""
+        options = [shlex.quote(f"--config.data.{text}") for text in self.settings]
+        return "python -m segnext_jax.main --config=configs/folder_tiny.py " + " ".join(
+            options
+        )
 
     @property
     def splits(self) -> list[str]:
@@ -96,9 +111,11 @@ def open_target(data: Any, split: str | None = None) -> Target:
     if split is None:
         return dataclasses.replace(target, faults=target.faults + _missing(target))
     if split not in target.splits:
+        names = ", ".join(target.splits) or "no pair at all"
+        because = f" ({'; '.join(target.faults)})" if target.faults else ""
         raise ValueError(
-            f"{target.name} has no split {split!r}: it has {', '.join(target.splits)}. "
-            "Name one of them with --split."
+            f"{target.name} has no split {split!r}: it has {names}{because}. Name one "
+            "of its splits with --split."
         )
     pairs = [pair for pair in target.pairs if pair.split == split]
     return dataclasses.replace(target, pairs=pairs)
@@ -109,7 +126,7 @@ def _missing(target: Target) -> list[str]:
         f"there is no split {split!r}, which a training needs: make images/{split} and "
         f"masks/{split}, or list photographs in {split}.txt"
         for split in SPLITS[:2]
-        if target.is_folder and split not in target.splits
+        if target.is_folder and split not in target.planned_splits
     ]
 
 
@@ -119,6 +136,7 @@ def _open_folder(data: Any) -> Target:
     spec = None
     try:
         table = class_table(data)
+        check_names(table.classes, data.zero_is_ignore)
         spec, masks = table.spec(FOLDER), mask_reader(data)
     except (OSError, ValueError) as error:
         # Without classes the ids can still be counted.
@@ -133,7 +151,17 @@ def _open_folder(data: Any) -> Target:
         for split, examples in scan.splits.items()
         for example in examples
     ]
-    return Target(str(data.folder), spec, masks, pairs, faults, is_folder=True)
+    # Of "." the title would say nothing.
+    name = str(pathlib.Path(data.folder).expanduser().absolute())
+    planned = tuple(scan.splits)
+    settings = [f"folder={name}"]
+    if data.mask_values != "ids":
+        settings.append(f"mask_values={data.mask_values}")
+    if data.zero_is_ignore:
+        settings.append("zero_is_ignore=true")
+    if data.id_map:
+        settings.append(f"id_map={','.join(f'({a},{b})' for a, b in data.id_map)}")
+    return Target(name, spec, masks, pairs, faults, True, planned, tuple(settings))
 
 
 def _open_prepared(data: Any) -> Target:
@@ -153,16 +181,25 @@ def _open_prepared(data: Any) -> Target:
             f"{folder} and prepare it again"
         )
         spec = ClassTable(table.classes, table.colours).spec(spec.name)
-    import tensorflow_datasets as tfds
-
     pairs = []
-    for split in tfds.builder_from_directory(str(folder)).info.splits:
+    for split in prepared_info(folder).splits:
         source = PreparedSource(folder, split)
         for index in range(len(source)):
             read = functools.partial(_read_record, source, index)
             pairs.append(Pair(split, (), read))
     masks = MaskReader(spec.num_classes, ignore_label=spec.ignore_label)
-    return Target(f"{spec.name} ({folder})", spec, masks, pairs, faults, False)
+    settings = [f"name={spec.name}"]
+    settings += [f"data_dir={data.data_dir}"] * bool(data.data_dir)
+    settings += ["folder="] * (spec.name in SPECS)  # The config names one.
+    return Target(
+        f"{spec.name} ({folder})",
+        spec,
+        masks,
+        pairs,
+        faults,
+        is_folder=False,
+        settings=tuple(settings),
+    )
 
 
 def _read_files(example: RawExample) -> tuple[str, bytes, bytes]:

@@ -151,9 +151,9 @@ def _hold_on() -> Lifeline:
     import jax
     from jax._src.distributed import global_state
 
-    client, address = global_state.client, global_state.coordinator_address
-    assert client is not None and address is not None
     _wait_before_abort()
+    client, address = global_state.client, global_state.coordinator_address
+    assert client is not None and address is not None  # The processes are connected.
     name = "segnext_jax/lifeline"
     lifeline = Lifeline(jax.process_index(), _end)
     if jax.process_index() == 0:

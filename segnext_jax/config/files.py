@@ -13,7 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from segnext_jax.config.fields import FIELDS, REMOVED, base_config
+from segnext_jax.config.fields import FIELDS, REMOVED, RENAMED, base_config
 from segnext_jax.config.kinds import tuples
 from segnext_jax.config.overrides import apply, assign
 from segnext_jax.config.rules import faults_of_command, validate
@@ -164,6 +164,8 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
     faults = []
     for key, value in values.items():
         name = f"{prefix}{key}"
+        if isinstance(value, str):
+            value = RENAMED.get((name, value), value)
         is_section = any(field.startswith(f"{name}.") for field in FIELDS)
         if name in REMOVED:
             if REMOVED[name].only not in (None, value):

@@ -11,7 +11,8 @@ import math
 import pathlib
 import pickle
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,12 +21,16 @@ MARK = b"HCAJSLHD"
 CHECKSUM_SIZE = 20
 # Kinds of NumPy types that hold plain numbers: bool, signed, unsigned, float.
 NUMBER_KINDS = "biuf"
+# A network has about a thousand arrays; histories of a run hold more.
+_MAX_VALUES = 1_000_000
 
 
 class _Type:
     """Stand-in for `numpy.dtype`."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = False):
+        if not isinstance(name, str):
+            raise pickle.UnpicklingError(f"an array of type {type(name).__name__}")
         self.dtype = np.dtype(name)
         if self.dtype.kind not in NUMBER_KINDS:
             raise pickle.UnpicklingError(f"an array of type {name!r}")
@@ -50,6 +55,9 @@ class _Array:
 def _fill(data: Any, dtype: _Type, shape: tuple, order: Any) -> np.ndarray:
     if isinstance(data, str):  # Pickles of Python 2.
         data = data.encode("latin1")
+    # A product of anything else could be of any size.
+    if not all(type(side) is int for side in shape):
+        raise pickle.UnpicklingError("an array whose shape is not of whole numbers")
     if len(data) != math.prod(shape) * dtype.dtype.itemsize:
         raise pickle.UnpicklingError(f"{len(data)} bytes for an array of {shape}")
     return np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
@@ -68,6 +76,19 @@ def _no_bytes() -> bytes:
     return b""
 
 
+def _ordered_dict(items: Any = ()) -> OrderedDict:
+    """Stand-in for `OrderedDict`, whose old pickles give its items."""
+    _check_keys([key for key, _ in items])
+    return OrderedDict(items)
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    """Refuse keys that could take for ever to hash: tuples of shared tuples."""
+    for key in keys:
+        if not isinstance(key, str | int | float | bytes | None):
+            raise pickle.UnpicklingError(f"a key of type {type(key).__name__}")
+
+
 def _encode(text: str, encoding: str) -> bytes:
     """Stand-in for `codecs.encode`, by which old protocols write bytes."""
     if encoding != "latin1":
@@ -81,7 +102,7 @@ ADMITTED = {
     ("_codecs", "encode"): _encode,
     ("builtins", "bytes"): _no_bytes,
     ("__builtin__", "bytes"): _no_bytes,
-    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "OrderedDict"): _ordered_dict,
 }
 for _module in ("numpy.core", "numpy._core"):
     ADMITTED[_module + ".multiarray", "_reconstruct"] = _reconstruct
@@ -89,8 +110,50 @@ for _module in ("numpy.core", "numpy._core"):
     ADMITTED[_module + ".numeric", "_frombuffer"] = _fill
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows the names in `ADMITTED` and no other."""
+# Python's own implementation, which typeshed lacks.
+_PythonUnpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class _Unpickler(_PythonUnpickler):
+    """Knows the names in `ADMITTED` and no other, and plain keys.
+
+    Not the one in C: here each step can be checked, and nothing is allocated for a
+    number alone.
+    """
+
+    def _load_pairs(self) -> None:
+        _check_keys(self.stack[::2])  # Since the last mark.
+        _PythonUnpickler.load_setitems(self)
+
+    def _load_pair(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        _PythonUnpickler.load_setitem(self)
+
+    def _load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        _PythonUnpickler.load_dict(self)
+
+    def _load_items(self) -> None:
+        _check_keys(self.stack)
+        _PythonUnpickler.load_additems(self)
+
+    def _load_frozenset(self) -> None:
+        _check_keys(self.stack)
+        _PythonUnpickler.load_frozenset(self)
+
+    def _load_bytearray(self) -> None:
+        size = int.from_bytes(self.read(8), "little")
+        self.append(bytearray(self.read(size)))
+
+    dispatch: ClassVar[dict] = {
+        **_PythonUnpickler.dispatch,
+        pickle.SETITEMS[0]: _load_pairs,
+        pickle.SETITEM[0]: _load_pair,
+        pickle.DICT[0]: _load_dict,
+        pickle.ADDITEMS[0]: _load_items,
+        pickle.FROZENSET[0]: _load_frozenset,
+        pickle.BYTEARRAY8[0]: _load_bytearray,
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a name, or refuse it."""
@@ -116,7 +179,9 @@ def read(path: pathlib.Path) -> Any:
                 "file is damaged. Fetch it again."
             )
     try:
-        return _resolve(_Unpickler(io.BytesIO(data)).load())
+        content = _Unpickler(io.BytesIO(data)).load()
+        _check_size(content, {})
+        return _resolve(content)
     # A damaged pickle can fail in any of pickle's own operations.
     except Exception as error:
         raise ValueError(
@@ -128,6 +193,24 @@ def read(path: pathlib.Path) -> Any:
 
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _check_size(value: Any, known: dict[int, int]) -> int:
+    """Return the number of values within, refuse more than a network has.
+
+    A list that holds another twice, which holds another twice, and so on, is of a few
+    bytes and has no end for whoever walks through it.
+    """
+    if id(value) not in known:
+        parts = value.values() if isinstance(value, dict) else value
+        is_container = isinstance(value, dict | list | tuple)
+        count = 1
+        for part in parts if is_container else ():
+            count += _check_size(part, known)
+        if count > _MAX_VALUES:
+            raise pickle.UnpicklingError(f"more than {_MAX_VALUES:,} values")
+        known[id(value)] = count
+    return known[id(value)]
 
 
 def _resolve(value: Any) -> Any:

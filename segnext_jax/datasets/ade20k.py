@@ -168,4 +168,7 @@ ADE20K = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(512, 683),
+    # 0 is "other": neither loss nor metric counts it.
+    official_ids=tuple(range(1, 151)),
+    ignored_ids=(0,),
 )

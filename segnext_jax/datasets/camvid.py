@@ -27,4 +27,6 @@ CAMVID = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(360, 480),
+    official_ids=tuple(range(11)),
+    ignored_ids=(11,),
 )

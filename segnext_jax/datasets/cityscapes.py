@@ -6,32 +6,37 @@ mmseg/datasets/cityscapes.py in SegNeXt@c87bcae.
 
 from segnext_jax.datasets.spec import DatasetSpec
 
-# One row per train id: name, (red, green, blue).
+# One row per train id: name, id in *_labelIds.png, (red, green, blue).
 _TABLE = (
-    ("road", (128, 64, 128)),
-    ("sidewalk", (244, 35, 232)),
-    ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)),
-    ("fence", (190, 153, 153)),
-    ("pole", (153, 153, 153)),
-    ("traffic light", (250, 170, 30)),
-    ("traffic sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)),
-    ("terrain", (152, 251, 152)),
-    ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)),
-    ("rider", (255, 0, 0)),
-    ("car", (0, 0, 142)),
-    ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)),
-    ("train", (0, 80, 100)),
-    ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)),
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
 )
+
+_IDS = tuple(official for _, official, _ in _TABLE)
 
 CITYSCAPES = DatasetSpec(
     name="cityscapes",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
+    classes=tuple(name for name, _, _ in _TABLE),
+    colours=tuple(colour for _, _, colour in _TABLE),
+    official_ids=_IDS,
+    # Those of 0..33 that are not evaluated, and the licence plate: -1, 255 in a byte.
+    ignored_ids=tuple(i for i in (*range(34), 255) if i not in _IDS),
     photograph_size=(1024, 2048),
 )

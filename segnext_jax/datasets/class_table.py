@@ -12,9 +12,11 @@ tabs, commas or semicolons:
     traffic light   250 170  30
     ignore            0   0   0
 
-Names may be numbered, from 0: "0 road", "1 traffic light". `ignore` names a colour
-whose pixels neither loss nor metric counts; it is no class and may come several times.
-Empty lines and lines that begin with # say nothing.
+Names may be numbered, from 0: "0 road", "1 traffic light". A name with a comma is
+written in quotes. `ignore` names a colour whose pixels neither loss nor metric counts;
+it is no class and may come several times. Empty lines and lines that begin with # say
+nothing. The tables of labelling tools do as well: CVAT's labelmap.txt
+("road:128,64,128::"), "road = 128:64:128", and Roboflow's _classes.csv ("0, road").
 """
 
 import colorsys
@@ -23,10 +25,26 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from segnext_jax.datasets.spec import Colour, DatasetSpec
+from segnext_jax.datasets.spec import MAX_CLASSES, Colour, DatasetSpec
+from segnext_jax.datasets.text_files import read_lines
 
 CLASSES_FILE = "classes.txt"
 _IGNORE = "ignore"
+# Far more than 255 lines.
+_MAX_BYTES = 2**20
+_MAX_FAULTS = 10
+_MAX_LINE = 300
+# The heading of Roboflow's _classes.csv.
+_HEADING = re.compile(r"pixel value\s*,\s*class", re.IGNORECASE)
+_NUMBERED = re.compile(r"(\d+)[\s:.),]+(\S.*)")
+_COLOURED = (
+    # road 128 64 128
+    re.compile(r"(.*?)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)"),
+    # road = 128:64:128
+    re.compile(r"(.*?)\s*[=:]\s*(\d+)\s*[,:]\s*(\d+)\s*[,:]\s*(\d+)"),
+    # road:128,64,128:left,right:walk
+    re.compile(r"(.*?):(\d+),(\d+),(\d+):[^:]*:[^:]*"),
+)
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
@@ -75,18 +93,16 @@ def read_class_table(path: Path) -> ClassTable:
             f"the classes must be named: {path} does not exist. Write it, one class "
             'name per line in the order of the ids, as "road" or "road 128 64 128".'
         )
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} must be a text file in UTF-8. Save it so.") from None
+    lines = read_lines(path, _MAX_BYTES)
     classes: dict[str, int] = {}
     colours: list[Colour] = []
     ignore_colours: list[Colour] = []
     faults = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
+        line = line.strip()
+        if not line or line.startswith("#") or _HEADING.fullmatch(line):
             continue
-        name, colour, fault = _parse(line.strip())
+        name, colour, fault = _parse(line)
         if fault:
             faults.append(f"line {number}: {fault}")
         elif name == _IGNORE:
@@ -107,10 +123,16 @@ def read_class_table(path: Path) -> ClassTable:
             colours += [colour] if colour else []
     if not classes and not faults:
         faults.append("it names no class")
+    if len(classes) > MAX_CLASSES:
+        faults.insert(
+            0, f"it names {len(classes)} classes, and at most {MAX_CLASSES} can be"
+        )
     if faults:
+        num_left = len(faults) - _MAX_FAULTS
+        more = f"; and {num_left} more" if num_left > 0 else ""
         raise ValueError(
             f'{path} must have one class per line, as "road" or "road 128 64 128": '
-            f"{'; '.join(faults)}. Correct it."
+            f"{'; '.join(faults[:_MAX_FAULTS])}{more}. Correct it."
         )
     return ClassTable(_unnumbered(classes), tuple(colours), tuple(ignore_colours))
 
@@ -118,7 +140,7 @@ def read_class_table(path: Path) -> ClassTable:
 def _unnumbered(names: Iterable[str]) -> tuple[str, ...]:
     """Leave the numbers out where each name begins with its own."""
     names = tuple(names)
-    parts = [re.fullmatch(r"(\d+)[\s:.)]+(\S.*)", name) for name in names]
+    parts = [_NUMBERED.fullmatch(name) for name in names]
     if all(part and int(part[1]) == i for i, part in enumerate(parts)):
         return tuple(part[2] for part in parts if part)
     return names
@@ -126,16 +148,22 @@ def _unnumbered(names: Iterable[str]) -> tuple[str, ...]:
 
 def _parse(line: str) -> tuple[str, Colour | None, str | None]:
     """Return name, colour and fault of a line."""
-    match = re.fullmatch(r"(.*?)[\s,;]+(\d+)[\s,;]+(\d+)[\s,;]+(\d+)", line)
-    if match is None:
-        if re.search(r"[,;]", line):
-            return "", None, f"{line!r} is no name, and no name with three numbers"
-        return line, None, None
-    name = match[1].strip().strip('"')
-    colour = int(match[2]), int(match[3]), int(match[4])
+    name, colour = line, None
+    if len(line) > _MAX_LINE:
+        return "", None, f"it is longer than {_MAX_LINE} characters"
+    for pattern in _COLOURED:
+        if match := pattern.fullmatch(line):
+            name = match[1].strip()
+            colour = int(match[2]), int(match[3]), int(match[4])
+            break
+    if len(name) > 2 and name[0] == name[-1] == '"':
+        name = name[1:-1].strip()
+    elif "," in re.sub(r"^\d+\s*,", "", name) or ";" in name:
+        fault = "is no name, and no name with three numbers"
+        return "", None, f"{line!r} {fault} (a name with a comma is put in quotes)"
     if not name:
         return "", None, f"{line!r} has no name"
-    if max(colour) > 255:
+    if colour and max(colour) > 255:
         return "", None, f"the colour {colour} must lie in [0, 255]"
     return name, colour, None
 

@@ -183,9 +183,15 @@ _TABLE = (
     ("wood", (64, 64, 0)),
 )
 
+# Ids of 0..181 that no pixel of the masks has.
+# Source: mmsegmentation tools/convert_datasets/coco_stuff164k.py.
+_HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+
 COCO_STUFF = DatasetSpec(
     name="coco_stuff",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(480, 640),
+    official_ids=tuple(i for i in range(182) if i not in _HOLES),
+    ignored_ids=(255,),
 )

@@ -19,16 +19,22 @@ Where there are lists, they decide. `images` may also be called `img_dir`, `mask
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from pathlib import Path
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 
+from absl import logging
+
+from segnext_jax.datasets.file_tree import comparable_name, walk_files
 from segnext_jax.datasets.pairs import RawExample
+from segnext_jax.datasets.text_files import read_lines
 
 SPLITS = ("train", "val", "test")
 IMAGE_FOLDERS = ("images", "img_dir")
 MASK_FOLDERS = ("masks", "annotations", "labels", "ann_dir")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp")
+_NUM_SHOWN = 5
 # The split of a folder that has none.
 WHOLE = "all"
 
@@ -38,7 +44,8 @@ class Scan:
     """What was found in a folder.
 
     Attributes:
-        splits: The pairs of each split, in the order of their names.
+        splits: The pairs of each split that is meant to be, in the order of their
+            names; none where the faults tell why.
         faults: Sentences about files that cannot be used.
     """
 
@@ -76,10 +83,11 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
         folder: The folder; the module's docstring has the layouts.
 
     Returns:
-        The pairs of each split that has any, and the faults.
+        The pairs of each split, and the faults.
 
     Raises:
         FileNotFoundError: The folder, or one in it that must be there, is missing.
+        ValueError: The name of a file is not UTF-8.
     """
     root = Path(folder).expanduser()
     images_dir = _subfolder(root, IMAGE_FOLDERS, "photographs")
@@ -88,9 +96,9 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
     lists = {split: path for split, path in lists.items() if path.is_file()}
     faults: list[str] = []
     if lists:
-        pairs = _match(images_dir, masks_dir, faults)
+        pairs, unmatched = _match(images_dir, masks_dir, faults)
         splits = {
-            split: _listed(path, pairs, images_dir, faults)
+            split: _listed(path, pairs, unmatched, images_dir, faults)
             for split, path in lists.items()
         }
         return Scan(splits, faults)
@@ -98,8 +106,10 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
     folders = {split: (images_dir / split, masks_dir / split) for split in names}
     splits = {}
     for split, (images, masks) in (folders or {WHOLE: (images_dir, masks_dir)}).items():
+        splits[split] = []
         if masks.is_dir():
-            splits[split] = list(_match(images, masks, faults).values())
+            pairs, _ = _match(images, masks, faults)
+            splits[split] = list(pairs.values())
         else:
             faults.append(f"{images} has no folder of masks {masks}")
     return Scan(splits, faults)
@@ -120,8 +130,8 @@ def _subfolder(root: Path, names: Sequence[str], kind: str) -> Path:
 
 def _match(
     images_dir: Path, masks_dir: Path, faults: list[str]
-) -> dict[str, RawExample]:
-    """Return the pairs by name; add to the faults what has no partner."""
+) -> tuple[dict[str, RawExample], set[str]]:
+    """Return the pairs by name, and the names without a partner, which are faults."""
     images = _files_by_name(images_dir, IMAGE_SUFFIXES, faults)
     masks = _files_by_name(masks_dir, MASK_SUFFIXES, faults)
     if not images:
@@ -136,7 +146,7 @@ def _match(
         if lossy:
             faults.append(
                 f"masks in {masks_dir} are JPEG files, which do not keep ids: "
-                f"{few(lossy)}"
+                f"{few(lossy)} (export them anew as PNG)"
             )
         if other := [name for name in missing if name not in lossy]:
             faults.append(f"photographs in {images_dir} without a mask: {few(other)}")
@@ -146,7 +156,27 @@ def _match(
             + _common_ending(missing, images)
         )
     names = sorted(images.keys() & masks.keys())
-    return {name: RawExample(name, images[name], masks[name]) for name in names}
+    _note_decomposed_names(
+        images_dir, masks_dir, [(images[n], masks[n]) for n in names]
+    )
+    pairs = {name: RawExample(name, images[name], masks[name]) for name in names}
+    return pairs, images.keys() ^ masks.keys()
+
+
+def _note_decomposed_names(
+    images_dir: Path, masks_dir: Path, pairs: Sequence[tuple[Path, Path]]
+) -> None:
+    count = sum(
+        image.relative_to(images_dir).with_suffix("")
+        != mask.relative_to(masks_dir).with_suffix("")
+        for image, mask in pairs
+    )
+    if count:
+        logging.warning(
+            "%d names in %s and %s differ only in how accents are written (Unicode NFC "
+            "and NFD): taken as equal.",
+            *(count, images_dir, masks_dir),
+        )
 
 
 def _common_ending(masks: Sequence[str], images: dict[str, Path]) -> str:
@@ -168,43 +198,86 @@ def _files_by_name(
 ) -> dict[str, Path]:
     """Return the files by their paths below a folder, without suffixes."""
     files: dict[str, Path] = {}
-    # Links are followed: data sets are large, and often lie elsewhere.
-    for parent, _, names in os.walk(folder, followlinks=True):
-        # Hidden files are not photographs, whatever they are called (._1.jpg).
-        for name in (n for n in sorted(names) if not n.startswith(".")):
-            path = Path(parent, name)
-            if path.suffix.lower() not in suffixes:
-                continue
-            key = path.relative_to(folder).with_suffix("").as_posix()
-            if key in files:
-                faults.append(f"{files[key]} and {path} differ in their suffix only")
-            files.setdefault(key, path)
+    special = []
+    for path in walk_files(folder) if folder.is_dir() else ():
+        if path.suffix.lower() not in suffixes:
+            continue
+        if not path.is_file():
+            special.append(str(path))
+            continue
+        key = comparable_name(path.relative_to(folder).with_suffix("").as_posix())
+        if key in files:
+            faults.append(f"{files[key]} and {path} differ in their suffix only")
+        files.setdefault(key, path)
+    if special:
+        faults.append(f"pipes, devices or links to nothing, not files: {few(special)}")
     return files
 
 
 def _listed(
-    path: Path, pairs: dict[str, RawExample], images_dir: Path, faults: list[str]
+    path: Path,
+    pairs: Mapping[str, RawExample],
+    unmatched: set[str],
+    images_dir: Path,
+    faults: list[str],
 ) -> list[RawExample]:
+    try:
+        lines = read_lines(path)
+    except ValueError as error:
+        faults.append(str(error).rstrip("."))
+        return []
     found: dict[str, RawExample] = {}
     unknown, repeated = [], []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        if not (name := line.strip()):
+    for number, line in enumerate(lines, start=1):
+        if not (name := comparable_name(line.strip())):
             continue
         stem, suffix = os.path.splitext(name)
-        key = stem if suffix.lower() in IMAGE_SUFFIXES and stem in pairs else name
-        if key not in pairs:
-            unknown.append(f"line {number} {name!r}")
-        elif key in found:
-            repeated.append(f"line {number} {name!r}")
-        else:
+        is_file = suffix.lower() in IMAGE_SUFFIXES
+        key = stem if is_file and stem in pairs else name
+        if key in pairs:
+            if key in found:
+                repeated.append(f"line {number} {name!r}")
             found[key] = pairs[key]
+        # Of a photograph without a mask, the fault is known.
+        elif name not in unmatched and not (is_file and stem in unmatched):
+            unknown.append((number, name))
     if unknown:
-        faults.append(f"{path} names no pair of {images_dir}: {few(unknown)}")
+        shown = [
+            f"line {number} {name!r}{_right_line(name, pairs)}"
+            for number, name in unknown[:_NUM_SHOWN]
+        ]
+        shown += [""] * (len(unknown) - len(shown))  # Counted, not shown.
+        fault = (
+            f"{path} names no pair of {images_dir}: {few(shown)}; a line is a "
+            'photograph\'s path below that folder, as "a/1" or "a/1.jpg"'
+        )
+        if (images_dir / path.stem).is_dir():
+            fault += (
+                f" ({path.name} decides because it is there: without it, the folder "
+                f"{images_dir / path.stem} is the split)"
+            )
+        faults.append(fault)
     if repeated:
         faults.append(f"{path} names pairs twice: {few(repeated)}")
-    if not found and not unknown:
+    if not any(line.strip() for line in lines):
         faults.append(f"{path} names nothing")
     return [found[key] for key in sorted(found)]
+
+
+def _right_line(line: str, pairs: Mapping[str, RawExample]) -> str:
+    """Return what the line should be, if a pair fits: for paths and for columns."""
+    for text in (line, re.split(r"[\s,;]+", line)[0]):
+        parts = PurePath(text.strip("\"'").replace("\\", "/")).parts
+        for start in range(len(parts)):
+            name = "/".join(parts[start:])
+            for key in (name, os.path.splitext(name)[0]):
+                if key in pairs:
+                    return f" (write {key!r})"
+        stem = os.path.splitext(parts[-1])[0] if parts else ""
+        nested = [key for key in pairs if key.rpartition("/")[2] == stem]
+        if len(nested) == 1:
+            return f" (write {nested[0]!r})"
+    return ""
 
 
 def few(names: Sequence[str], limit: int = 5) -> str:

@@ -23,4 +23,7 @@ LOVEDA = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(1024, 1024),
+    # 0 is "no data": neither loss nor metric counts it.
+    official_ids=tuple(range(1, 8)),
+    ignored_ids=(0,),
 )

@@ -1,8 +1,12 @@
 """Files of an official download: which mask belongs to which photograph."""
 
 import dataclasses
+import stat
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
+
+# Above the largest image that is decoded, 2^28 pixels of 8 bytes.
+MAX_FILE_BYTES = 2**31
 
 
 class PreparationError(ValueError):
@@ -112,25 +116,52 @@ def files_by_name(
     }
 
 
-def read_file(file: RawFile) -> bytes:
+def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Read a file whole.
 
     Args:
         file: The file.
+        max_bytes: How large it may be.
 
     Returns:
         Its contents.
 
     Raises:
-        PreparationError: There is no such file.
+        PreparationError: There is no such file, it is too large, or what has its name
+            is a pipe, a device or a folder, which could be read without an end.
     """
     try:
+        if isinstance(file, Path):
+            check_regular(file)
+        size = file_size(file)
+        if size > max_bytes:
+            raise PreparationError(
+                f"{file}: must have at most {max_bytes:,} bytes: it has {size:,}. Is "
+                "it the right file? Replace it."
+            )
         return file.read_bytes()
     except FileNotFoundError:
         raise PreparationError(
             f"missing file: {file}. Complete the folder (is the archive unpacked "
             "whole?)."
         ) from None
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what could be read for ever.
+
+    Args:
+        path: What is to be opened.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        PreparationError: It is a folder, a pipe or a device.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise PreparationError(
+            f"{path}: must be a regular file: it is a folder, a pipe or a device. "
+            "Replace or remove it."
+        )
 
 
 def read_head(file: RawFile, num_bytes: int) -> bytes:

@@ -7,12 +7,12 @@ Classes are named by the folders of train; their number is the place among the s
 names.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
+from segnext_jax.datasets.file_tree import walk_files
 from segnext_jax.datasets.folder import IMAGE_SUFFIXES
-from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
 from segnext_jax.datasets.resolve import FOLDER, own_prepared_dir
 
 TRAIN_SPLIT, VAL_SPLIT = "train", "val"
@@ -43,7 +43,7 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
             )
         return classes
     folder = prepared_photographs_dir(data)
-    classes = json.loads((folder / "metadata.json").read_text()).get("synsets")
+    classes = read_metadata(folder).get("synsets")
     if classes is None:
         raise ValueError(
             f"{folder} must hold photographs with one class each: it holds masks. "
@@ -99,8 +99,8 @@ def find_photographs(folder: Path, classes: tuple[str, ...]) -> list[str]:
     names = [
         path.relative_to(folder).as_posix()
         for name in found
-        for path in sorted((folder / name).rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        for path in walk_files(folder / name)
+        if path.suffix.lower() in IMAGE_SUFFIXES
     ]
     if not names:
         raise ValueError(

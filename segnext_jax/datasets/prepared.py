@@ -1,8 +1,11 @@
 """Where prepared data sets lie on disk, for the builders and for the input pipeline."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+from segnext_jax.datasets.pairs import one_line
 from segnext_jax.datasets.spec import DatasetSpec
 
 
@@ -49,6 +52,38 @@ def prepared_dir(
 def is_prepared(folder: Path) -> bool:
     """Return whether a folder returned by `prepared_dir` holds a whole data set."""
     return (folder / "dataset_info.json").is_file()
+
+
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Return what the builder of a prepared set has noted: classes, colours, ...
+
+    Args:
+        folder: Folder of the set.
+
+    Raises:
+        ValueError: The file is missing or damaged.
+    """
+    try:
+        metadata = json.loads((folder / "metadata.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(folder, error) from None
+    if not isinstance(metadata, dict):
+        raise damaged(folder, ValueError("metadata.json holds no dictionary"))
+    return metadata
+
+
+def damaged(folder: Path, error: Exception) -> ValueError:
+    """Return the error for a prepared set that cannot be read.
+
+    Args:
+        folder: Folder of the set.
+        error: What a library has raised.
+    """
+    reason = one_line(error)[:200]
+    return ValueError(
+        f"{folder} must be a whole prepared data set: it cannot be read ({reason}). "
+        "Delete the folder and prepare the set again."
+    )
 
 
 def prepare_command(

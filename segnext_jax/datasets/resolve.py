@@ -7,13 +7,17 @@ stores them in its configuration, so that the network knows them without the fol
 """
 
 import difflib
-import json
 from pathlib import Path
 from typing import Any
 
 from segnext_jax.datasets import SPECS, get_spec
 from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
-from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.prepared import (
+    damaged,
+    is_prepared,
+    read_metadata,
+    resolve_data_dir,
+)
 from segnext_jax.datasets.spec import DatasetSpec
 
 FOLDER = "folder"
@@ -73,10 +77,26 @@ def prepared_table(folder: Path) -> ClassTable:
 
     Args:
         folder: Folder of the set, with its metadata.json.
+
+    Raises:
+        ValueError: It names none: it is damaged, or not a set of masks.
     """
-    metadata = json.loads((folder / "metadata.json").read_text())
-    colours = tuple(map(tuple, metadata["colours"]))
-    return ClassTable(tuple(metadata["classes"]), colours)
+    metadata = read_metadata(folder)
+    classes, colours = metadata.get("classes"), metadata.get("colours")
+    if not _are_classes(classes) or not _are_colours(colours):
+        raise damaged(folder, ValueError("metadata.json lacks classes or colours"))
+    return ClassTable(tuple(classes), tuple(map(tuple, colours)))
+
+
+def _are_classes(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def _are_colours(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(colour, list) and all(type(level) is int for level in colour)
+        for colour in value
+    )
 
 
 def faults_of(data: Any) -> list[str]:

@@ -1,9 +1,11 @@
 """The description of a segmentation data set: one class name and colour per id."""
 
+import collections
 import dataclasses
 import re
 
 Colour = tuple[int, int, int]
+MAX_CLASSES = 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,9 @@ class DatasetSpec:
         version: Version of the prepared data, "major.minor.patch".
         photograph_size: (height, width) that most photographs have, in pixels; None:
             unknown.
+        official_ids: Id of each class in the masks that the set's owners publish, in
+            train-id order; empty: those masks are no files of such ids.
+        ignored_ids: The other ids in their masks, whose pixels are ignored.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -37,6 +42,8 @@ class DatasetSpec:
     ignore_label: int = 255
     version: str = "1.0.0"
     photograph_size: tuple[int, int] | None = None
+    official_ids: tuple[int, ...] = ()
+    ignored_ids: tuple[int, ...] = ()
     builder: str = ""
 
     def __post_init__(self) -> None:
@@ -44,9 +51,10 @@ class DatasetSpec:
 
         Raises:
             ValueError: The name is not a lower-case identifier, a class is missing,
-                empty or repeated, the number of colours is not the number of classes,
-                a colour is not three integers in [0, 255], or the ignore label is a
-                class or does not fit in a byte.
+                empty or repeated, there are more than 255, the number of colours is not
+                the number of classes, a colour is not three integers in [0, 255], or
+                the ignore label is a class or does not fit in a byte, or the official
+                ids are not one for each class.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(
@@ -58,7 +66,14 @@ class DatasetSpec:
                 f"data set {self.name!r} needs at least one class and no empty class "
                 f"name: got {self.classes!r}. Complete its table."
             )
-        repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
+        if len(self.classes) > MAX_CLASSES:
+            raise ValueError(
+                f"data set {self.name!r} must have at most {MAX_CLASSES} classes, as "
+                "labels are bytes and 255 marks ignored pixels: got "
+                f"{len(self.classes)}. Merge some."
+            )
+        counts = collections.Counter(self.classes)
+        repeated = sorted(name for name, count in counts.items() if count > 1)
         if repeated:
             raise ValueError(
                 f"class names of data set {self.name!r} must differ: repeated are "
@@ -82,6 +97,19 @@ class DatasetSpec:
                 f"[{len(self.classes)}, 255], or it would be a class: got "
                 f"{self.ignore_label}. Use 255."
             )
+
+        if self.official_ids and len(self.official_ids) != len(self.classes):
+            raise ValueError(
+                f"data set {self.name!r} needs one official id per class: got "
+                f"{len(self.official_ids)} and {len(self.classes)}. Complete its table."
+            )
+
+    @property
+    def train_id_of(self) -> dict[int, int]:
+        """Train id of each id in the published masks; empty without such ids."""
+        return dict.fromkeys(self.ignored_ids, self.ignore_label) | {
+            official: train_id for train_id, official in enumerate(self.official_ids)
+        }
 
     @property
     def num_classes(self) -> int:

@@ -39,4 +39,6 @@ VOC2012 = DatasetSpec(
     colours=tuple(colour for _, colour in _TABLE),
     train_split="trainaug",
     photograph_size=(375, 500),
+    official_ids=tuple(range(21)),
+    ignored_ids=(255,),
 )

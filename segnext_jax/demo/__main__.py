@@ -9,7 +9,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from absl import logging
+
 from segnext_jax.cli import command
+from segnext_jax.datasets.resolve import FOLDER
+
+# How often uploads are looked through, and how old they may grow.
+_DELETION_SECONDS = (300, 900)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,23 +32,33 @@ def main(arguments: Sequence[str]) -> None:
 
     command.set_up_logging()
     predictor = load(options.checkpoint, options.dataset, overrides, options.which)
-    serve(predictor, options.host, options.port)
+    serve(predictor, options.host, options.port, options.max_upload_mb)
 
 
-def serve(predictor: Any, host: str, port: int | None, block: bool = True) -> Any:
+def serve(
+    predictor: Any,
+    host: str,
+    port: int | None,
+    max_upload_mb: int = 50,
+    block: bool = True,
+) -> Any:
     """Serve the page of a network.
+
+    Uploads lie in a temporary folder of Gradio's, and are deleted after a quarter of an
+    hour, and when the server ends.
 
     Args:
       predictor: What `segnext_jax.load` returns.
       host: Address to listen at; "0.0.0.0" for other machines, too.
       port: Port to listen at; None: the first that is free from 7860.
+      max_upload_mb: Size of the largest file that is taken, in megabytes.
       block: Whether to return only when interrupted.
 
     Returns:
       The `gradio.Blocks`, whose `local_url` is the address.
 
     Raises:
-      ValueError: If Gradio is not installed.
+      ValueError: If Gradio is not installed, or the port is in use.
     """
     try:
         import gradio
@@ -52,34 +68,47 @@ def serve(predictor: Any, host: str, port: int | None, block: bool = True) -> An
         ) from error
     from segnext_jax.demo import result_page
 
-    def show(image: Any) -> str:
-        if image is None:
-            return ""
-        try:
-            return result_page.result_html(predictor.predict(image))
-        except ValueError as fault:
-            raise gradio.Error(str(fault)) from fault
+    def show(path: str | None) -> str:
+        return result_page.answer(predictor, path)
 
-    with gradio.Blocks(title="SegNeXt", analytics_enabled=False) as page:
+    spec = predictor.spec
+    of = "" if spec.name == FOLDER else f" of {spec.name}"
+    with gradio.Blocks(
+        title="SegNeXt", analytics_enabled=False, delete_cache=_DELETION_SECONDS
+    ) as page:
         gradio.Markdown(
-            f"# SegNeXt\n{predictor.spec.num_classes} classes of "
-            f"{predictor.spec.name}. Drop an image, or press Enter on the field to "
-            "choose one."
+            f"# SegNeXt\n{spec.num_classes} classes{of}. Drop or choose an image. The "
+            "first of a size takes longer: the network is compiled for it."
         )
         image = gradio.Image(
             label="Image", sources=["upload", "clipboard"], elem_id="segnext-image"
         )
+        # The predictor reads the file, not Gradio: it says what is wrong. (No subclass:
+        # Gradio writes a file beside the source of each.)
+        image.preprocess = lambda payload: payload and payload.path
         result = gradio.HTML()
         image.change(show, image, result, show_progress="full")
-    page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=not block,
-        head=f"<script>{result_page.script()}</script>",
-        css=result_page.style(),
-        footer_links=[],
-        quiet=not block,
-    )
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            max_file_size=f"{max_upload_mb}mb",
+            head=f"<script>{result_page.script()}</script>",
+            css=result_page.style(),
+            footer_links=[],
+            quiet=True,
+        )
+    except OSError as error:
+        if port is None:
+            raise
+        raise ValueError(
+            f"--port={port} must be free, and is not on {host}. Choose another, or "
+            "leave it out."
+        ) from error
+    if block:
+        logging.info("The page is at %s (Ctrl-C ends it).", page.local_url)
+        page.block_thread()
     return page
 
 
@@ -106,7 +135,15 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="address to listen at; 0.0.0.0 for other machines (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, help="default: the first free from 7860")
+    parser.add_argument(
+        "--max_upload_mb",
+        type=int,
+        default=50,
+        help="largest file that is taken, in megabytes (default: %(default)s)",
+    )
     options, rest = parser.parse_known_args(arguments)
+    if options.max_upload_mb < 1:
+        parser.error(f"--max_upload_mb must be at least 1: got {options.max_upload_mb}")
     return options, command.overrides(parser, rest)
 
 

@@ -8,6 +8,7 @@ import base64
 import html
 import json
 import pathlib
+from typing import Any
 
 import cv2
 
@@ -29,6 +30,21 @@ def script() -> str:
 def style() -> str:
     """Return the style sheet of the page."""
     return (_FOLDER / "result_page.css").read_text()
+
+
+def answer(predictor: Any, path: str | None) -> str:
+    """Return what the page shows of an upload; never nothing, or the last would stay.
+
+    Args:
+      predictor: What `segnext_jax.load` returns.
+      path: The upload; None: it was taken away.
+    """
+    if path is None:
+        return ""
+    try:
+        return result_html(predictor.predict(path))
+    except (ValueError, OSError) as fault:
+        return fault_html(str(fault).replace(path, pathlib.Path(path).name))
 
 
 def result_html(prediction: Prediction, opacity: float = 0.5) -> str:
@@ -65,6 +81,15 @@ def result_html(prediction: Prediction, opacity: float = 0.5) -> str:
 </div>"""
 
 
+def fault_html(sentence: str) -> str:
+    """Return the HTML of what is wrong with an image.
+
+    Args:
+      sentence: What the predictor says of it.
+    """
+    return f'<p class="segnext-fault" role="alert">{html.escape(sentence)}</p>'
+
+
 def _legend(areas: dict[str, float], spec: DatasetSpec) -> str:
     lines = []
     for name, share in areas.items():
@@ -73,9 +98,13 @@ def _legend(areas: dict[str, float], spec: DatasetSpec) -> str:
         lines.append(
             f'<li><button type="button" data-id="{number}">'
             f'<span style="background: rgb({red} {green} {blue})"></span>'
-            f"{html.escape(name)} <b>{share:.1%}</b></button></li>"
+            f"{html.escape(name)} <b>{html.escape(_percent(share))}</b></button></li>"
         )
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    return "< 0.1%" if share < 0.0005 else f"{share:.1%}"
 
 
 def _attribute(value: object) -> str:

@@ -46,8 +46,7 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
         lambda value: np.asarray(value, np.float64), predictor.variables
     )
     params, stats = variables["params"], variables["batch_stats"]
-    (draw,) = model.deterministic().draws().values()
-    bases = np.asarray(draw)[0]
+    (draw,) = jax.device_get(list(model.deterministic().draws().values()))
 
     nodes = Nodes()
     images = _add_input(nodes, predictor, signature)
@@ -58,7 +57,7 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
         )
     with nodes.scope("decode_head"):
         scores = add_head(
-            *(nodes, features[1:], params["decode_head"], bases),
+            *(nodes, features[1:], params["decode_head"], draw[0]),
             model.nmf_eval_steps,
         )
     result = _add_output(nodes, scores, signature.output)

@@ -119,8 +119,12 @@ def make_function(
       predictor: The network.
       signature: What goes in and comes out.
       dtype: Type of activations.
+
+    Kernels of our own, which no file can hold, are left out.
     """
     model = _inference_model(predictor, dtype)
+    if model.depthwise_implementation == "auto":
+        model = model.clone(depthwise_implementation="shifted")
     variables = jax.device_get(predictor.variables)
     # On the host, or it would be drawn in the program after all.
     (draw,) = jax.device_get(list(model.draws().values()))

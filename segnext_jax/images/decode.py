@@ -1,31 +1,35 @@
 """From encoded files to arrays: photographs, label maps, and the check of their ids.
 
 OpenCV decodes; Pillow, which is slower, only what OpenCV would change: palette indices,
-masks of one bit, TIFF with an alpha channel.
+masks of one bit, TIFF with an alpha channel. `decoders` calls both.
 """
 
-import io
 import struct
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.images.decoders import (
+    check_header,
+    decode_with_opencv,
+    decode_with_pillow,
+    exif_orientation,
+    stored_mode,
+)
+from segnext_jax.images.headers import PNG_SIGNATURE, Header
 from segnext_jax.images.label_png import decode_unfiltered_png
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_PALETTE = 3
-_TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 # OpenCV looks palettes up, makes 255 of a set bit, multiplies the colours of TIFF by
 # alpha.
 _LEFT_TO_PILLOW = ("P", "1", "LA", "RGBA")
-_EXIF_ORIENTATION = 0x0112
 
 
 def decode_image(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w 3"]:
     """Decode a photograph to RGB.
 
-    Whatever OpenCV reads is accepted (JPEG, PNG, TIFF, WebP, BMP, ...): grey and CMYK
+    JPEG, PNG, TIFF, WebP, BMP, GIF, JPEG 2000, AVIF and PNM are read: grey and CMYK
     become RGB, of 16 bits the upper eight are kept, an alpha channel is dropped. An
     EXIF orientation is applied, as viewers do: the mask must be drawn on the turned
     photograph.
@@ -38,18 +42,14 @@ def decode_image(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w 3
         The pixels in RGB order.
 
     Raises:
-        ValueError: The bytes are no image, or only a part of one.
+        ValueError: The bytes are no image, only a part of one, or too large.
 
     Differs: the official pipeline goes on with BGR and turns the channels round when it
         normalises; here images are RGB from the start.
     """
-    image = _decode_rgb(encoded, cv2.IMREAD_COLOR_RGB)
-    if image is None or not _is_whole(encoded):
-        raise ValueError(
-            f"{image_id or 'image'}: cannot be decoded as an image ({len(encoded)} "
-            "bytes: truncated or not an image file). Replace the file."
-        )
-    return image
+    subject = f"{image_id or 'image'}: cannot be decoded as an image"
+    header = check_header(encoded, subject)
+    return _decode_rgb(encoded, header, cv2.IMREAD_COLOR_RGB, subject)
 
 
 def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]:
@@ -69,23 +69,28 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
 
     Raises:
         ValueError: The bytes are no image or only a part of one, they were compressed
-            with loss, the image is coloured, or an id does not fit in a byte.
+            with loss, the image is coloured, its ids are in the alpha channel, or an
+            id does not fit in a byte.
     """
+    name = image_id or "label"
+    subject = f"{name}: its label map cannot be decoded"
+    header = check_header(encoded, subject)
     if (prepared := decode_unfiltered_png(encoded)) is not None:
         return prepared
-    name = image_id or "label"
     _check_lossless(encoded, name)
     bit_depth, colour_type = _png_pixel_format(encoded)
-    if colour_type == _PNG_PALETTE or _pillow_mode(encoded) in _LEFT_TO_PILLOW:
-        label = _decode_with_pillow(encoded)
+    if colour_type == _PNG_PALETTE or _is_left_to_pillow(encoded, header):
+        label = decode_with_pillow(encoded, header, None, subject)
     else:
-        label = (
-            cv2.imdecode(_as_array(encoded), cv2.IMREAD_UNCHANGED) if encoded else None
-        )
-    if label is None:
-        raise _undecodable(name, encoded)
+        label = decode_with_opencv(encoded, header, cv2.IMREAD_UNCHANGED, subject)
     if label.ndim != 2:
         colours = label[..., : 1 if label.shape[2] == 2 else 3]
+        if label.shape[2] in (2, 4) and _is_in_alpha(label):
+            raise ValueError(
+                f"{name}: ids of a label map must be its grey values: they are the "
+                "same everywhere, and the alpha channel varies. Export the masks as "
+                "grey or palette PNG, without transparency."
+            )
         if (colours != colours[..., :1]).any():
             raise ValueError(
                 f"{name}: a label map must have one channel, and this one has "
@@ -96,12 +101,12 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
     if colour_type != _PNG_PALETTE and bit_depth < 8:
         label = label // np.uint8(255 // (2**bit_depth - 1))
     if label.dtype != np.uint8:
-        lowest, highest = label.min(), label.max()
-        is_byte = lowest >= 0 and highest <= 255  # Not so of NaN, either.
+        is_byte = label.min() >= 0 and label.max() <= 255  # Not so of NaN, either.
         if not is_byte or (label != label.astype(np.uint8)).any():
             raise ValueError(
-                f"{name}: ids of a label map must lie in [0, 255]: got "
-                f"{lowest}..{highest} ({label.dtype}). Map them to class ids."
+                f"{name}: ids of a label map must be whole and lie in [0, 255]: got "
+                f"{_range(label)} ({label.dtype}). Map them to class ids, and what "
+                "means nothing (-1, NaN) to 255."
             )
         label = label.astype(np.uint8)
     return label
@@ -118,19 +123,18 @@ def decode_colours(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w
         The colours as stored; an EXIF orientation is not applied (except to TIFF).
 
     Raises:
-        ValueError: The bytes are no image or only a part of one, or they were
-            compressed with loss.
+        ValueError: The bytes are no image, only a part of one or too large, or they
+            were compressed with loss.
     """
     name = image_id or "label"
+    subject = f"{name}: its label map cannot be decoded"
+    header = check_header(encoded, subject)
     _check_lossless(encoded, name)
     flags = cv2.IMREAD_COLOR_RGB
-    if not encoded.startswith(_TIFF_SIGNATURES):
+    if header.format != "TIFF":
         # Where `decode_label` cannot help applying it, neither does this.
         flags |= cv2.IMREAD_IGNORE_ORIENTATION
-    colours = _decode_rgb(encoded, flags)
-    if colours is None:
-        raise _undecodable(name, encoded)
-    return colours
+    return _decode_rgb(encoded, header, flags, subject)
 
 
 def check_sizes(
@@ -163,17 +167,6 @@ def check_sizes(
         f"{image_id}: photograph and mask must have one size: got {size} and "
         f"{labels.shape} (height, width). Replace the one that is wrong."
     )
-
-
-def exif_orientation(encoded: bytes) -> int:
-    """Return the EXIF orientation of an image file; 1, upright, where it has none."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError):
-        return 1
 
 
 def encode_label(labels: UInt8[np.ndarray, "h w"]) -> bytes:
@@ -238,62 +231,48 @@ def check_labels(
     )
 
 
-def _as_array(encoded: bytes) -> np.ndarray:
-    return np.frombuffer(encoded, np.uint8)
-
-
-def _is_whole(encoded: bytes) -> bool:
-    """Tell a JPEG that ends early, which OpenCV 4 decodes to grey without a word."""
-    if not encoded.startswith(b"\xff\xd8") or encoded.endswith(b"\xff\xd9"):
-        return True
-    # Bytes may follow the end marker; within a scan neither marker can occur.
-    return encoded.rfind(b"\xff\xd9") > encoded.rfind(b"\xff\xda")
-
-
 def _png_pixel_format(encoded: bytes) -> tuple[int, int]:
     """Return bit depth and colour type of a PNG; (8, -1) for any other file."""
-    if len(encoded) < 26 or not encoded.startswith(_PNG_SIGNATURE):
+    if len(encoded) < 26 or not encoded.startswith(PNG_SIGNATURE):
         return 8, -1
     return encoded[24], encoded[25]
 
 
 def png_size(encoded: bytes) -> tuple[int, int] | None:
     """Read the (height, width) of a PNG from its header, None if it is no PNG."""
-    if len(encoded) < 26 or not encoded.startswith(_PNG_SIGNATURE):
+    if len(encoded) < 26 or not encoded.startswith(PNG_SIGNATURE):
         return None
     width, height = struct.unpack(">II", encoded[16:24])
     return height, width
 
 
-def _decode_rgb(encoded: bytes, flags: int) -> np.ndarray | None:
-    if encoded.startswith(_TIFF_SIGNATURES) and _pillow_mode(encoded) in ("LA", "RGBA"):
-        return _decode_with_pillow(encoded, "RGB")
-    return cv2.imdecode(_as_array(encoded), flags) if encoded else None
+def _decode_rgb(encoded: bytes, header: Header, flags: int, subject: str) -> np.ndarray:
+    if header.format == "TIFF":
+        _, mode = stored_mode(encoded, header)
+        if mode in ("LA", "RGBA"):
+            return decode_with_pillow(encoded, header, "RGB", subject)
+    return decode_with_opencv(encoded, header, flags, subject)
 
 
-def _pillow_mode(encoded: bytes) -> str:
-    """Return Pillow's name of the pixels of a TIFF or BMP; empty for other files."""
-    if not encoded.startswith((*_TIFF_SIGNATURES, b"BM")):
-        return ""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return image.mode
-    # Pillow warns of broken headers; where warnings are errors, one may arrive here.
-    except (OSError, SyntaxError, ValueError, UserWarning):
-        return ""
+def _is_left_to_pillow(encoded: bytes, header: Header) -> bool:
+    if header.format not in ("TIFF", "BMP", "GIF"):
+        return False
+    return stored_mode(encoded, header)[1] in _LEFT_TO_PILLOW
 
 
-def _decode_with_pillow(encoded: bytes, mode: str | None = None) -> np.ndarray | None:
-    # Imported only for such files.
-    from PIL import Image
+def _is_in_alpha(label: np.ndarray) -> bool:
+    """Return whether only the last channel tells pixels apart."""
+    is_first = (label == label[:1, :1]).all(axis=(0, 1))
+    return bool(is_first[:-1].all() and not is_first[-1])
 
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            return np.array(image.convert(mode) if mode else image, np.uint8)
-    except (OSError, SyntaxError, ValueError, UserWarning):
-        return None
+
+def _range(values: np.ndarray) -> str:
+    """Return the smallest and largest number, and whether some are none."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return "no number at all"
+    nans = ", NaN or infinity among them" if finite.size < values.size else ""
+    return f"{finite.min()}..{finite.max()}{nans}"
 
 
 def _check_lossless(encoded: bytes, name: str) -> None:
@@ -319,10 +298,3 @@ def _is_lossy(webp: bytes) -> bool:
             return chunk == b"VP8 "
         position += 8 + length + length % 2
     return False
-
-
-def _undecodable(name: str, encoded: bytes) -> ValueError:
-    return ValueError(
-        f"{name}: its label map cannot be decoded ({len(encoded)} bytes: truncated "
-        "or not an image file). Replace the file."
-    )

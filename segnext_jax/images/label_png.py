@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,17 +16,19 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bit depth 8, grey, deflate, the only filter method, not interlaced.
 _FORMAT = bytes((8, 0, 0, 0, 0))
 _UNFILTERED = 0
+# Source: zlib's technical notes: 258 bytes of two bits.
+_MAX_RATIO = 1032
 
 
 def write_label_png(
-    file: io.BufferedIOBase,
+    file: Any,
     labels: UInt8[np.ndarray, "height width"],
     colours: Sequence[tuple[int, int, int]] | None = None,
 ) -> None:
     """Write a label map as an 8-bit PNG.
 
     Args:
-      file: Where to write; it stays open.
+      file: A binary file to write into; it stays open.
       labels: One id per pixel.
       colours: (red, green, blue) of each id, other ids are black; None: a grey file,
         whose values are the ids.
@@ -73,12 +76,18 @@ def decode_unfiltered_png(encoded: bytes) -> UInt8[np.ndarray, "h w"] | None:
     if encoded[24:29] != _FORMAT:
         return None
     compressed = b"".join(_data_chunks(encoded))
-    try:
-        # Checks the sum of the stream.
-        rows = zlib_ng.decompress(compressed, bufsize=height * (width + 1))
-    except zlib_ng.error:
+    size = height * (width + 1)
+    # Deflate cannot shrink data further: what is promised is not there.
+    if size > _MAX_RATIO * len(compressed):
         return None
-    if len(rows) != height * (width + 1):
+    stream = zlib_ng.decompressobj()
+    try:
+        # Checks the sum of the stream. No more than promised is inflated.
+        rows = stream.decompress(compressed, size + 1)
+    # zlib_ng's annotations name a class of its own, `Exception`.
+    except zlib_ng.error:  # pyright: ignore[reportGeneralTypeIssues]
+        return None
+    if len(rows) != size or not stream.eof:
         return None
     table = np.frombuffer(rows, np.uint8).reshape(height, width + 1)
     if (table[:, 0] != _UNFILTERED).any():

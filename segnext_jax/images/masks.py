@@ -14,6 +14,11 @@ from segnext_jax.images.decode import decode_colours, decode_label
 
 MASK_VALUES = ("ids", "colours")
 _BLOCK_PIXELS = 1 << 18  # Temporaries take 20 bytes per pixel of a block.
+# What tools call pixels that nobody has labelled.
+NOTHING = (
+    *("null", "void", "none", "nothing", "ignore", "ignored", "unlabelled"),
+    *("unlabeled", "unannotated", "undefined", "no data", "nodata", "no label"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +133,25 @@ class MaskReader:
                 "Add them (255 as their train id ignores them)."
             )
         return labels.astype(np.uint8)
+
+
+def check_names(classes: Sequence[str], zero_is_ignore: bool) -> None:
+    """Refuse class names that `zero_is_ignore` would shift by one.
+
+    Args:
+        classes: Names in train-id order.
+        zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
+
+    Raises:
+        ValueError: The first class is called by what id 0 means already.
+    """
+    if zero_is_ignore and classes[0].strip().lower() in NOTHING:
+        raise ValueError(
+            "with zero_is_ignore, id 0 is no class and id 1 is the first: classes.txt "
+            f"begins with {classes[0]!r}, so that id 1 would get that name, and each "
+            f"id after it the name before its own. Remove the line {classes[0]!r} from "
+            "classes.txt (or leave zero_is_ignore out)."
+        )
 
 
 def mask_reader(data: Any) -> MaskReader:

@@ -30,7 +30,7 @@ class MSCANClassifier(nn.Module):
 
     variant: Any
     num_classes: int = 1000
-    depthwise_implementation: depthwise.Implementation = "shifted"
+    depthwise_implementation: depthwise.Implementation = "auto"
     frozen_stages: int = 0
     freeze_batch_norm: bool = False
     remat: bool = False

@@ -13,6 +13,7 @@ from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
 from segnext_jax.models.normalization import BatchNorm
 from segnext_jax.models.pointwise import Pointwise
 from segnext_jax.ops import depthwise
+from segnext_jax.ops.depthwise_gelu import depthwise_gelu
 from segnext_jax.ops.drop_path import drop_path
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale
@@ -27,7 +28,7 @@ class _Layer(nn.Module):
 
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
-    depthwise_implementation: depthwise.Implementation = "shifted"
+    depthwise_implementation: depthwise.Implementation = "auto"
     freeze_batch_norm: bool = False
 
     def _types(self) -> dict[str, Any]:
@@ -156,13 +157,14 @@ class ConvMLP(_Layer):
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape."""
-        hidden = self._pointwise(self.hidden_channels, "fc1")(images)
+        fc1 = self._pointwise(self.hidden_channels, "fc1")
+        hidden, fc1_bias = fc1(images, is_split=True)
         kernel, bias = self._weights((3, 3), "dwconv", self.hidden_channels)
         with jax.named_scope("dwconv"):
-            hidden = depthwise.depthwise_conv(
-                hidden, kernel, bias, implementation=self.depthwise_implementation
+            hidden = depthwise_gelu(
+                *(hidden, kernel, bias, fc1_bias),
+                implementation=self.depthwise_implementation,
             )
-        hidden = gelu(hidden)
         return self._pointwise(images.shape[-1], "fc2")(hidden)
 
 

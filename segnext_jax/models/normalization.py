@@ -8,6 +8,8 @@ from flax import traverse_util
 from jax import lax
 from jaxtyping import Array, Float
 
+from segnext_jax.ops.batch_norm import affine, normalize_by_batch
+
 # Collection of the moments of a batch: what `update_statistics` wants.
 MOMENTS = "batch_moments"
 
@@ -58,10 +60,9 @@ class BatchNorm(nn.Module):
             "batch_stats", "var", jnp.ones, shape, self.param_dtype
         )
         if train and not self.is_frozen:
-            values = images.astype(jnp.promote_types(images.dtype, jnp.float32))
-            mean = jnp.mean(values, axis=(0, 1, 2))
-            # Two passes: E[x^2] - E[x]^2 cancels where the mean is large.
-            var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
+            output, mean, var = normalize_by_batch(
+                images.astype(self.dtype), scale, bias, self.epsilon
+            )
             if not self.is_initializing():
                 count = batch * height * width
                 unbiased = var * (count / max(count - 1, 1))
@@ -74,11 +75,9 @@ class BatchNorm(nn.Module):
                     self._update(running_var, unbiased)
         else:
             mean, var = running_mean.value, running_var.value
-        gain = scale * lax.rsqrt(var + self.epsilon)
-        shift = bias - mean * gain
-        gain, shift = gain.astype(self.dtype), shift.astype(self.dtype)
-        output = images.astype(self.dtype) * gain[None, None, None]
-        return output + shift[None, None, None]
+            arrays = map(jnp.asarray, (mean, var, scale, bias))
+            output = affine(images.astype(self.dtype), *arrays, self.epsilon)
+        return output
 
     def _leave(self, name: str, value: Array) -> None:
         value = lax.stop_gradient(value)

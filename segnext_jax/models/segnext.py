@@ -100,7 +100,7 @@ class SegNeXt(nn.Module):
     frozen_stages: int = 0
     freeze_batch_norm: bool = False
     remat: bool = False
-    depthwise_implementation: depthwise.Implementation = "shifted"
+    depthwise_implementation: depthwise.Implementation = "auto"
     resize_first: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32

@@ -15,8 +15,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-# "pallas": `multi_scale` as one kernel (ops/multi_scale_pallas.py); here as "shifted".
-Implementation = Literal["shifted", "grouped", "pallas"]
+# "auto": where convolutions are joined with more, kernels of our own for NVIDIA GPUs
+# (ops/multi_scale.py, ops/depthwise_gelu.py); all else as "shifted".
+Implementation = Literal["auto", "shifted", "grouped"]
 
 
 def depthwise_conv(
@@ -24,7 +25,7 @@ def depthwise_conv(
     kernel: Float[Array, "kernel_height kernel_width channels"],
     bias: Float[Array, " channels"] | None = None,
     *,
-    implementation: Implementation = "shifted",
+    implementation: Implementation = "auto",
 ) -> Float[Array, "batch height width channels"]:
     """Convolve every channel with its own kernel, stride 1, zero padding, same size.
 
@@ -37,8 +38,7 @@ def depthwise_conv(
       bias: Added to the result, or None.
       implementation: ``"shifted"`` sums shifted products, differentiated by a custom
         rule; ``"grouped"`` is ``lax.conv_general_dilated`` with one group per channel,
-        the form that exporters understand; ``"pallas"``, which concerns `multi_scale`,
-        is ``"shifted"`` here.
+        the form that exporters understand; ``"auto"`` is ``"shifted"`` here.
 
     Returns:
       Feature maps of the size and type of ``images``.
@@ -73,14 +73,14 @@ def depthwise_conv(
             f"got {kernel_height}x{kernel_width}. Use the next odd size."
         )
     kernel = kernel.astype(images.dtype)
-    if implementation in ("shifted", "pallas"):
+    if implementation in ("auto", "shifted"):
         output = _reverse_mode(images, kernel)
     elif implementation == "grouped":
         output = _grouped(images, kernel)
     else:
         raise ValueError(
-            "depthwise implementation must be one of 'shifted', 'grouped', "
-            f"'pallas': got {implementation!r}."
+            "depthwise implementation must be one of 'auto', 'shifted', 'grouped': "
+            f"got {implementation!r}."
         )
     if bias is None:
         return output

@@ -43,6 +43,11 @@ def gelu(inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 # for the product with it.
 @jax.custom_vjp
 def _gelu(values: Array) -> Array:
+    return gelu_value(values)
+
+
+def gelu_value(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return `gelu` of float32 or float64, without a rule for its gradient."""
     scaled = values * jnp.asarray(0.5**0.5, values.dtype)
     half = jnp.asarray(0.5, values.dtype)
     if values.dtype == jnp.float64:
@@ -56,6 +61,11 @@ def _forward(values: Array):
 
 
 def _backward(values: Array, cotangent: Array):
+    return (cotangent * gelu_slope(values),)
+
+
+def gelu_slope(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return the derivative of `gelu` at values of float32 or float64."""
     # Phi(x) + x phi(x). As 1 - Phi(-x) it is not the expression above, whose value XLA
     # would keep from the forward pass.
     one = jnp.ones((), values.dtype)
@@ -65,7 +75,7 @@ def _backward(values: Array, cotangent: Array):
     else:
         below = one - (one + _erf(scaled)) * jnp.asarray(0.5, values.dtype)
     density = jnp.exp(-scaled * scaled) * jnp.asarray((2 * jnp.pi) ** -0.5, one.dtype)
-    return (cotangent * (below + values * density),)
+    return below + values * density
 
 
 _gelu.defvjp(_forward, _backward)
@@ -74,8 +84,8 @@ _gelu.defvjp(_forward, _backward)
 @jax.custom_jvp
 def _erf(values: Array) -> Array:
     """Return erf of float32 values to 4e-7."""
-    limit = jnp.asarray(LIMIT, values.dtype)
-    values = jnp.minimum(jnp.maximum(values, -limit), limit)
+    low, high = (jnp.asarray(limit, values.dtype) for limit in (-LIMIT, LIMIT))
+    values = jnp.minimum(jnp.maximum(values, low), high)
     square = values * values
     return values * _polynomial(square, NUMERATOR) / _polynomial(square, DENOMINATOR)
 

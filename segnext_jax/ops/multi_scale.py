@@ -3,6 +3,7 @@
 import jax
 from jaxtyping import Array, Float
 
+from segnext_jax.ops import multi_scale_fused
 from segnext_jax.ops.depthwise import (
     Implementation,
     depthwise_conv,
@@ -16,41 +17,82 @@ from segnext_jax.ops.multi_scale_composed import (
     multi_scale_composed,
     num_pairs,
 )
-from segnext_jax.ops.multi_scale_pallas import multi_scale_fused
+from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 
 def multi_scale(
     images: Float[Array, "batch height width channels"],
     weights: Weights,
     *,
-    implementation: Implementation = "shifted",
+    implementation: Implementation = "auto",
 ) -> Float[Array, "batch height width channels"]:
     """Return ``d + sum_i column_i(row_i(d))`` with ``d = conv0(images)``.
 
     Args:
       images: Feature maps.
-      weights: ``conv0`` (5x5), and ``conv{i}_1`` (1xk), ``conv{i}_2`` (kx1) for each
-        strip pair i.
+      weights: ``conv0`` (odd sizes), and ``conv{i}_1`` (1xk), ``conv{i}_2`` (kx1) for
+        each strip pair i, any number of them, k odd.
       implementation: See `depthwise_conv`. ``"shifted"`` computes d once and pads it
         once for all rows, where XLA:CPU left to itself computes the 5x5 again in each
-        of its four uses; its own gradient keeps d alone. ``"pallas"`` is one
-        kernel for NVIDIA GPUs: see `multi_scale_fused`.
+        of its four uses; its own gradient keeps d alone. ``"auto"`` is the same, but
+        two kernels and three for the gradient on NVIDIA GPUs: `multi_scale_fused`.
+
+    Raises:
+      ValueError: If kernels have other shapes.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """
-    if implementation == "shifted":
+    multi_scale_fused.check(weights)
+    if implementation == "auto" and has_kernels_for(images):
+        return _by_platform(images, dict(weights))
+    if implementation in ("auto", "shifted"):
         return _shared(images, weights)
-    if implementation == "pallas":
-        return multi_scale_fused(images, weights)
     return multi_scale_composed(images, weights, implementation)
 
 
-def _shared(images: Array, weights: Weights) -> Array:
+@jax.custom_vjp
+def _by_platform(images: Array, weights: Weights) -> Array:
+    return _values(images, weights)[0]
+
+
+def _values(images: Array, weights: Weights):
+    output, local = by_platform(
+        images, weights, cuda=multi_scale_fused.values, default=_shared_values
+    )
+    return output, (images, local, weights)
+
+
+def _gradients(residuals, cotangent: Array):
+    return by_platform(
+        *(*residuals, cotangent),
+        cuda=multi_scale_fused.gradients,
+        default=_shared_gradients,
+    )
+
+
+_by_platform.defvjp(_values, _gradients)
+
+
+def _shared_values(images: Array, weights: Weights) -> tuple[Array, Array]:
     weights = dict(weights)
     with jax.named_scope("conv0"):
         local = depthwise_conv(images, *weights.pop("conv0"))
     with jax.named_scope("strips"):
-        return _add_strips(local, weights)
+        return _add_strips(local, weights), local
+
+
+def _shared_gradients(
+    images: Array, local: Array, weights: Weights, cotangent: Array
+) -> tuple[Array, dict]:
+    strips = {name: pair for name, pair in weights.items() if name != "conv0"}
+    by_local, by_strips = _backward((local, strips), cotangent)
+    pull = jax.vjp(depthwise_conv, images, *weights["conv0"])[1]
+    by_images, *by_square = pull(by_local)
+    return by_images, {**by_strips, "conv0": tuple(by_square)}
+
+
+def _shared(images: Array, weights: Weights) -> Array:
+    return _shared_values(images, weights)[0]
 
 
 @jax.jit

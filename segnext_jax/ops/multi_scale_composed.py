@@ -19,7 +19,7 @@ def num_pairs(weights: Weights) -> int:
 def multi_scale_composed(
     images: Float[Array, "batch height width channels"],
     weights: Weights,
-    implementation: Implementation = "shifted",
+    implementation: Implementation = "auto",
 ) -> Float[Array, "batch height width channels"]:
     """Return what `segnext_jax.ops.multi_scale.multi_scale` does, left to the compiler.
 

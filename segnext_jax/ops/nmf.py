@@ -1,6 +1,7 @@
 """Non-negative matrix factorisation by multiplicative updates: the Hamburger's ham."""
 
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -74,30 +75,132 @@ def reconstruct(
     dtype = inputs.dtype
     working = jnp.promote_types(dtype, jnp.float32)
     inputs, bases = inputs.astype(working), bases.astype(working)
-    constant_inputs = inputs
-    if gradient == "one_step":
-        constant_inputs, bases = lax.stop_gradient((inputs, bases))
-    scores = product("bnd,bdr->bnr", constant_inputs, bases)
-    coefficients = jax.nn.softmax(scores, axis=-1)
-
-    # A Python loop, not lax.scan: six steps of small products compile quickly, and
-    # XLA:CPU runs an unrolled step faster than a loop body with copied carries.
-    for _ in range(num_steps):
-        coefficients = _update_coefficients(constant_inputs, bases, coefficients)
-        bases = _update_bases(constant_inputs, bases, coefficients)
-    coefficients = _update_coefficients(inputs, bases, coefficients)
+    if gradient == "full":
+        return _reconstruct(inputs, bases, num_steps).astype(dtype)
+    constants = lax.stop_gradient((inputs, bases))
+    bases, coefficients, _ = _iterate(*constants, num_steps, _no_probes(num_steps))
+    coefficients = _update_coefficients(
+        product("bnd,bdr->bnr", inputs, bases), bases, coefficients
+    )
     return product("bnr,bdr->bnd", coefficients, bases).astype(dtype)
 
 
-def _update_coefficients(inputs: Array, bases: Array, coefficients: Array) -> Array:
-    numerator = product("bnd,bdr->bnr", inputs, bases)
-    gram = product("bdr,bds->brs", bases, bases)
-    denominator = product("bnr,brs->bns", coefficients, gram)
+class _Probes(NamedTuple):
+    """Zeros that are added to the products with the inputs.
+
+    Attributes:
+      of_bases: To X D, one more than there are steps.
+      of_coefficients: To transposed X times C.
+    """
+
+    of_bases: tuple
+    of_coefficients: tuple
+
+
+def _no_probes(num_steps: int) -> _Probes:
+    return _Probes((0.0,) * (num_steps + 1), (0.0,) * num_steps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _reconstruct(inputs: Array, bases: Array, num_steps: int) -> Array:
+    return _whole(inputs, bases, num_steps, _no_probes(num_steps))[0]
+
+
+def _whole(inputs: Array, bases: Array, num_steps: int, probes: _Probes):
+    """Return the reconstruction, and the factors that met the inputs."""
+    bases, coefficients, met = _iterate(inputs, bases, num_steps, probes)
+    numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[-1]
+    coefficients = _update_coefficients(numerator, bases, coefficients)
+    met = _Probes((*met.of_bases, bases), met.of_coefficients)
+    return product("bnr,bdr->bnd", coefficients, bases), met
+
+
+def _forward(inputs: Array, bases: Array, num_steps: int):
+    """Return the reconstruction and what its gradient needs.
+
+    The inputs meet D_i and C_i in linear products alone. With P_i and Q_i the gradients
+    by these products, that by the inputs is
+
+        sum_i P_i D_i' + sum_i C_i Q_i'
+
+    one product of all of them side by side, instead of as many arrays of the inputs'
+    size as there are products. Gradients by zeros that are added to the products are
+    P_i and Q_i.
+    """
+    batch, positions, _ = inputs.shape
+    by_positions = jnp.zeros((batch, positions, bases.shape[2]), inputs.dtype)
+    zeros = _Probes(
+        (by_positions,) * (num_steps + 1), (jnp.zeros_like(bases),) * num_steps
+    )
+
+    def of_others(bases: Array, probes: _Probes):
+        return _whole(inputs, bases, num_steps, probes)
+
+    output, pull, met = jax.vjp(of_others, bases, zeros, has_aux=True)
+    return output, (pull, met)
+
+
+def _backward(num_steps: int, residuals: Any, cotangent: Array):
+    del num_steps
+    pull, met = residuals
+    by_bases, products = pull(cotangent)
+    by_inputs = product(
+        "bnr,bdr->bnd",
+        jnp.concatenate([*products.of_bases, *met.of_coefficients], axis=2),
+        jnp.concatenate([*met.of_bases, *products.of_coefficients], axis=2),
+    )
+    return by_inputs, by_bases
+
+
+_reconstruct.defvjp(_forward, _backward)
+
+
+def _iterate(
+    inputs: Array, bases: Array, num_steps: int, probes: _Probes
+) -> tuple[Array, Array, _Probes]:
+    """Return bases, coefficients, and the factors that met the inputs."""
+    numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[0]
+    coefficients = jax.nn.softmax(numerator, axis=-1)
+    all_bases, all_coefficients = [], []
+    # A Python loop, not lax.scan: six steps of small products compile quickly, and
+    # XLA:CPU runs an unrolled step faster than a loop body with copied carries.
+    for step in range(num_steps):
+        if step:
+            numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[step]
+        all_bases.append(bases)
+        coefficients = _update_coefficients(numerator, bases, coefficients)
+        all_coefficients.append(coefficients)
+        numerator = product("bnd,bnr->bdr", inputs, coefficients)
+        numerator = numerator + probes.of_coefficients[step]
+        bases = _update_bases(numerator, bases, coefficients)
+    return bases, coefficients, _Probes(tuple(all_bases), tuple(all_coefficients))
+
+
+def _update_coefficients(numerator: Array, bases: Array, coefficients: Array) -> Array:
+    denominator = product("bnr,brs->bns", coefficients, _gram(bases))
     return coefficients * numerator / (denominator + EPSILON)
 
 
-def _update_bases(inputs: Array, bases: Array, coefficients: Array) -> Array:
-    numerator = product("bnd,bnr->bdr", inputs, coefficients)
-    gram = product("bnr,bns->brs", coefficients, coefficients)
-    denominator = product("bdr,brs->bds", bases, gram)
+def _update_bases(numerator: Array, bases: Array, coefficients: Array) -> Array:
+    denominator = product("bdr,brs->bds", bases, _gram(coefficients))
     return bases * numerator / (denominator + EPSILON)
+
+
+@jax.custom_vjp
+def _gram(factors: Array) -> Array:
+    """Return the products of all pairs of columns.
+
+    Of factors behind a barrier: XLA for GPUs would make one product of this one and the
+    inputs' with the same factors, and copy the inputs to lay them beside the factors.
+    """
+    factors = lax.optimization_barrier(factors)
+    return product("bnr,bns->brs", factors, factors)
+
+
+def _gram_backward(factors: Array, cotangent: Array) -> tuple[Array]:
+    # One product, where each factor's own would be two and their sum.
+    cotangent = cotangent + jnp.swapaxes(cotangent, 1, 2)
+    return (product("bnr,brs->bns", factors, cotangent),)
+
+
+_gram.defvjp(lambda factors: (_gram(factors), factors), _gram_backward)

@@ -11,6 +11,9 @@ logits: one pixel of every cell.
 Arrays of the loop are [classes, cells]: maxima and sums over classes then run along
 contiguous cells. Pixels outside of the outermost centres lie in cells of repeated
 logits, whose outer halves are cut off or ignored.
+
+On NVIDIA GPUs a kernel does the same with the loop inside (kernels/upsampled.py): here
+each of its 64 turns goes through memory.
 """
 
 import functools
@@ -24,6 +27,9 @@ from jax import lax
 from jaxtyping import Array, Float, Int, UInt8
 
 from segnext_jax.ops.best_class import best_class
+from segnext_jax.ops.kernels import upsampled as kernels
+from segnext_jax.ops.kernels.per_image import per_image
+from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 Labels = Int[Array, "batch height width"] | UInt8[Array, "batch height width"]
 
@@ -104,8 +110,27 @@ def _sums(rule: _Rule, logits: Array, labels: Array) -> tuple[Array, Array]:
 
 
 def _forward(rule: _Rule, logits: Array, labels: Array):
-    loss, hits, gradient = _loop(rule, logits, labels, with_gradient=True)
+    if logits.shape[3] <= kernels.MAX_CLASSES and has_kernels_for(logits):
+        loss, hits, gradient = by_platform(
+            logits, labels, cuda=_by_kernel, default=_by_loop, rule=rule
+        )
+    else:
+        loss, hits, gradient = _by_loop(logits, labels, rule=rule)
     return (loss, hits), gradient
+
+
+def _by_kernel(logits: Array, labels: Array, *, rule: _Rule):
+    constants = kernels.Rule(rule.factor, rule.ignore_label, rule.label_smoothing)
+    weights = jnp.ones(logits.shape[3], logits.dtype)
+    if rule.class_weights is not None:
+        weights = jnp.asarray(rule.class_weights, logits.dtype)
+    function = functools.partial(kernels.loss_and_gradient, rule=constants)
+    loss, hits, gradient = per_image(function, 2)(logits, labels, weights)
+    return jnp.sum(loss), jnp.sum(hits), gradient
+
+
+def _by_loop(logits: Array, labels: Array, *, rule: _Rule):
+    return _loop(rule, logits, labels, with_gradient=True)
 
 
 def _backward(rule: _Rule, gradient: Array, cotangents: tuple[Array, Any]):
@@ -180,6 +205,18 @@ def upsampled_labels(
     """
     if factor % 2:
         raise ValueError(f"the factor must be even: got {factor}.")
+    if logits.shape[3] < kernels.MAX_CLASSES and has_kernels_for(logits):
+        return by_platform(
+            logits, cuda=_labels_by_kernel, default=_labels_by_loop, factor=factor
+        )
+    return _labels_by_loop(logits, factor=factor)
+
+
+def _labels_by_kernel(logits: Array, *, factor: int) -> Array:
+    return per_image(functools.partial(kernels.best_labels, factor=factor), 1)(logits)
+
+
+def _labels_by_loop(logits: Array, *, factor: int) -> Array:
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     batch, height, width, _ = logits.shape
     shares = _shares(factor, logits.dtype)

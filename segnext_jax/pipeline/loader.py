@@ -91,6 +91,10 @@ class TrainLoader(BatchStream):
         self._seed = config.seed
         self._rare_class_temperature = config.data.rare_class_temperature
 
+    def num_examples(self) -> int:
+        """Return the number of examples of the source."""
+        return len(self._source)
+
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes.
 
@@ -104,7 +108,9 @@ class TrainLoader(BatchStream):
     def _order(self) -> Order:
         if self._rare_class_temperature is None:
             return ShuffledEpochs(len(self._source), self._seed)
-        counts = count_classes(self._source, self._transform.num_classes)
+        # Of segmentation alone, whose transform knows it.
+        num_classes = self._transform.num_classes  # pyright: ignore[reportAttributeAccessIssue]
+        counts = count_classes(self._source, num_classes)
         probabilities = example_probabilities(counts, self._rare_class_temperature)
         return WeightedDraws(np.cumsum(probabilities), self._seed)
 

@@ -6,7 +6,6 @@ bytes), its label map (`label`, bytes of a file or an array of train ids) and it
 """
 
 import os
-import threading
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -18,7 +17,11 @@ from segnext_jax.datasets.folder import find_splits
 from segnext_jax.datasets.pairs import read_file
 from segnext_jax.datasets.prepared import is_prepared, prepare_command
 from segnext_jax.datasets.resolve import FOLDER
+from segnext_jax.images.decode import decode_label
 from segnext_jax.images.masks import MaskReader, mask_reader
+from segnext_jax.pipeline.prepared_source import PreparedSource, prepared_info
+
+_NUM_LOOKED_AT = 32
 
 
 class Example(TypedDict):
@@ -42,67 +45,6 @@ class Source(Protocol):
         ...
 
 
-class PreparedSource:
-    """Read one split of a prepared folder; made by `open_source`."""
-
-    def __init__(self, folder: Path, split: str) -> None:
-        """Bind to a folder; the files are opened at the first access.
-
-        Args:
-            folder: Folder with TFDS's `dataset_info.json` and the record files.
-            split: Name of the split.
-        """
-        self.folder = folder
-        self.split = split
-        self._lock = threading.Lock()
-        self._records: Any = None
-
-    def __len__(self) -> int:
-        """Return the number of examples."""
-        return len(self._open())
-
-    def __getitem__(self, index: int) -> Any:
-        """Return example `index`, in the order of preparation.
-
-        Its label is an encoded label map (`Example`), or the number of a class.
-        """
-        record = self._open()[index]
-        label = record["label"]
-        return {
-            "image": record["image"],
-            "label": label if isinstance(label, bytes) else int(label),
-            "image_id": record["image_id"].decode(),
-        }
-
-    def __repr__(self) -> str:
-        """Name the folder and the split."""
-        return f"PreparedSource({str(self.folder)!r}, {self.split!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Leave open files behind: the receiving process opens its own."""
-        return PreparedSource, (self.folder, self.split)
-
-    def _open(self) -> Any:
-        with self._lock:
-            if self._records is None:
-                # Imported here: it takes a second, and nothing else needs it.
-                import tensorflow_datasets as tfds
-
-                builder = tfds.builder_from_directory(str(self.folder))
-                features: Any = builder.info.features
-                encoded = {
-                    name: tfds.decode.SkipDecoding()
-                    for name, feature in features.items()
-                    if isinstance(feature, tfds.features.Image)
-                }
-                # TFDS's logging decorator hides the signature from type checkers.
-                self._records = builder.as_data_source(
-                    self.split,  # pyright: ignore[reportCallIssue]
-                    decoders=encoded,
-                )
-        return self._records
-
-
 def open_source(
     spec: DatasetSpec,
     split: str,
@@ -120,8 +62,8 @@ def open_source(
 
     Raises:
         FileNotFoundError: The data set has not been prepared there.
-        ValueError: There is no such split, or the folder was prepared with other
-            classes than `spec` names.
+        ValueError: There is no such split, or the folder is damaged or was prepared
+            with other classes than `spec` names.
     """
     folder = prepared_dir(spec, data_dir)
     command = prepare_command(spec, data_dir)
@@ -129,9 +71,7 @@ def open_source(
         raise FileNotFoundError(
             f"data set {spec.name!r} is not prepared in {folder}. Prepare it: {command}"
         )
-    import tensorflow_datasets as tfds
-
-    info = tfds.builder_from_directory(str(folder)).info
+    info = prepared_info(folder)
     if split not in info.splits:
         raise ValueError(
             f"data set {spec.name!r} has no split {split!r}: {folder} holds "
@@ -227,6 +167,35 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
                 "config.data.classes, or begin a new run."
             )
     return FolderSource(data.folder, split, mask_reader(data))
+
+
+def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
+    """Refuse masks in which every pixel is ignored: nothing would be learnt from them.
+
+    Looks until a mask has a labelled pixel, which usually is the first, and at 32
+    masks, evenly taken, at most.
+
+    Args:
+        source: The examples.
+        spec: The data set.
+        split: Name of the split, for the error message.
+
+    Raises:
+        ValueError: None of these masks has a labelled pixel.
+    """
+    indices = np.unique(np.linspace(0, len(source) - 1, _NUM_LOOKED_AT).astype(int))
+    for index in indices.tolist():
+        label = source[index]["label"]
+        if isinstance(label, bytes):
+            label = decode_label(label, source[index]["image_id"])
+        if (label != spec.ignore_label).any():
+            return
+    raise ValueError(
+        f"masks must have labelled pixels: in {len(indices)} masks of split "
+        f"{split!r}, evenly taken, every pixel is {spec.ignore_label} (ignored). Look "
+        "at them with python -m segnext_jax.check_dataset (are "
+        "config.data.zero_is_ignore and config.data.id_map right?)."
+    )
 
 
 def _first_difference(prepared: tuple[str, ...], expected: tuple[str, ...]) -> str:

@@ -2,7 +2,8 @@
 
 Batch n is a function of n alone. It does not depend on threads, on worker processes or
 on where a run was interrupted; with several processes each makes its share of the same
-global batch. So the number of the next batch is the whole state.
+global batch. So the number of the next batch is the whole state; the number of examples
+stands beside it, to notice where some have come or gone.
 """
 
 import atexit
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from segnext_jax.pipeline import workers
 
@@ -117,6 +118,10 @@ class BatchStream(Iterator[Batch]):
         """Return the function from a number to its batch; picklable for workers."""
         raise NotImplementedError
 
+    def num_examples(self) -> int:
+        """Return the number of examples in an epoch."""
+        raise NotImplementedError
+
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes."""
         raise NotImplementedError
@@ -156,13 +161,14 @@ class BatchStream(Iterator[Batch]):
 
     def state(self) -> dict[str, int]:
         """Return what `restore` needs to go on from here."""
-        return {"next_batch": self.next_batch}
+        return {"next_batch": self.next_batch, "num_examples": self.num_examples()}
 
     def restore(self, state: dict[str, int]) -> None:
         """Go on where a stream with the same options was when it gave this state.
 
         Args:
-            state: A value of `state()`.
+            state: A value of `state()`; older ones lack the number of examples. Where
+                it was another, a warning is logged.
 
         Raises:
             ValueError: The state is none of a stream.
@@ -172,6 +178,14 @@ class BatchStream(Iterator[Batch]):
             raise ValueError(
                 "the state of a loader is {'next_batch': n} with n of at least 0: got "
                 f"{state}."
+            )
+        before, now = state.get("num_examples"), self.num_examples()
+        if before not in (None, now):
+            logging.warning(
+                "There are %d training examples, and there were %d when the checkpoint "
+                "was written. The run goes on with those of now: its numbers are no "
+                "longer those of an unbroken run.",
+                *(now, before),
             )
         self.close()
         self.next_batch = int(next_batch)

@@ -42,11 +42,11 @@ def main(arguments: Sequence[str]) -> None:
             probability_type=given.probability_type,
         ),
     )
+    command.set_up_logging()
     found = inputs.find_inputs(given.inputs, options.folders)
     from segnext_jax.predict.predictor import load
     from segnext_jax.predict.run import run
 
-    command.set_up_logging()
     # Our reports say which files are broken; libraries need not.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     predictor = load(given.checkpoint, given.dataset, overrides, given.which)

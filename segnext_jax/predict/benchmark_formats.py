@@ -13,13 +13,6 @@ from jaxtyping import UInt8
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import SPECS, DatasetSpec
 
-# Of Cityscapes' 34 ids those of the train ids 0 to 18.
-# Source: cityscapesscripts/helpers/labels.py.
-_CITYSCAPES_IDS = (
-    *(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
-)
-# Of COCO-Stuff's masks the ids 0..181 that no pixel has.
-_COCO_STUFF_HOLES = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 _CITYSCAPES_ENDING = "_leftImg8bit"
 _CITYSCAPES_NAME = re.compile(r"[^_]+_\d+_\d+")
 
@@ -65,31 +58,32 @@ class BenchmarkFormat:
         return pathlib.PurePath(self.folder, f"{stem}{self.ending}.png")
 
 
-def _every(dataset: str) -> range:
-    return range(SPECS[dataset].num_classes)
+def _official(dataset: str) -> tuple[int, ...]:
+    return SPECS[dataset].official_ids
 
 
 FORMATS = {
     # The server wants ids 1 to 150; 0 are the pixels that are not annotated.
-    "ade20k": BenchmarkFormat("ade20k", tuple(i + 1 for i in _every("ade20k"))),
+    "ade20k": BenchmarkFormat("ade20k", _official("ade20k")),
     # evalPixelLevelSemanticLabeling.py looks for <city>_<number>_<number>*.png.
     "cityscapes": BenchmarkFormat(
-        "cityscapes", _CITYSCAPES_IDS, ending="_pred_labelIds"
+        "cityscapes", _official("cityscapes"), ending="_pred_labelIds"
     ),
     # Source: the development kit of 2012, "Submission of results".
     "voc": BenchmarkFormat(
         "voc2012",
-        tuple(_every("voc2012")),
+        _official("voc2012"),
         folder="results/VOC2012/Segmentation/comp6_test_cls",
         has_palette=True,
         archive=".tar",
     ),
     "coco_stuff": BenchmarkFormat(
         "coco_stuff",
-        tuple(i for i in range(182) if i not in _COCO_STUFF_HOLES),
+        _official("coco_stuff"),
         archive=None,
     ),
-    "loveda": BenchmarkFormat("loveda", tuple(_every("loveda"))),
+    # The server wants ids 0 to 6, and the masks hold 1 to 7.
+    "loveda": BenchmarkFormat("loveda", tuple(range(SPECS["loveda"].num_classes))),
 }
 
 

@@ -3,11 +3,21 @@
 import dataclasses
 import glob
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from absl import logging
+
+from segnext_jax.datasets.file_tree import check_utf8, walk_files
+from segnext_jax.datasets.folder import few
 
 IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".avif"),
-    *(".ppm", ".pgm"),
+    *(".ppm", ".pgm", ".gif"),
+)
+# Photographs that OpenCV does not read: they are inputs, too, and are reported as such.
+_UNREAD_SUFFIXES = (
+    *(".heic", ".heif", ".jxl", ".svg", ".psd", ".exr", ".hdr", ".raw", ".dng", ".cr2"),
+    *(".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"),
 )
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 
@@ -36,24 +46,25 @@ def find_inputs(
 ) -> list[Input]:
     """Return all files in the order of the words, those of a folder by name.
 
-    A file is taken whatever its suffix; folders, with all that lies below, and patterns
-    give images and videos by their suffixes, without hidden ones and without the
-    outputs of an earlier run.
+    A file is taken whatever its suffix; folders, with all that lies below, linked
+    folders too, and patterns give images and videos by their suffixes, without hidden
+    ones and without the outputs of an earlier run. What else they hold is logged.
 
     Args:
         words: Files, folders, or patterns (``photos/**/*.jpg``).
         output_folders: Folders of outputs: left out of a folder that holds them.
 
     Raises:
-        ValueError: A word means no file.
+        ValueError: A word means no file, or a name is not UTF-8.
     """
     found: dict[pathlib.Path, Input] = {}
     for word in words:
-        path = pathlib.Path(word)
+        path = pathlib.Path(word).expanduser()
+        check_utf8(path)
         if path.is_file():
             inputs = [_input(path, path.parent)]
         elif path.is_dir():
-            inputs = list(_below(sorted(path.rglob("*")), path, output_folders))
+            inputs = list(_below(walk_files(path), path, output_folders))
             if not inputs:
                 raise ValueError(
                     f"an input folder must hold images or videos: {path} and the "
@@ -79,19 +90,25 @@ def find_inputs(
 
 
 def _below(
-    paths: Iterator[pathlib.Path] | Sequence[pathlib.Path],
+    paths: Iterable[pathlib.Path],
     root: pathlib.Path,
     output_folders: Sequence[pathlib.Path],
 ) -> Iterator[Input]:
     outputs = {folder.resolve() for folder in output_folders}
     outputs = {folder for folder in outputs if root.resolve() in folder.parents}
+    known = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES, *_UNREAD_SUFFIXES)
+    others = []
     for path in paths:
+        check_utf8(path)
         is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        is_known = path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
-        if is_hidden or not is_known or not path.is_file():
+        if is_hidden or path.is_dir() or not outputs.isdisjoint(path.resolve().parents):
             continue
-        if outputs.isdisjoint(path.resolve().parents):
+        if path.suffix.lower() in known:
             yield _input(path, root)
+        else:
+            others.append(str(path))
+    if others:
+        logging.info("Neither images nor videos, by their suffix: %s.", few(others))
 
 
 def _input(path: pathlib.Path, root: pathlib.Path) -> Input:

@@ -113,8 +113,7 @@ def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[J
             if other is not item:
                 raise ValueError(
                     f"each output must have one input: {path} would come from both "
-                    f"{other.path} and {item.path}. Give the folder above them, or "
-                    "predict them into different folders."
+                    f"{other.path} and {item.path}. {_advice(other, item)}"
                 )
         done = {name: path for name, path in paths.items() if path.exists()}
         if done and options.existing == "error":
@@ -127,6 +126,16 @@ def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[J
         wanted = {name: path for name, path in paths.items() if name not in done}
         jobs.append(Job(item, wanted, done))
     return jobs
+
+
+def _advice(one: Input, other: Input) -> str:
+    if one.path.parent != other.path.parent:
+        return "Give the folder above them, or predict them into different folders."
+    patterns = (f"'{item.path.parent}/*{item.path.suffix}'" for item in (one, other))
+    return (
+        f"Rename one, or predict {' and '.join(patterns)} into different --output "
+        "folders."
+    )
 
 
 def _check_no_video(name: str, inputs: Sequence[Input]) -> None:

@@ -15,11 +15,13 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax import weights
+from segnext_jax.datasets.pairs import read_file
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.images.decode import decode_image
+from segnext_jax.images.decoders import from_pillow
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline import Fitting
@@ -333,8 +335,8 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """Return an RGB array of a path, a Pillow image, or the array itself.
 
     Raises:
-      OSError: If a file cannot be opened.
-      ValueError: If it is none of these, or the file is not an image.
+      OSError: If a file may not be opened.
+      ValueError: If it is none of these, or the file is not there or not an image.
     """
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(image)
@@ -344,8 +346,10 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
                 f"an image must be a file: {path} {is_what}. The current folder is "
                 f"{pathlib.Path.cwd()}."
             )
-        return decode_image(path.read_bytes(), str(path))
-    array = np.asarray(image.convert("RGB") if hasattr(image, "convert") else image)
+        return decode_image(read_file(path), str(path))
+    if hasattr(image, "convert"):
+        return from_pillow(image)
+    array = np.asarray(image)
     if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
         if array.size:
             return array

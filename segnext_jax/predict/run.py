@@ -18,6 +18,8 @@ def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Fai
 
     Archives are made only of complete sets: a server refuses others.
 
+    Of a video that ends early the outputs are there, and it is among the failures.
+
     Raises:
         OSError: An output cannot be written.
         FloatingPointError: The network's scores are not numbers.
@@ -27,6 +29,7 @@ def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Fai
     if len(todo) < len(jobs):
         logging.info("%d of %d inputs are done.", len(jobs) - len(todo), len(jobs))
     reporter = _Reporter(len(todo))
+    num_incomplete = 0
     try:
         images = [job for job in todo if not job.input.is_video]
         predict_images(predictor, images, options, reporter.report)
@@ -34,14 +37,16 @@ def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Fai
             if job.input.is_video:
                 failure = None
                 try:
-                    predict_video(predictor, job, options)
+                    if reason := predict_video(predictor, job, options):
+                        failure = Failure(job.input.path, reason)
+                        num_incomplete += 1
                 except ValueError as error:
                     failure = Failure(job.input.path, str(error))
                 reporter.report(job, failure)
     finally:
         reporter.close()
     failures = reporter.failures
-    if failures and len(failures) == len(jobs):
+    if failures and len(failures) - num_incomplete == len(jobs):
         raise ValueError(
             f"at least one input must be readable: none of {len(jobs)} is. The first: "
             f"{failures[0].reason}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from segnext_jax.cli.progress import Progress
 from segnext_jax.cli.whole_files import whole_file, whole_folder
+from segnext_jax.datasets.pairs import check_regular
 from segnext_jax.predict import files
 from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
@@ -20,8 +21,8 @@ _FRAMES_PER_SECOND = 25.0
 _CODEC = "mp4v"
 
 
-def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
-    """Predict all frames of a video; return their number.
+def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
+    """Predict all frames of a video; return what is missing, empty if nothing is.
 
     Pictures become a video again (MPEG-4, without sound), labels and probabilities one
     file for each frame. All appear under their names once they are complete.
@@ -30,6 +31,9 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
         OSError: An output cannot be written.
         ValueError: The video cannot be read, or its frames are too large.
     """
+    if not job.input.path.exists():
+        raise ValueError(f"a video must be a file: {job.input.path} does not exist.")
+    check_regular(job.input.path)
     capture = cv2.VideoCapture(str(job.input.path))
     targets: list[_VideoFile | _FrameFolder] = []
     # What is entered last ends first: a video is closed before it gets its name.
@@ -64,7 +68,13 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> int:
                 f"{job.input.path}: cannot be decoded as a video: it has no frame that "
                 "OpenCV reads. Convert it to MP4 with H.264."
             )
-        return count
+        # Of some formats the number is an estimate from duration and rate.
+        if count < total - max(2, total // 50):
+            return (
+                f"{job.input.path}: only {count} of {total} frames can be decoded: the "
+                "video is truncated or damaged. The outputs hold those."
+            )
+        return ""
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:

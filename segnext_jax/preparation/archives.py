@@ -12,7 +12,6 @@ import gzip
 import io
 import lzma
 import os
-import shutil
 import struct
 import tarfile
 import tempfile
@@ -21,12 +20,18 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
-from segnext_jax.datasets.pairs import PreparationError
+from segnext_jax.datasets.pairs import MAX_FILE_BYTES, PreparationError
 
 _INFLATERS = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
 _ZIP_LOCAL_HEADER = struct.Struct("<4s22xHH")
+# Data sets hardly shrink; their masks, by thirty at most.
+_MAX_INFLATION = 100
+_INFLATION_BLOCK = 1 << 20
+# Tars in a tar: ImageNet has one level.
+_MAX_DEPTH = 3
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
 _BROKEN += (tarfile.TarError, lzma.LZMAError, struct.error, NotImplementedError)
+_BROKEN += (OverflowError, MemoryError, RecursionError)
 
 # A folder of an archive: `ArchiveMember`s and further such folders by name.
 Index = dict[str, Any]
@@ -110,15 +115,23 @@ class ArchiveMember:
 
     def _read(self, limit: int | None) -> bytes:
         file, offset = self.archive.descriptor, self.offset
+        stored = offset + (self.size if self.zip_method is None else self.stored_size)
+        if self.size > MAX_FILE_BYTES or stored > os.fstat(file).st_size:
+            raise ValueError(
+                f"its header promises {self.size:,} bytes, more than "
+                f"{MAX_FILE_BYTES:,} or than the archive holds"
+            )
         if self.zip_method is not None:
             header = os.pread(file, _ZIP_LOCAL_HEADER.size, offset)
             _, name_size, extra_size = _ZIP_LOCAL_HEADER.unpack(header)
             offset += _ZIP_LOCAL_HEADER.size + name_size + extra_size
         if self.zip_method == zipfile.ZIP_DEFLATED:
-            if limit is None:
-                return zlib.decompress(_read_at(file, offset, self.stored_size), -15)
-            start = _read_at(file, offset, min(self.stored_size, limit + 1024))
-            return zlib.decompressobj(-15).decompress(start, limit)
+            # One byte more than promised tells that there is more.
+            size, stored_size = self.size + 1, self.stored_size
+            if limit is not None:
+                size, stored_size = limit, min(stored_size, limit + 1024)
+            stored = _read_at(file, offset, stored_size)
+            return zlib.decompressobj(-15).decompress(stored, size) if size else b""
         if self.zip_method in (None, zipfile.ZIP_STORED):
             size = self.size if limit is None else min(limit, self.size)
             return _read_at(file, offset, size)
@@ -156,8 +169,7 @@ def index_archive(path: Path, scratch_dir: Path) -> Index:
             _INFLATERS[start](path) as packed,
             tempfile.TemporaryFile(dir=scratch_dir) as file,
         ):
-            shutil.copyfileobj(packed, file, 1 << 20)
-            file.flush()
+            _inflate(packed, file, path.stat().st_size)
             return _index_whole_tar(file, str(path))
     except _BROKEN as error:
         if isinstance(error, PreparationError) or (
@@ -167,6 +179,21 @@ def index_archive(path: Path, scratch_dir: Path) -> Index:
         raise PreparationError(
             f"{path}: is no whole zip or tar archive ({error}). Download it again."
         ) from None
+
+
+def _inflate(packed: Any, file: Any, packed_size: int) -> None:
+    """Copy what a compressed file holds, up to a bound.
+
+    Raises:
+        ValueError: It holds far more than data sets do.
+    """
+    left = packed_size * _MAX_INFLATION + 64 * _INFLATION_BLOCK
+    while block := packed.read(_INFLATION_BLOCK):
+        left -= len(block)
+        if left < 0:
+            raise ValueError(f"it inflates to {_MAX_INFLATION} times its size and more")
+        file.write(block)
+    file.flush()
 
 
 def _index_zip(file: IO[bytes], origin: str) -> Index:
@@ -202,8 +229,10 @@ def _index_whole_tar(file: IO[bytes], origin: str) -> Index:
 
 
 def _index_tar(
-    handle: Handle, origin: str, prefix: str, start: int, size: int
+    handle: Handle, origin: str, prefix: str, start: int, size: int, depth: int = 0
 ) -> Index:
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"more than {_MAX_DEPTH} tars within each other")
     index: Index = {}
     window = io.BufferedReader(_Window(handle.descriptor, start, size))
     with tarfile.TarFile(fileobj=window) as archive:
@@ -211,17 +240,24 @@ def _index_tar(
             if not info.isreg():
                 continue
             path, offset = prefix + info.name, start + info.offset_data
-            if offset + info.size > start + size:
+            # A negative size would lead back to the same header for ever.
+            if info.size < 0 or offset + info.size > start + size:
                 raise tarfile.ReadError("unexpected end of data")
             if info.name.endswith(".tar"):
                 folder = path.removesuffix(".tar")
-                inner = _index_tar(handle, origin, f"{folder}/", offset, info.size)
+                inner = _index_tar(
+                    handle, origin, f"{folder}/", offset, info.size, depth + 1
+                )
                 _graft(index, inner)
             else:
                 _add(
                     index,
                     ArchiveMember(handle, origin, path, offset, info.size, info.size),
                 )
+        # Where a header is cut, tarfile stops without a word.
+        end = os.pread(handle.descriptor, tarfile.BLOCKSIZE, start + archive.offset)
+        if any(end) or 0 < size - archive.offset < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("unexpected end of data")
     return index
 
 

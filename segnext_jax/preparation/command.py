@@ -2,18 +2,17 @@
 
 import argparse
 import contextlib
-import fcntl
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import tensorflow_datasets as tfds
 
 from segnext_jax.cli import command
 from segnext_jax.datasets.pairs import PreparationError, one_line
-from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
+from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
 from segnext_jax.preparation.builder import RawBuilder, check_free_space
 
 
@@ -124,8 +123,9 @@ def main(
 
 def _check_options(builder: RawBuilder) -> None:
     """Refuse to pass one preparation off as another."""
-    file = Path(builder.data_dir) / "metadata.json"
-    metadata = json.loads(file.read_text()) if file.is_file() else {}
+    folder = Path(builder.data_dir)
+    has_metadata = (folder / "metadata.json").is_file()
+    metadata = read_metadata(folder) if has_metadata else {}
     wanted = builder.options()
     found = {name: metadata.get(name) for name in wanted}
     if wanted != found:
@@ -140,12 +140,24 @@ def _exclusive(path: Path) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when the process dies."""
     with path.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            _lock(file)
+        except (BlockingIOError, PermissionError):
             raise PreparationError(
                 f"another process is preparing {path.parent}. Wait until it has ended."
             ) from None
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    """Lock an open file, or raise what the system raises where another has."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -19,6 +19,7 @@ import scipy.io
 import tensorflow_datasets as tfds
 
 from segnext_jax.datasets.pairs import PreparationError, RawFile, file_size, read_file
+from segnext_jax.datasets.text_files import decode_text, read_lines
 from segnext_jax.images.decode import decode_image
 from segnext_jax.preparation.builder import RawBuilder
 from segnext_jax.preparation.folders import RawFolder
@@ -177,7 +178,8 @@ def _val_by_ground_truth(
     kit = next(root.find(_TRUTH), None)
     truth_file = None if kit is None else kit.file(_TRUTH)
     if truth_file is not None and synset_of:
-        truth = [synset_of[int(x)] for x in read_file(truth_file).decode().split()]
+        numbers = decode_text(read_file(truth_file), str(truth_file)).split()
+        truth = [synset_of[int(number)] for number in numbers]
     else:
         file = tfds.core.tfds_path("datasets/imagenet2012/validation_labels.txt")
         truth = Path(file).read_text().split()
@@ -217,7 +219,7 @@ def _words(root: RawFolder) -> dict[str, str]:
     for folder in root.find(_KAGGLE_NAMES):
         file = folder.file(_KAGGLE_NAMES)
         assert file is not None
-        for line in read_file(file).decode().splitlines():
+        for line in read_lines(file):
             synset, _, text = line.partition(" ")
             words[synset] = text
     return {synset: text.partition(",")[0].strip() for synset, text in words.items()}

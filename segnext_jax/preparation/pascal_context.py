@@ -18,6 +18,7 @@ from segnext_jax.datasets.pairs import (
     files_by_name,
     read_file,
 )
+from segnext_jax.datasets.text_files import decode_text
 from segnext_jax.preparation.folders import RawFolder
 from segnext_jax.preparation.matlab_files import read_label_map
 from segnext_jax.preparation.segmentation import SegmentationBuilder
@@ -68,7 +69,7 @@ class PascalContextBuilder(SegmentationBuilder, skip_registration=True):
         for split in ("train", "val"):
             file = voc.file(f"{lists}/{split}.txt")
             assert file is not None
-            names = read_file(file).decode().split()
+            names = decode_text(read_file(file), str(file)).split()
             for files, kind in ((images, "photograph"), (masks, "mask")):
                 if missing := [name for name in names if name not in files]:
                     raise PreparationError(

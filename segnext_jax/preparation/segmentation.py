@@ -43,7 +43,8 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
 
     Attributes:
         spec: The data set; its name and version are the folder that is written.
-        train_id_of: Train id of each raw id, for sets whose masks hold other ids.
+        train_id_of: Train id of each raw id; where a subclass names none, that of the
+            spec, empty for masks of train ids.
     """
 
     spec: ClassVar[DatasetSpec]
@@ -54,6 +55,8 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
         if hasattr(cls, "spec"):
             cls.name = cls.spec.name
             cls.VERSION = tfds.core.Version(cls.spec.version)
+            if "spec" in vars(cls) and "train_id_of" not in vars(cls):
+                cls.train_id_of = cls.spec.train_id_of
         super().__init_subclass__(**{**kwargs, "skip_registration": True})
 
     def load(self, example: Any) -> tuple[str, bytes, UInt8[np.ndarray, "h w"]]:

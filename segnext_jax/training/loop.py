@@ -6,29 +6,27 @@ import pathlib
 import time
 from typing import Any
 
-import flax.linen as nn
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from segnext_jax import convert, sharding, weights
+from segnext_jax import sharding
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.checkpoints.lock import WriterLock
 from segnext_jax.cli import processes
 from segnext_jax.cli.progress import Progress
-from segnext_jax.models.initialization import abstract_variables, initialize
+from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.monitor.broken_steps import BrokenSteps
 from segnext_jax.training.monitor.meter import Meter
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.monitor.preemption import Preempted, Preemption
 from segnext_jax.training.monitor.profiler import Profiler
-from segnext_jax.training.tasks.task import Metrics, Task, make_task
+from segnext_jax.training.optimizer import Optimizer
+from segnext_jax.training.run import Run
+from segnext_jax.training.tasks.task import Metrics
 
 
 def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
@@ -51,54 +49,26 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       FileNotFoundError: If the data set is not prepared, or the workdir is deleted
         while the run goes on.
     """
-    # What a user can get wrong comes first, before any device is asked to compute.
-    config = run_folder.with_classes(config, workdir)
-    _check_start(config, workdir)
-    mesh = sharding.make_mesh(config.mesh.fsdp)
-    sharding.check_batch_size(
-        config.batch_size, mesh, "batch_size", config.accumulate_steps
-    )
-    task = make_task(config, mesh)
-    loader = task.make_loader()
-    # Before the workdir is the run's: they may not be there, or of another network.
-    is_new = not reading.checkpoint_folders(workdir)
-    variables = initial_variables(config, task.model) if is_new else None
-    _claim(config, workdir)
-    with WriterLock(workdir, is_writing=jax.process_index() == 0) as lock:
-        return _train(config, workdir, task, loader, variables, mesh, lock)
+    with Run.open(config, workdir) as run:
+        return _train(run)
 
 
-def _train(
-    config: ConfigDict,
-    workdir: pathlib.Path,
-    task: Task,
-    loader: BatchStream,
-    variables: dict[str, Any] | None,
-    mesh: jax.sharding.Mesh,
-    lock: WriterLock,
-) -> Metrics | None:
-    """Train in a folder that is the run's; ``variables`` are those of a new run."""
-    model = task.model
-    differing = run_folder.differing_fields(config, reading.stored_config(workdir))
-
-    schedule = recipe.make_schedule(config)
-    optimizer = recipe.make_optimizer(config, schedule)
-    rules = recipe.make_rules(config)
+def _train(run: Run) -> Metrics | None:
+    config, workdir, loader, mesh = run.config, run.workdir, run.loader, run.mesh
+    optimizer = Optimizer.from_config(config)
     create = functools.partial(
         state_lib.create,
         optimizer=optimizer,
-        rules=rules,
         has_average=config.average_decay > 0,
     )
-    shapes = jax.eval_shape(create, abstract_variables(model))
+    shapes = jax.eval_shape(create, abstract_variables(run.task.model))
     placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
-        if variables is None:
-            variables = initial_variables(config, model)
-        state = jax.device_put(create(variables), placement)
-    _log_start(config, workdir, model, state, mesh)
+        assert run.variables is not None  # Without a checkpoint it starts from them.
+        state = jax.device_put(create(run.variables), placement)
+    _log_start(run, state, optimizer)
     if loader.next_batch >= config.num_steps:
         logging.info(
             "%s is finished: step %d of %d. It is evaluated once more.",
@@ -110,19 +80,14 @@ def _train(
         logging.info("Compiling the train step: the first step takes longer.")
 
     train_step = jax.jit(
-        task.make_step(optimizer, sharding.replicated(mesh)),
+        run.task.make_step(optimizer, sharding.replicated(mesh)),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
         # Where JAX looks for the first nan, it does a step again.
         donate_argnums=() if config.debug else 0,
     )
-    run = _Run(
-        config=config,
-        workdir=workdir,
-        lock=lock,
-        task=task,
-        mesh=mesh,
-        loader=loader,
+    steps = _Steps(
+        run=run,
         checkpoints=checkpoints,
         writer=MetricWriter(
             workdir,
@@ -131,40 +96,30 @@ def _train(
             is_writing=jax.process_index() == 0,
         ),
         progress=Progress(config.num_steps, loader.next_batch),
-        meter=Meter(
-            config.batch_size,
-            schedule,
-            {rule.name: rule.lr_multiplier for rule in rules if not rule.is_frozen},
-            config.data.stall_seconds,
-        ),
+        meter=Meter(config.batch_size, optimizer, config.data.stall_seconds),
         broken_steps=BrokenSteps(workdir, config.max_broken_steps, loader.next_batch),
         profiler=Profiler(workdir, config.profile_steps),
     )
     try:
         with Preemption() as preemption, jax.debug_nans(config.debug):
-            metrics = run.steps(state, train_step, preemption)
+            metrics = steps.take(state, train_step, preemption)
     except BaseException as error:
         processes.fail_soon(error)
         raise
     finally:
-        run.close()
-    lock.check()
+        steps.close()
+    run.lock.check()
     if metrics is not None and jax.process_index() == 0:
-        settings = run_folder.settings(config, reading.LATEST, differing)
-        task.write_results(metrics, config.num_steps, workdir, settings=settings)
+        settings = run_folder.settings(config, reading.LATEST, run.differing)
+        run.task.write_results(metrics, config.num_steps, workdir, settings=settings)
     return metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class _Run:
-    """What the steps of a run need besides the state."""
+class _Steps:
+    """The steps of a run, and what they need besides the state."""
 
-    config: ConfigDict
-    workdir: pathlib.Path
-    lock: WriterLock
-    task: Task
-    mesh: jax.sharding.Mesh
-    loader: BatchStream
+    run: Run
     checkpoints: Checkpoints
     writer: MetricWriter
     progress: Progress
@@ -172,12 +127,12 @@ class _Run:
     broken_steps: BrokenSteps
     profiler: Profiler
 
-    def steps(
+    def take(
         self, state: state_lib.TrainState, train_step: Any, preemption: Preemption
     ) -> Metrics | None:
         """Do the remaining steps; return the metrics of the last evaluation."""
-        config = self.config
-        first_step = self.loader.next_batch
+        config = self.run.config
+        first_step = self.run.loader.next_batch
         metrics = None
         try:
             if self._misses_evaluation(first_step):
@@ -185,7 +140,7 @@ class _Run:
             for step in range(first_step + 1, config.num_steps + 1):
                 try:
                     with self.meter.waiting_for_data(step):
-                        batch = next(self.loader)
+                        batch = next(self.run.loader)
                 except ChildProcessError:
                     # SIGTERM may have ended the workers, too.
                     if not preemption.is_noticed:
@@ -194,7 +149,7 @@ class _Run:
                     raise Preempted from None
                 self.profiler.before(step)
                 state, step_metrics = train_step(
-                    state, sharding.shard_batch(batch, self.mesh)
+                    state, sharding.shard_batch(batch, self.run.mesh)
                 )
                 self.meter.add(step, step_metrics)
                 self.profiler.after(step, step_metrics)
@@ -232,7 +187,7 @@ class _Run:
 
     def _misses_evaluation(self, step: int) -> bool:
         """Return whether a run begins with an evaluation: also one that was killed."""
-        config = self.config
+        config = self.run.config
         if step == 0:
             return config.evaluation.at_start
         if step == config.num_steps:
@@ -240,11 +195,13 @@ class _Run:
         return step % config.eval_every == 0 and not self.checkpoints.has_score(step)
 
     def _report(self, step: int, state: state_lib.TrainState) -> None:
-        self.lock.check()
+        self.run.lock.check()
         interval = self.meter.flush()
         self.writer.write(step, interval.values)
         self.progress.report(step, _shown(interval.values))
-        self.broken_steps.add(interval.broken_steps, step, state, self.loader.image_ids)
+        self.broken_steps.add(
+            *(interval.broken_steps, step, state), self.run.loader.image_ids
+        )
 
     def _save(self, step: int, state: state_lib.TrainState) -> None:
         model, rest = state.to_checkpoint()
@@ -252,20 +209,20 @@ class _Run:
             step,
             model=model,
             optimizer=rest,
-            iterator=self.loader.state(),
-            about=run_folder.about(self.config),
+            iterator=self.run.loader.state(),
+            about=run_folder.about(self.run.config),
         )
 
     def _evaluate(
         self, state: state_lib.TrainState, step: int, preemption: Preemption
     ) -> Metrics:
         start = time.monotonic()
-        variables = sharding.replicate(state.best_variables(), self.mesh)
+        variables = sharding.replicate(state.best_variables(), self.run.mesh)
         with preemption.interruptible():
-            metrics = self.task.measure(variables, self.writer, step)
+            metrics = self.run.task.measure(variables, self.writer, step)
         if step:
             self.checkpoints.record_score(
-                step, metrics.summary()[self.task.main_metric]
+                step, metrics.summary()[self.run.task.main_metric]
             )
         self.writer.write(step, metrics.summary())
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
@@ -280,59 +237,16 @@ class _Run:
     def close(self) -> None:
         """Stop threads and processes, finish files."""
         for part in (
-            *(self.loader, self.meter, self.profiler),
+            *(self.run.loader, self.meter, self.profiler),
             *(self.checkpoints, self.writer, self.progress),
         ):
             part.close()
 
 
-def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Refuse a new run whose starting weights are missing, before it has a workdir."""
-    start = config.init_from
-    if start and not pathlib.Path(start).exists() and not workdir.exists():
-        raise ValueError(
-            "config.init_from must be an existing file or folder of weights: "
-            f"{pathlib.Path(start).absolute()} does not exist. Run first what leaves "
-            "it there (see the config's docstring), or correct the path."
-        )
-
-
-def _claim(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Claim the workdir in one process; the others check what it wrote."""
-    if jax.process_index() == 0:
-        run_folder.claim(config, workdir)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("workdir is claimed")
-    if jax.process_index() != 0:
-        run_folder.claim(config, workdir)
-
-
-def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
-    """Return random weights, or those of ``config.init_from`` as far as they fit.
-
-    Raises:
-      ValueError: If nothing fits, or the encoder does not; see
-        `segnext_jax.convert.merge`.
-    """
-    variables = initialize(model, config.seed)
-    if not config.init_from:
-        logging.info("config.init_from is empty: starting from random weights.")
-        return variables
-    start = weights.load(config.init_from, config.init_which)
-    variables, summary = convert.merge(variables, start.variables)
-    logging.info("Starting from %s: %s", start, summary)
-    return variables
-
-
-def _log_start(
-    config: ConfigDict,
-    workdir: pathlib.Path,
-    model: nn.Module,
-    state: state_lib.TrainState,
-    mesh: Any,
-) -> None:
+def _log_start(run: Run, state: state_lib.TrainState, optimizer: Optimizer) -> None:
+    config, model = run.config, run.task.model
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    logging.info("Workdir: %s", workdir)
+    logging.info("Workdir: %s", run.workdir)
     logging.info(
         "%s %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
         type(model).__name__,
@@ -340,11 +254,11 @@ def _log_start(
         model.num_classes,
         f"{num_parameters:,}",
         config.data.name,
-        mesh.size,
+        run.mesh.size,
         jax.default_backend(),
         config.batch_size,
     )
-    for line in optimizer_lib.summarize(state.params, recipe.make_rules(config)):
+    for line in optimizer_lib.summarize(state.params, optimizer.rules):
         logging.info("Optimizer group %s.", line)
 
 

@@ -12,7 +12,10 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
+from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.training import schedule as schedule_lib
 from segnext_jax.training.schedule import Schedule
 
 
@@ -33,6 +36,50 @@ class Rule:
     lr_multiplier: float = 1.0
     decay_multiplier: float = 1.0
     is_frozen: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """How the parameters of a network are trained; a run makes it once.
+
+    Attributes:
+      transformation: Takes gradients and values of the parameters that are trained; see
+        `adamw`.
+      rules: The groups of parameters, each claimed by the first that matches.
+      schedule: Learning rate of a group with factor 1, by step.
+    """
+
+    transformation: optax.GradientTransformation
+    rules: tuple[Rule, ...]
+    schedule: Schedule
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Optimizer":
+        """Return AdamW with the groups of the configuration's task."""
+        options = config.optimizer
+        rules, schedule = _rules_of(config), schedule_lib.from_config(config)
+        fields = (
+            *("beta1", "beta2", "epsilon", "weight_decay"),
+            *("max_gradient_norm", "momentum_dtype"),
+        )
+        chosen = {name: options[name] for name in fields}
+        return cls(adamw(schedule, rules=rules, **chosen), rules, schedule)
+
+    def init(self, params: Any) -> Any:
+        """Return the state before the first update, of the parameters' trained part."""
+        return self.transformation.init(split(params, self.rules)[0])
+
+
+def _rules_of(config: ConfigDict) -> tuple[Rule, ...]:
+    if config.task == "classification":
+        return pretraining_rules(config.model.frozen_stages)
+    return official_rules(
+        config.optimizer.head_lr_multiplier,
+        config.optimizer.norm_decay_multiplier,
+        num_frozen_stages=config.model.frozen_stages,
+        layer_decay=config.optimizer.layer_decay,
+        depths=SegNeXt.from_config(config.model, num_classes=1).variant.depths,
+    )
 
 
 def official_rules(

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
 
 # Step, an int or Int[Array, ""], to learning rate.
 Schedule = Callable[[Any], Float[Array, ""]]
@@ -87,3 +88,18 @@ def cosine_with_warmup(
         return jnp.where(step < warmup_steps, learning_rate * climb, rate)
 
     return schedule
+
+
+def from_config(config: ConfigDict) -> Schedule:
+    """Return the learning rate of the encoder as a function of the step."""
+    options = config.optimizer
+    common = {
+        "learning_rate": options.learning_rate,
+        "num_steps": config.num_steps,
+        "min_learning_rate": options.min_learning_rate,
+        "warmup_steps": options.warmup_steps,
+        "warmup_ratio": options.warmup_ratio,
+    }
+    if options.schedule == "cosine":
+        return cosine_with_warmup(cooldown_steps=options.cooldown_steps, **common)
+    return poly_with_warmup(power=options.power, **common)

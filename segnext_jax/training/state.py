@@ -6,9 +6,8 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
-from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training.optimizer import Optimizer
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -61,8 +60,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def create(
     variables: Mapping[str, Any],
-    optimizer: optax.GradientTransformation,
-    rules: tuple[optimizer_lib.Rule, ...],
+    optimizer: Optimizer,
     *,
     has_average: bool = False,
 ) -> TrainState:
@@ -71,16 +69,14 @@ def create(
     Args:
       variables: Initial ``params`` and ``batch_stats``.
       optimizer: Gives its own initial state.
-      rules: Tell which parameters are trained.
       has_average: Whether a moving average is kept; it begins with ``variables``.
     """
     params = variables["params"]
-    trained, _ = optimizer_lib.split(params, rules)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        optimizer_state=optimizer.init(trained),
+        optimizer_state=optimizer.init(params),
     )
     if has_average:
         # Copies: the step gives its input's memory away, each array once.

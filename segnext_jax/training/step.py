@@ -1,4 +1,4 @@
-"""One training step: distort, forward, loss, backward, update."""
+"""One training step of any task: forward, loss, backward, update."""
 
 import functools
 from collections.abc import Callable
@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Num
+from ml_collections import ConfigDict
 
 from segnext_jax.models.normalization import MOMENTS, update_statistics
-from segnext_jax.ops import photometric
+from segnext_jax.ops.platforms import by_platform
+from segnext_jax.sharding import FSDP_AXIS
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.objective import Objective
+from segnext_jax.training.optimizer import Optimizer
+from segnext_jax.training.stacks import Stacks
 from segnext_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
@@ -53,43 +56,26 @@ def step_keys(seed: int, step: Array) -> dict[str, Array]:
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
 
 
-def make_train_step(
+def make_update_step(
     model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    *,
-    rules: tuple[optimizer_lib.Rule, ...],
-    objective: Objective,
-    seed: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    use_photometric: bool,
-    grey_probability: float = 0.0,
-    accumulate_steps: int = 1,
-    average_decay: float = 0.0,
+    optimizer: Optimizer,
+    prepare: PrepareFn,
+    config: ConfigDict,
     params_in_use: jax.sharding.Sharding | None = None,
 ) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)``, to be jitted by the caller.
+    """Return ``(state, batch) -> (state, metrics)`` of any task, to be jitted.
 
     Args:
-      model: `segnext_jax.models.segnext.SegNeXt`.
-      optimizer: See `segnext_jax.training.optimizer.adamw`.
-      rules: Tell which parameters are trained.
-      objective: The loss.
-      seed: Of all random draws of the step.
-      mean: RGB mean of images, in grey levels.
-      std: RGB standard deviation of images, in grey levels.
-      use_photometric: Whether to distort colours.
-      grey_probability: Of turning an image to grey, after that.
-      accumulate_steps: Parts of the batch that pass the network one after another.
-      average_decay: Decay of the moving average of the weights, if the state has one.
+      model: Its ``apply`` takes images and ``train``, and gives logits.
+      optimizer: What is trained, and how.
+      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
+      config: Its ``seed``, ``accumulate_steps`` and ``average_decay``.
       params_in_use: How parameters lie while images pass, where the state spreads them
         over devices. Without it the compiler spreads activations like the kernels that
         they meet, and moves them back and forth.
 
-    The batch holds ``image`` (uint8 RGB), ``label`` (uint8 train ids) of one size, and
-    ``size`` (int32 height, width of what is not padding).
     Metrics are float32 scalars: ``loss``, its terms where there are several,
-    ``accuracy`` (share of labelled pixels), ``gradient_norm`` (before clipping, of
+    ``accuracy`` (share of right answers), ``gradient_norm`` (before clipping, of
     what is trained) and ``update_norm``. Where loss or gradient norm is not finite, the
     step is counted, and the rest of the state stays as it was; where ``update_norm`` is
     not, all but the optimizer's moments.
@@ -102,63 +88,13 @@ def make_train_step(
     each part; Lovasz-softmax and the choice of hard pixels look at a part at a time.
     The running statistics move once, to the moments of the whole batch.
     """
-
-    def prepare(batch: dict[str, Any], keys: dict[str, Array]) -> PreparedBatch:
-        images, labels = batch["image"], batch["label"]
-        if use_photometric:
-            images = photometric.distort(images, keys["photometric"])
-        if grey_probability:
-            images = images.astype(jnp.float32)
-            images = photometric.drop_colour(images, keys["grey"], grey_probability)
-        images = photometric.normalize(images, mean, std)
-        images = photometric.clear_padding(images, batch["size"])
-        divisor = objective.divisor(labels)
-
-        def score(logits: Array, labels: Array) -> tuple[dict[str, Any], Any]:
-            return objective.score(logits, labels, divisor, 1 / accumulate_steps)
-
-        num_labels = jnp.sum(labels != objective.ignore_label)
-        return PreparedBatch(images, labels, score, num_labels)
-
-    return make_update_step(
-        model,
-        optimizer,
-        prepare,
-        rules=rules,
-        seed=seed,
-        accumulate_steps=accumulate_steps,
-        average_decay=average_decay,
-        params_in_use=params_in_use,
-    )
-
-
-def make_update_step(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    prepare: PrepareFn,
-    *,
-    rules: tuple[optimizer_lib.Rule, ...],
-    seed: int,
-    accumulate_steps: int = 1,
-    average_decay: float = 0.0,
-    params_in_use: jax.sharding.Sharding | None = None,
-) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)`` of a network for any task.
-
-    Args:
-      model: Its ``apply`` takes images and ``train``, and gives logits.
-      optimizer: See `segnext_jax.training.optimizer.adamw`.
-      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
-      rules: Tell which parameters are trained.
-      seed: Of all random draws of the step.
-      accumulate_steps: See `make_train_step`, as for the next two.
-      average_decay: Decay of the moving average of the weights.
-      params_in_use: How parameters lie while images pass.
-    """
-    optimizer = optimizer_lib.guarded(optimizer)
+    accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
+    rules = optimizer.rules
+    transformation = optimizer_lib.guarded(optimizer.transformation)
+    move_on_accelerators = _move_stacks if _is_whole(params_in_use) else None
 
     def train_step(state: TrainState, batch: dict[str, Any]):
-        keys = step_keys(seed, state.step)
+        keys = step_keys(config.seed, state.step)
         images, targets, score, num_labels = prepare(batch, keys)
         in_use = state.params
         if params_in_use is not None:
@@ -206,28 +142,23 @@ def make_update_step(
             sums = jax.tree.map(lambda part: jnp.sum(part, axis=0), sums)
             batch_stats = update_statistics(state.batch_stats, moments)
 
-        gradient_norm = _norm(gradients)
-        # Nothing of a broken step may reach the state: moments never lose a nan.
         loss = sum(value for name, value in sums.items() if name != "hits")
-        is_finite = jnp.isfinite(loss + gradient_norm)
         trained, frozen = optimizer_lib.split(state.params, rules)
-        # Otherwise the squares of their norm are kept for Adam's, in memory.
-        gradients = jax.lax.optimization_barrier(gradients)
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, trained, is_finite=is_finite
+        moved = by_platform(
+            *(gradients, state.optimizer_state, trained, loss),
+            default=_move,
+            cuda=move_on_accelerators,
+            tpu=move_on_accelerators,
+            optimizer=transformation,
+            rules=rules,
         )
-        update_norm = _norm(updates)
-        # The parameters move after all that reads the old ones, so that a donated
-        # state is not copied before it is overwritten.
-        is_moved = is_finite & jnp.isfinite(update_norm)
-        trained = optax.apply_updates(trained, updates)
         before = state
         state = state.replace(
             step=state.step + 1,
-            params=optimizer_lib.join(trained, frozen),
+            params=optimizer_lib.join(moved.params, frozen),
             # A network whose BatchNorms are all frozen returns none.
             batch_stats=batch_stats or state.batch_stats,
-            optimizer_state=optimizer_state,
+            optimizer_state=moved.optimizer_state,
         )
         if state.average is not None:
             average = jax.tree.map(
@@ -239,19 +170,106 @@ def make_update_step(
 
         metrics = {
             "accuracy": sums.pop("hits") / jnp.maximum(num_labels, 1),
-            "gradient_norm": gradient_norm,
-            "update_norm": update_norm,
+            "gradient_norm": moved.gradient_norm,
+            "update_norm": moved.update_norm,
             "loss": loss,
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        # The optimizer has kept its own.
-        state = optimizer_lib.keep(is_moved, state, before).replace(
-            step=state.step, optimizer_state=optimizer_state
+        # Parameters and moments are kept where they move.
+        kept = optimizer_lib.keep(
+            moved.is_moved,
+            (state.batch_stats, state.average),
+            (before.batch_stats, before.average),
         )
-        return state, metrics
+        return state.replace(batch_stats=kept[0], average=kept[1]), metrics
 
     return train_step
+
+
+def _is_whole(params: jax.sharding.Sharding | None) -> bool:
+    """Return whether each device has all parameters, also when they do not move."""
+    if not isinstance(params, jax.sharding.NamedSharding):
+        return True
+    return params.mesh.shape.get(FSDP_AXIS, 1) == 1
+
+
+class _Moved(NamedTuple):
+    """What an update gives.
+
+    Attributes:
+      params: The new ones; the old ones unless ``is_moved``.
+      optimizer_state: The new one, unless loss or gradient are not finite.
+      gradient_norm: Of all values.
+      update_norm: The same.
+      is_moved: Whether all that was computed is finite.
+    """
+
+    params: Any
+    optimizer_state: Any
+    gradient_norm: Any
+    update_norm: Any
+    is_moved: Any
+
+
+def _move(
+    gradients: Any,
+    optimizer_state: Any,
+    params: Any,
+    loss: Array,
+    *,
+    optimizer: optimizer_lib.GuardedOptimizer,
+    rules: tuple[optimizer_lib.Rule, ...],
+    norm_fn: Callable[[Any], Array] | None = None,
+) -> _Moved:
+    """Return parameters and state after an update; nothing of a broken step.
+
+    Moments never lose a nan.
+    """
+    del rules
+    norm_fn = norm_fn or _norm
+    gradient_norm = norm_fn(gradients)
+    is_finite = jnp.isfinite(loss + gradient_norm)
+    # Otherwise the squares of their norm are kept for Adam's, in memory.
+    gradients = jax.lax.optimization_barrier(gradients)
+    updates, optimizer_state = optimizer.update(
+        gradients, optimizer_state, params, is_finite=is_finite
+    )
+    update_norm = norm_fn(updates)
+    # The parameters move after all that reads the old ones, so that a donated state is
+    # not copied before it is overwritten.
+    is_moved = is_finite & jnp.isfinite(update_norm)
+    params = optimizer_lib.keep(is_moved, optax.apply_updates(params, updates), params)
+    return _Moved(params, optimizer_state, gradient_norm, update_norm, is_moved)
+
+
+def _move_stacks(
+    gradients: Any,
+    optimizer_state: Any,
+    params: Any,
+    loss: Array,
+    *,
+    optimizer: optimizer_lib.GuardedOptimizer,
+    rules: tuple[optimizer_lib.Rule, ...],
+) -> _Moved:
+    """Return what `_move` does, by kernels of many arrays each.
+
+    Not where devices share parameters: their parts would be gathered.
+    """
+    stacks = Stacks(params, rules)
+    moved = _move(
+        *stacks.join((gradients, optimizer_state, params)),
+        loss,
+        optimizer=optimizer,
+        rules=rules,
+        norm_fn=_joined_norm,
+    )
+    # Computed before they are taken apart, or all would be computed for each.
+    moved = jax.lax.optimization_barrier(moved)
+    params, optimizer_state = stacks.split(
+        (moved.params, moved.optimizer_state), (params, optimizer_state)
+    )
+    return moved._replace(params=params, optimizer_state=optimizer_state)
 
 
 def _cut(
@@ -268,3 +286,9 @@ def _cut(
 def _norm(tree: Any) -> Float[Array, ""]:
     """Return the Euclidean norm of all values of a tree."""
     return jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def _joined_norm(tree: Any) -> Float[Array, ""]:
+    """Return the same of one array: a sum of each leaf is a kernel or two."""
+    leaves = [leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate(leaves))))

@@ -40,7 +40,7 @@ def test_a_failing_part_is_named_and_the_rest_go_on(tmp_path):
     ]
     assert "--first --work step" in asked[4] and "--torch_forms compile" in asked[4]
     assert "benchmarks.operations" in table
-    assert "--depthwise shifted grouped pallas" in table
+    assert "--depthwise auto shifted grouped" in table
 
 
 def test_parts_can_be_chosen_and_run_without_torch(tmp_path):

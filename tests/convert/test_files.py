@@ -240,3 +240,10 @@ def test_torch_is_imported_only_for_its_files(tmp_path):
         f"files; files.read({str(path)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_arrays_that_inflate_without_end_are_refused(tmp_path):
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, a=np.zeros(2**25, np.float32))
+    with pytest.raises(ValueError, match=r"its arrays inflate to 134,217,8\d\d bytes"):
+        files.read(path)

@@ -107,3 +107,21 @@ def test_nested_without_end_is_refused(tmp_path):
     endless.append(endless)
     with pytest.raises(ValueError, match="reading stopped at"):
         pickles.read(dump(tmp_path, endless))
+
+
+@pytest.mark.parametrize("ending", [b".", b"K\x01s.", b"\x90.", b"\x91."])
+def test_a_few_bytes_that_unfold_without_end_are_refused(tmp_path, ending):
+    # Tuples of the same tuple twice, as a value, as a key, within a set.
+    tuples = b"K\x01" + b"2\x86" * 60
+    start = {b"K\x01s.": b"}", b"\x90.": b"\x8f(", b"\x91.": b"("}.get(ending, b"")
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x04" + start + tuples + ending)
+    with pytest.raises(ValueError, match="reading stopped at (a key|more than)"):
+        pickles.read(path)
+
+
+def test_sizes_that_a_pickle_only_promises_are_not_allocated(tmp_path):
+    path = tmp_path / "a.pkl"
+    path.write_bytes(b"\x80\x05\x96" + (2**40).to_bytes(8, "little") + b"abc.")
+    with pytest.raises(ValueError, match="reading stopped at"):
+        pickles.read(path)

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from segnext_jax.datasets.class_table import (
@@ -59,8 +61,8 @@ def test_a_file_that_is_missing_empty_or_no_text_is_refused(tmp_path):
         read_class_table(tmp_path / "classes.txt")
     with pytest.raises(ValueError, match="it names no class"):
         read(tmp_path, "# nothing\n")
-    with pytest.raises(ValueError, match="UTF-8"):
-        read(tmp_path, b"\xff\xfe\x00r")
+    with pytest.raises(ValueError, match="must be a text file: .* Save it .* in UTF-8"):
+        read(tmp_path, b"\x89PNG\0\0\x01r")
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
@@ -84,3 +86,49 @@ def test_numbers_that_count_the_lines_are_no_part_of_the_names(tmp_path):
     # Other numbers are.
     path.write_text("0 sky\n2 lanes\n")
     assert read_class_table(path).classes == ("0 sky", "2 lanes")
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "colours"),
+    [
+        (
+            "bg = 0:0:0\nroad = 128:64:128\n",
+            ("bg", "road"),
+            ((0, 0, 0), (128, 64, 128)),
+        ),
+        (
+            "# label:color_rgb:parts:actions\nbg:0,0,0::\nroad:1,2,3:a,b:walk\n",
+            ("bg", "road"),
+            ((0, 0, 0), (1, 2, 3)),
+        ),
+        ("Pixel Value, Class\n0, bg\n1, road sign\n", ("bg", "road sign"), ()),
+        ('"chest, left"\n"a; b"\n', ("chest, left", "a; b"), ()),
+        ('"chest, left" 1 2 3\n', ("chest, left",), ((1, 2, 3),)),
+    ],
+)
+def test_tables_of_labelling_tools_are_read(tmp_path, text, classes, colours):
+    assert read(tmp_path, text) == ClassTable(classes, colours)
+
+
+def test_a_byte_holds_255_classes_and_the_ignored(tmp_path):
+    names = [f"class {i}" for i in range(256)]
+    assert len(read(tmp_path, "\n".join(names[:255])).spec("mine").classes) == 255
+    with pytest.raises(
+        ValueError, match="it names 256 classes, and at most 255 can be"
+    ):
+        read(tmp_path, "\n".join(names))
+    with pytest.raises(ValueError, match="must have at most 255 classes, .* got 256"):
+        ClassTable(tuple(names)).spec("mine")
+
+
+@pytest.mark.parametrize("line", ["a", "a\n1 2", "1 2 3 4 5 6 ", "x,,"])
+def test_a_file_of_a_million_lines_is_refused_at_once(tmp_path, line):
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="classes.txt") as error:
+        read(tmp_path, (line + "\n") * 100_000)
+    with pytest.raises(ValueError, match="line 1: it is longer than 300 characters"):
+        read(tmp_path, line.replace("\n", " ") * 50_000)
+    with pytest.raises(ValueError, match="must have at most 1,048,576 bytes"):
+        read(tmp_path, "a\n" * 1_000_000)
+    assert len(str(error.value)) < 2000
+    assert time.monotonic() - start < 5

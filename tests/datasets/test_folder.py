@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -81,7 +83,7 @@ def test_all_faults_are_named_at_once(tmp_path):
         "images/val has no folder of masks",
     ):
         assert part in message
-    assert names(scan_folder(tmp_path).splits) == {"train": ["1"]}
+    assert names(scan_folder(tmp_path).splits) == {"train": ["1"], "val": []}
 
 
 def test_masks_whose_names_have_an_ending_are_told_to_lose_it(tmp_path):
@@ -119,3 +121,70 @@ def test_missing_and_doubtful_folders_are_refused(tmp_path):
     (tmp_path / "labels").rmdir()
     with pytest.raises(ValueError, match=r"images holds no file \.jpg, \.jpeg"):
         find_splits(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("images/a/1.jpg", "a/1"),
+        ("images/a/1.jpg masks/a/1.png", "a/1"),
+        ("a/1.jpg\tmasks/a/1.png", "a/1"),
+        ("./a/1.jpg", "a/1"),
+        ("/home/me/set/images/a/1.jpg", "a/1"),
+        (r"images\a\1.jpg", "a/1"),
+        (r"C:\set\images\a\1.jpg", "a/1"),
+        ("'a/1.jpg',", "a/1"),
+        ("1.jpg", "a/1"),
+        ("a/1.jpg 1", "a/1"),
+        ("b c.jpg", None),
+    ],
+)
+def test_a_wrong_line_is_told_what_it_should_be(tmp_path, line, right):
+    for name in ("a/1", "a/2", "d"):
+        write(tmp_path, f"images/{name}.jpg", f"masks/{name}.png")
+    (tmp_path / "train.txt").write_text(f"d\n{line}\n")
+    (fault,) = scan_folder(tmp_path).faults
+    advice = "" if right is None else f" (write {right!r})"
+    assert (
+        f"train.txt names no pair of {tmp_path}/images: line 2 {line!r}{advice};"
+        in (fault)
+    )
+
+
+def test_one_cause_is_one_fault(tmp_path):
+    write(tmp_path, "images/train/1.jpg", "masks/train/1.png", "images/train/2.jpg")
+    (tmp_path / "train.txt").write_text("1\n")
+    first, second = scan_folder(tmp_path).faults
+    assert "without a mask: train/2" in first
+    assert "(write 'train/1')" in second and "without it, the folder" in second
+    (tmp_path / "train.txt").write_text("train/1\ntrain/2.jpg\n")
+    (fault,) = scan_folder(tmp_path).faults
+    assert "without a mask: train/2" in fault
+
+
+def test_lists_of_windows_are_read(tmp_path):
+    write(tmp_path, "images/a/été.jpg", "masks/a/été.png")
+    (tmp_path / "train.txt").write_text("a/été.jpg\r\n", encoding="utf-16")
+    (tmp_path / "val.txt").write_bytes(b"\xef\xbb\xbfa/\xc3\xa9t\xc3\xa9\r")
+    assert names(find_splits(tmp_path)) == {"train": ["a/été"], "val": ["a/été"]}
+    (tmp_path / "val.txt").write_bytes(b"\x89PNG\0")
+    (fault,) = scan_folder(tmp_path).faults
+    assert "val.txt: must be a text file" in fault
+
+
+def test_decomposed_names_match_composed_ones_and_are_noted(tmp_path, caplog):
+    composed, decomposed = "\u00e9t\u00e9", "e\u0301te\u0301"
+    write(tmp_path, f"images/{composed}.jpg", f"masks/{decomposed}.png")
+    (tmp_path / "train.txt").write_text(f"{decomposed}.jpg\n")
+    with caplog.at_level("WARNING"):
+        assert names(find_splits(tmp_path)) == {"train": [composed]}
+    assert "1 names in" in caplog.text and "NFC and NFD" in caplog.text
+
+
+def test_pipes_and_links_to_nothing_are_faults(tmp_path):
+    write(tmp_path, "images/train/1.jpg", "masks/train/1.png")
+    os.mkfifo(tmp_path / "images/train/2.jpg")
+    (tmp_path / "masks/train/2.png").symlink_to("nowhere")
+    first, second = scan_folder(tmp_path).faults
+    assert "links to nothing, not files" in first and "images/train/2.jpg" in first
+    assert "masks/train/2.png" in second

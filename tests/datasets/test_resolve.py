@@ -5,7 +5,7 @@ import pytest
 from segnext_jax.config import base_config
 from segnext_jax.datasets import get_spec
 from segnext_jax.datasets.class_table import distinct_colours
-from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.datasets.resolve import prepared_table, resolve_spec
 from segnext_jax.images.masks import mask_reader
 
 
@@ -66,3 +66,12 @@ def test_a_prepared_set_of_ones_own_is_found_by_its_metadata(data, tmp_path):
     spec = resolve_spec(data)
     assert (spec.name, spec.classes) == ("my_set", ("x", "y"))
     assert spec.colours == ((1, 2, 3), (4, 5, 6))
+
+
+@pytest.mark.parametrize("contents", [b"", b"[1]", b"{}", b'{"classes": [1]}', b"\xff"])
+def test_damaged_metadata_are_refused_in_one_sentence(tmp_path, contents):
+    (tmp_path / "metadata.json").write_bytes(contents)
+    with pytest.raises(
+        ValueError, match="must be a whole prepared data set: .* Delete"
+    ):
+        prepared_table(tmp_path)

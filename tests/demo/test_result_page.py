@@ -13,8 +13,9 @@ import pytest
 
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.demo.__main__ import serve
-from segnext_jax.demo.result_page import result_html, script, style
+from segnext_jax.demo.result_page import fault_html, result_html, script, style
 from segnext_jax.predict.prediction import Prediction
+from segnext_jax.predict.predictor import read_image
 
 SPEC = DatasetSpec(
     "tiny",
@@ -150,7 +151,7 @@ class Columns:
     spec = SPEC
 
     def predict(self, image):
-        height, width = image.shape[:2]
+        height, width = read_image(image).shape[:2]
         return predicted(height, width)
 
 
@@ -192,3 +193,44 @@ def test_page_takes_a_file_and_shows_it(browser, tmp_path):
         assert page.evaluate(overflow) <= 0
     finally:
         served.close()
+
+
+# Gradio counts its calls with what pandas deprecates.
+@pytest.mark.filterwarnings("default")
+@pytest.mark.slow
+def test_uploads_are_bounded_damaged_ones_told_and_old_answers_gone(tmp_path):
+    pytest.importorskip("gradio", reason="needs gradio (pip install segnext_jax[demo])")
+    import gradio_client
+    import httpx
+
+    whole, cut, large = (tmp_path / name for name in ("a.png", "b <i>.png", "c.png"))
+    noise = np.random.default_rng(0).integers(0, 256, (60, 100, 3), np.uint8)
+    cv2.imwrite(str(whole), noise)
+    cut.write_bytes(whole.read_bytes()[:5000])
+    cv2.imwrite(str(large), np.resize(noise, (600, 700, 3)))
+    served = serve(Columns(), "127.0.0.1", None, max_upload_mb=1, block=False)
+    try:
+        client = gradio_client.Client(served.local_url, verbose=False)
+
+        def answer(path):
+            file = gradio_client.handle_file(str(path))
+            return client.predict(file, api_name="/show")
+
+        assert "segnext-legend" in answer(whole)
+        text = answer(cut)
+        assert "segnext-legend" not in text
+        assert "cannot be decoded as an image: it is truncated, 5000 bytes" in text
+        assert str(tmp_path) not in text and "gradio" not in text
+        sent = {"files": large.read_bytes()}
+        refused = httpx.post(f"{served.local_url}gradio_api/upload", files=sent)
+        assert refused.status_code == 413
+        with pytest.raises(ValueError, match=r"--port=\d+ must be free"):
+            serve(Columns(), "127.0.0.1", served.server_port, block=False)
+        assert served.delete_cache == (300, 900)
+    finally:
+        served.close()
+
+
+def test_a_fault_is_text_and_no_markup():
+    text = fault_html("a <b>.png: cannot be decoded")
+    assert "a &lt;b&gt;.png: cannot be decoded" in text and "segnext-legend" not in text

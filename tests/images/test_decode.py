@@ -260,7 +260,9 @@ def test_wide_tiff_labels_are_accepted_only_when_they_are_ids(dtype):
     for wrong in {np.uint16: [256], np.float32: [0.5, np.nan]}.get(dtype, [256, -1]):
         labels[2, 2] = wrong
         tiff = cv2.imencode(".tif", labels)[1].tobytes()
-        with pytest.raises(ValueError, match=r"^mask_3: ids of a label map must lie"):
+        with pytest.raises(
+            ValueError, match=r"^mask_3: ids of a label map must be whole"
+        ):
             decode_label(tiff, "mask_3")
 
 

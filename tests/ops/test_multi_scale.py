@@ -84,7 +84,8 @@ def test_shifted_sums_with_their_gradient_are_exported_for_accelerators(platform
     images, weights = jax.tree.map(jnp.float32, case())
 
     def loss(images, weights):
-        return jnp.sum(jnp.square(multi_scale(images, weights)))
+        output = multi_scale(images, weights, implementation="shifted")
+        return jnp.sum(jnp.square(output))
 
     exported = jax.export.export(
         jax.jit(jax.value_and_grad(loss, argnums=(0, 1))), platforms=[platform]

@@ -1,9 +1,12 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from segnext_jax.ops import losses
+from segnext_jax.ops.kernels import upsampled as kernels
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.ops.upsampled import (
     upsampled_cross_entropy,
@@ -55,6 +58,46 @@ def test_loss_and_gradient_equal_those_of_enlarged_logits(factor, options):
         np.testing.assert_allclose(jax.jit(ours)(logits), expected[0], rtol=1e-12)
     for array, expected_array in zip(given, expected, strict=True):
         np.testing.assert_allclose(array, expected_array, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize(("factor", "classes"), [(2, 5), (4, 150)])
+def test_the_kernel_has_the_same_loss_hits_and_gradient(factor, classes, smoothing):
+    # More columns than a program has cells, where there are many classes.
+    logits, labels = case(factor, (2, 3, 9, classes))
+    weights = np.linspace(0.1, 2, classes)
+
+    def wanted(logits):
+        sums = upsampled_cross_entropy(
+            logits,
+            labels,
+            class_weights=tuple(weights),
+            label_smoothing=smoothing,
+        )
+        return sums.loss, sums.hits
+
+    rule = kernels.Rule(factor, IGNORE, smoothing)
+    function = functools.partial(kernels.loss_and_gradient, rule=rule, interpret=True)
+    with jax.enable_x64(True):
+        loss, hits, gradient = jax.jit(function)(logits, labels, weights)
+        (expected, expected_hits), slope = jax.jit(
+            jax.value_and_grad(wanted, has_aux=True)
+        )(logits)
+    np.testing.assert_allclose(np.asarray(loss).sum(), expected, rtol=1e-12)
+    assert np.asarray(hits).sum() == int(expected_hits) > 0
+    np.testing.assert_allclose(gradient, slope, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("classes", [5, 150])
+def test_the_kernel_finds_the_same_labels(classes):
+    logits = np.round(2 * case(4, (2, 3, 9, classes))[0]).astype(np.float32)
+    # Many scores are equal; one logit is nan.
+    logits[1, 2, 3, 1] = np.nan
+    logits = jnp.asarray(logits)
+    function = functools.partial(kernels.best_labels, factor=4, interpret=True)
+    given = jax.jit(function)(logits)
+    np.testing.assert_array_equal(given, upsampled_labels(logits, 4))
+    assert (np.asarray(given) == classes).any()
 
 
 def test_second_derivatives_equal_those_of_enlarged_logits():

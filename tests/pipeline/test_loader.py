@@ -178,7 +178,7 @@ def test_restoring_goes_on_in_the_middle_of_an_epoch(num_workers):
         for _ in range(4):
             next(first)
         state = first.state()
-    assert state == {"next_batch": 4}
+    assert state == {"next_batch": 4, "num_examples": first.num_examples()}
     with loader(num_workers=num_workers) as second:
         second.restore(state)
         assert second.next_batch == 4
@@ -198,9 +198,22 @@ def test_restoring_far_ahead_is_quick_and_changes_the_rest():
     with loader() as batches:
         batches.restore({"next_batch": 10**9})
         far = next(batches)
-        assert batches.state() == {"next_batch": 10**9 + 1}
+        assert batches.state()["next_batch"] == 10**9 + 1
     assert far["image"].shape == (4, 16, 24, 3)
     assert not np.array_equal(far["label"], take(1)[0]["label"])
+
+
+def test_examples_that_came_or_went_before_a_restart_are_noticed(caplog):
+    with loader() as batches:
+        state = batches.state()
+        batches.restore(state)
+        batches.restore({"next_batch": 1})  # As older checkpoints have it.
+        assert not caplog.records
+        batches.restore(state | {"num_examples": 3})
+    assert (
+        f"There are {batches.num_examples()} training examples, and there were 3"
+        in (caplog.text)
+    )
 
 
 @pytest.mark.parametrize("state", [{}, {"next_batch": -1}])

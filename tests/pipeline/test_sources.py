@@ -1,6 +1,7 @@
 import dataclasses
 import pickle
 import shlex
+import shutil
 
 import cv2
 import numpy as np
@@ -78,6 +79,17 @@ def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
         open_source(get_spec("shapes"), "train", tmp_path)
     command = f"python data/shapes/prepare.py --data_dir={shlex.quote(str(tmp_path))}"
     assert str(error.value).endswith(f"Prepare it: {command}")
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "*train*"])
+def test_a_damaged_set_is_refused_in_one_sentence(data_dir, tmp_path, name):
+    root = shutil.copytree(data_dir, tmp_path / "copy")
+    (path,) = root.rglob(name)
+    path.write_bytes(path.read_bytes()[:9])
+    with pytest.raises(
+        ValueError, match=r"tiny.1\.0\.0 must be a whole prepared data set"
+    ):
+        open_source(SPEC, "train", root)[0]
 
 
 def test_an_unknown_split_lists_the_known_ones(data_dir):

@@ -1,12 +1,15 @@
+import gzip
 import io
 import os
 import pathlib
+import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
 
-from segnext_jax.datasets.pairs import PreparationError, read_head
+from segnext_jax.datasets.pairs import PreparationError, read_file, read_head
 from segnext_jax.preparation.archives import index_archive
 from segnext_jax.preparation.folders import ArchiveFolder, DiskFolder
 
@@ -110,3 +113,66 @@ def test_only_archives_of_the_pattern_count_as_folders(tmp_path):
     opened = DiskFolder(tmp_path, ("data*",), tmp_path)
     expected = {"other.zip", *(f"data.zip/{path}" for path in CONTENTS)}
     assert set(opened.files()) == expected
+
+
+def test_a_member_inflates_to_what_is_promised_and_no_further(tmp_path):
+    path = write(tmp_path / "x.zip", {"bomb.png": bytes(2**26)})
+    whole = path.read_bytes()
+    for promised in (1000, 2**32 - 2):
+        size = struct.pack("<I", promised)
+        path.write_bytes(whole.replace(struct.pack("<I", 2**26), size))
+        (member,) = ArchiveFolder(path, tmp_path).files().values()
+        tracemalloc.start()
+        with pytest.raises(PreparationError, match="bomb.png: .* archive"):
+            member.read_bytes()
+        assert tracemalloc.get_traced_memory()[1] < 2**21
+        tracemalloc.stop()
+
+
+def test_a_compressed_tar_without_an_end_does_not_fill_the_disk(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    path.write_bytes(gzip.compress(bytes(2**24)) * 40)
+    with pytest.raises(PreparationError, match="x.tar.gz: .*100 times its size"):
+        index_archive(path, tmp_path)
+
+
+def test_tars_that_lead_nowhere_are_refused(tmp_path):
+    contents = b"x"
+    for depth in range(6):
+        contents = write(tmp_path / "y.tar", {f"{depth}.tar": contents}).read_bytes()
+    path = tmp_path / "x.tar"
+    path.write_bytes(contents)
+    with pytest.raises(PreparationError, match="more than 3 tars within each other"):
+        index_archive(path, tmp_path)
+    # Of a negative size, so that the next header is this one.
+    info = tarfile.TarInfo("a.png")
+    header = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (-512 & (1 << 96) - 1).to_bytes(12, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(header + bytes(1024))
+    with pytest.raises(PreparationError, match=r"x\.tar: is no whole"):
+        index_archive(path, tmp_path)
+
+
+def test_what_could_be_read_for_ever_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").symlink_to("/dev/zero")
+    (tmp_path / "c.jpg").mkdir()
+    for name in "abc":
+        with pytest.raises(PreparationError, match="must be a regular file"):
+            read_file(tmp_path / f"{name}.jpg")
+    with (tmp_path / "d.jpg").open("wb") as file:
+        file.truncate(2**31 + 1)  # A hole: no disk is used.
+    with pytest.raises(PreparationError, match="at most 2,147,483,648 bytes: it has"):
+        read_file(tmp_path / "d.jpg")
+
+
+def test_a_tar_that_is_cut_within_a_header_is_refused(tmp_path):
+    path = write(tmp_path / "x.tar", {"a": b"1" * 512, "b": b"2" * 512})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:1300])  # The second member would be missing.
+    with pytest.raises(PreparationError, match=r"x\.tar: is no whole"):
+        index_archive(path, tmp_path)
+    path.write_bytes(whole[:2048])  # All are there, the end is not.
+    assert sorted(ArchiveFolder(path, tmp_path).files()) == ["a", "b"]

@@ -6,29 +6,24 @@ import numpy as np
 import pytest
 
 from segnext_jax import sharding
+from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.ops import losses
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.objective import Objective
-from segnext_jax.training.step import make_train_step
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 
-RULES = optimizer_lib.official_rules()
-# Means and deviations of 0 and 1: the images reach the network as they are.
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 BETA1 = 0.9
 
 
 def make_optimizer():
-    return optimizer_lib.adamw(
-        lambda step: 1e-3,
-        rules=RULES,
-        beta1=BETA1,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-    )
+    config = base_config()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 0
+    config.num_steps = 10**9
+    return optimizer_lib.Optimizer.from_config(config)
 
 
 def make_batch(seed=0, size=8):
@@ -42,17 +37,14 @@ def make_batch(seed=0, size=8):
     return {"image": jnp.asarray(images), "label": jnp.asarray(labels), "size": sizes}
 
 
-def make_step(model, objective=None, **options):
-    return make_train_step(
-        model,
-        make_optimizer(),
-        rules=RULES,
-        objective=objective or Objective(),
-        seed=0,
-        mean=MEAN,
-        std=STD,
-        **{"use_photometric": False, **options},
-    )
+def make_step(model, loss=None, **options):
+    """Return the step; ``loss`` and ``options`` are fields of the configuration."""
+    config = base_config()
+    # Means and deviations of 0 and 1: the images reach the network as they are.
+    config.data.update(mean=MEAN, std=STD, photometric=False)
+    config.loss.update(loss or {})
+    config.update(options)
+    return make_segmentation_step(model, make_optimizer(), config, ignore_label=255)
 
 
 def make_state(model, has_average=False):
@@ -64,7 +56,7 @@ def make_state(model, has_average=False):
         variables["batch_stats"],
     )
     variables["batch_stats"] = stats
-    return state_lib.create(variables, make_optimizer(), RULES, has_average=has_average)
+    return state_lib.create(variables, make_optimizer(), has_average=has_average)
 
 
 def gradient_of(state):
@@ -75,23 +67,26 @@ def gradient_of(state):
 
 @pytest.mark.parametrize("num_parts", [2, 4])
 @pytest.mark.parametrize(
-    "objective",
+    "loss",
     [
-        Objective(),
-        Objective(average="valid"),
-        Objective({"cross_entropy": 0.5, "focal": 2.0, "dice": 1.0}, average="valid"),
+        {},
+        {"average": "valid"},
+        {
+            "weights": {"cross_entropy": 0.5, "focal": 2.0, "dice": 1.0},
+            "average": "valid",
+        },
     ],
     ids=["all", "valid", "sum"],
 )
 def test_parts_equal_the_whole_where_batch_norm_is_frozen(
-    make_network, objective, num_parts
+    make_network, loss, num_parts
 ):
     with jax.enable_x64(True):
         model = make_network(freeze_batch_norm=True, dtype="float64")
         ends = [
             jax.jit(
                 make_step(
-                    model, objective, accumulate_steps=parts, use_photometric=True
+                    *(model, loss), accumulate_steps=parts, data={"photometric": True}
                 )
             )(make_state(model), make_batch())
             for parts in (1, num_parts)

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from segnext_jax.config import base_config
 from segnext_jax.convert.names import Entry, entries, to_flax, to_torch
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.objective import Objective
-from segnext_jax.training.schedule import poly_with_warmup
-from segnext_jax.training.step import make_train_step
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RULES = optimizer_lib.official_rules()
@@ -86,35 +85,23 @@ def train(reference, rule, dtype: str) -> Run:
             if entry.path is not None
         }
     )
-    optimizer = optimizer_lib.adamw(
-        poly_with_warmup(
-            learning_rate=meta["lr"],
-            num_steps=meta["max_iters"],
-            warmup_steps=meta["warmup_iters"],
-            warmup_ratio=meta["hook"]["warmup_ratio"],
-        ),
-        rules=RULES,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-    )
+    config = base_config()
+    config.num_steps = meta["max_iters"]
+    config.optimizer.learning_rate = meta["lr"]
+    config.optimizer.warmup_steps = meta["warmup_iters"]
+    config.optimizer.warmup_ratio = meta["hook"]["warmup_ratio"]
+    config.data.photometric = False
+    optimizer = optimizer_lib.Optimizer.from_config(config)
 
     def step(state, batch, images, bases):
-        train_step = make_train_step(
-            model.clone(images=images, bases=bases),
-            optimizer,
-            rules=RULES,
-            objective=Objective(),
-            seed=0,
-            mean=MEAN,
-            std=STD,
-            use_photometric=False,
+        train_step = make_segmentation_step(
+            *(model.clone(images=images, bases=bases), optimizer, config),
+            ignore_label=255,
         )
         return train_step(state, batch)
 
     step = jax.jit(step, compiler_options=QUICK)
-    state = state_lib.create(jax.tree.map(jnp.asarray, variables), optimizer, RULES)
+    state = state_lib.create(jax.tree.map(jnp.asarray, variables), optimizer)
     losses, accuracies, gradient = [], [], {}
     inputs = [jnp.asarray(x.transpose(0, 2, 3, 1)) for x in record["inputs"]]
     bases = [jnp.asarray(x, dtype) for x in record["bases"]]

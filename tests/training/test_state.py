@@ -13,18 +13,22 @@ from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
 
 RULES = optimizer_lib.official_rules()
-OPTIMIZER = optimizer_lib.adamw(
+OPTIMIZER = optimizer_lib.Optimizer(
+    optimizer_lib.adamw(
+        lambda step: 1e-3,
+        rules=RULES,
+        beta1=0.9,
+        beta2=0.999,
+        epsilon=1e-8,
+        weight_decay=0.01,
+    ),
+    RULES,
     lambda step: 1e-3,
-    rules=RULES,
-    beta1=0.9,
-    beta2=0.999,
-    epsilon=1e-8,
-    weight_decay=0.01,
 )
 
 
 def create(variables, has_average=False):
-    return state_lib.create(variables, OPTIMIZER, RULES, has_average=has_average)
+    return state_lib.create(variables, OPTIMIZER, has_average=has_average)
 
 
 def filled(network, has_average):

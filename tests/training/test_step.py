@@ -10,13 +10,13 @@ import optax
 import pytest
 
 from segnext_jax import sharding
+from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt, Variant
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.objective import Objective
-from segnext_jax.training.schedule import poly_with_warmup
-from segnext_jax.training.step import STREAMS, make_train_step, step_keys
+from segnext_jax.training.step import STREAMS, step_keys
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 
 VARIANT = Variant((8, 16, 16, 24), (1, 2, 1, 1), (2, 2, 2, 2), 0.2, 32, 4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -24,19 +24,15 @@ NUM_STEPS = 10
 RULES = optimizer_lib.official_rules()
 
 
-def steps_of(model, optimizer, **options):
-    """Return what makes the train step for a mesh."""
+def steps_of(model, optimizer, average="all", **options):
+    """Return what makes the train step for a mesh; ``options`` are fields of data."""
+    config = base_config()
+    config.loss.average = average
+    config.data.update(options)
 
     def step_on(mesh):
-        return make_train_step(
-            model,
-            optimizer,
-            rules=RULES,
-            seed=0,
-            mean=MEAN,
-            std=STD,
-            params_in_use=sharding.replicated(mesh),
-            **{"objective": Objective(), "use_photometric": True, **options},
+        return make_segmentation_step(
+            *(model, optimizer, config, 255, sharding.replicated(mesh))
         )
 
     return step_on
@@ -45,15 +41,11 @@ def steps_of(model, optimizer, **options):
 @pytest.fixture(scope="module")
 def parts():
     model = SegNeXt(VARIANT, num_classes=5)
-    optimizer = optimizer_lib.adamw(
-        poly_with_warmup(learning_rate=1e-3, num_steps=NUM_STEPS, warmup_steps=3),
-        rules=RULES,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-    )
-
+    config = base_config()
+    config.num_steps = NUM_STEPS
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 3
+    optimizer = optimizer_lib.Optimizer.from_config(config)
     return model, optimizer, steps_of(model, optimizer, grey_probability=0.5)
 
 
@@ -70,7 +62,7 @@ def batches():
 def begin(parts, mesh):
     """Return the state before the first step, its placement, and the jitted step."""
     model, optimizer, step_on = parts
-    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    state = state_lib.create(initialize(model, seed=0), optimizer)
     placement = sharding.state_shardings(state, mesh, min_size=64)
     step = jax.jit(
         step_on(mesh),
@@ -134,17 +126,11 @@ def test_eight_devices_equal_one(parts, one_device, fsdp, capfd):
 def test_spread_parameters_make_the_same_steps(make_network, fsdp):
     """The network of one convolution, so that the default tier has it, too."""
     model = make_network()
-    optimizer = optimizer_lib.adamw(
-        lambda step: 1e-3,
-        rules=RULES,
-        beta1=0.9,
-        beta2=0.999,
-        epsilon=1e-8,
-        weight_decay=0.01,
-    )
-
-    objective = Objective(average="valid")
-    parts = model, optimizer, steps_of(model, optimizer, objective=objective)
+    config = base_config()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 0
+    optimizer = optimizer_lib.Optimizer.from_config(config)
+    parts = model, optimizer, steps_of(model, optimizer, average="valid")
     one = sharding.make_mesh(devices=jax.devices()[:1])
     expected_state, expected = run(*begin(parts, one), one)
     mesh = sharding.make_mesh(fsdp)
@@ -163,7 +149,7 @@ def test_spread_parameters_make_the_same_steps(make_network, fsdp):
 
 def test_training_changes_every_parameter_and_statistic(parts, one_device):
     model, optimizer, _ = parts
-    start = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    start = state_lib.create(initialize(model, seed=0), optimizer)
     end, _ = one_device
     for before, after in (
         (start.params, end.params),
@@ -230,7 +216,7 @@ def test_draws_are_a_function_of_seed_step_and_stream():
 
 def test_optimizer_groups_are_counted(parts):
     model, optimizer, _ = parts
-    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    state = state_lib.create(initialize(model, seed=0), optimizer)
     lines = optimizer_lib.summarize(state.params, RULES)
     text = json.dumps(lines)
     assert "head: 13 tensors" in text

@@ -58,6 +58,8 @@ REMOVED = {
         only="nmf",
     ),
 }
+# Values of earlier versions, and those that stored configurations are read with.
+RENAMED = {("model.depthwise", "pallas"): "auto"}
 
 
 def base_config() -> ConfigDict:
@@ -81,6 +83,7 @@ __all__ = [
     "FIELDS",
     "PREDICTION",
     "REMOVED",
+    "RENAMED",
     "TRAINING",
     "Field",
     "base_config",

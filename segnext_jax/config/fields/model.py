@@ -115,10 +115,10 @@ FIELDS = (
     ),
     _network(
         "model.depthwise",
-        "shifted",
-        one_of("shifted", "grouped", "pallas"),
-        "Formulation of depthwise convolutions: shifted, grouped; pallas: the "
-        "encoder's attention is one kernel, for one NVIDIA GPU.",
+        "auto",
+        one_of("auto", "shifted", "grouped"),
+        "Formulation of depthwise convolutions: auto (kernels of our own on NVIDIA "
+        "GPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
         changes_numbers=False,
     ),
     _network(

@@ -8,6 +8,7 @@ position of its class in the sorted names of the class folders (`label`) and its
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
+from segnext_jax.datasets.pairs import read_file
 from segnext_jax.datasets.photographs import (
     find_photographs,
     photograph_classes,
@@ -65,7 +66,7 @@ class FolderPhotographs:
         """Return photograph `index`, in the order of classes and names."""
         name = self._names[index]
         return {
-            "image": (self.folder / name).read_bytes(),
+            "image": read_file(self.folder / name),
             "label": self._labels[name.partition("/")[0]],
             "image_id": name,
         }

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from segnext_jax.training.schedule import Schedule
+from segnext_jax.training.optimizer import Optimizer
 
 _GIBIBYTE = 2**30
 # Of a step; it moves nothing where one is not.
@@ -38,21 +38,23 @@ class Meter:
     def __init__(
         self,
         batch_size: int,
-        schedule: Schedule,
-        lr_multipliers: Mapping[str, float],
+        optimizer: Optimizer,
         stall_seconds: float,
     ) -> None:
         """Start the clock.
 
         Args:
           batch_size: Images per step.
-          schedule: Learning rate as a function of finished steps.
-          lr_multipliers: Factor on it of each parameter group.
+          optimizer: Its schedule, and the groups that are trained.
           stall_seconds: A warning is logged where a batch takes longer than this.
         """
         self._batch_size = batch_size
-        self._schedule = schedule
-        self._lr_multipliers = dict(lr_multipliers)
+        self._schedule = optimizer.schedule
+        self._lr_multipliers = {
+            rule.name: rule.lr_multiplier
+            for rule in optimizer.rules
+            if not rule.is_frozen
+        }
         self._stalls = _StallWatch(stall_seconds)
         self.restart()
 

@@ -10,7 +10,6 @@ import pathlib
 from typing import Any
 
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
@@ -25,9 +24,10 @@ from segnext_jax.pipeline.classification.batches import (
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks.classification_step import make_classification_step
 
 
 class Classification:
@@ -69,13 +69,12 @@ class Classification:
         )
 
     def make_step(
-        self,
-        optimizer: optax.GradientTransformation,
-        params_in_use: jax.sharding.Sharding,
+        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
     ) -> StepFn:
         """Return the train step; see `training.tasks.classification_step`."""
-        return recipe.make_classification_step(
-            self._config, self.model, optimizer, len(self._classes), params_in_use
+        return make_classification_step(
+            *(self.model, optimizer, self._config, len(self._classes)),
+            params_in_use,
         )
 
     def measure(
@@ -99,7 +98,7 @@ class Classification:
             shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),
         )
 
-    def evaluate_draws(
+    def measure_draws(
         self, variables: Any
     ) -> tuple[ClassificationMetrics, dict[str, Any]]:
         """Return the metrics; nothing is drawn."""

@@ -5,20 +5,21 @@ from typing import Any
 
 import cv2
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
+from segnext_jax.images.masks import check_names
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.pipeline.sources import open_split
+from segnext_jax.pipeline.sources import check_labelled, open_split
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
-from segnext_jax.training import recipe
 from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import StepFn
+from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 from segnext_jax.training.tasks.validator import Validator
 
 
@@ -31,19 +32,34 @@ class Segmentation:
         """Open the validation split.
 
         Raises:
-          ValueError: If the devices cannot share the evaluation's batch evenly.
+          ValueError: If the devices cannot share the evaluation's batch evenly, there
+            is one class only, or names and ids of the classes do not agree.
           FileNotFoundError: If the data set is not prepared.
         """
         self._config = config
         self._spec = resolve_spec(config.data)
+        if self._spec.num_classes < 2:
+            raise ValueError(
+                "a network learns to tell at least two classes apart: got only "
+                f"{self._spec.classes[0]!r}, with which every pixel is right. Add the "
+                "rest as a class, for instance 'background'."
+            )
+        check_names(self._spec.classes, config.data.zero_is_ignore)
         self.model = SegNeXt.from_config(config.model, self._spec.num_classes)
         self._validator = Validator(config, self.model, mesh)
 
     def make_loader(self) -> TrainLoader:
-        """Return the training batches of this process."""
+        """Return the training batches of this process.
+
+        Raises:
+          ValueError: If the masks have no labelled pixel.
+        """
         data, spec = self._config.data, self._spec
+        split = data.train_split or spec.train_split
+        source = open_split(data, spec, split)
+        check_labelled(source, spec, split)
         return TrainLoader(
-            open_split(data, spec, data.train_split or spec.train_split),
+            source,
             RandomScaleCropFlip.from_config(data, spec),
             self._config,
             process_index=jax.process_index(),
@@ -51,13 +67,12 @@ class Segmentation:
         )
 
     def make_step(
-        self,
-        optimizer: optax.GradientTransformation,
-        params_in_use: jax.sharding.Sharding,
+        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
     ) -> StepFn:
-        """Return the train step; see `segnext_jax.training.step.make_train_step`."""
-        return recipe.make_step(
-            self._config, self.model, optimizer, self._spec.ignore_label, params_in_use
+        """Return the train step; see `training.tasks.segmentation_step`."""
+        return make_segmentation_step(
+            *(self.model, optimizer, self._config, self._spec.ignore_label),
+            params_in_use,
         )
 
     def measure(
@@ -75,7 +90,7 @@ class Segmentation:
 
         return self._validator.run(variables, draw)
 
-    def evaluate_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+    def measure_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
         """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
         return self._validator.run_draws(variables)
 

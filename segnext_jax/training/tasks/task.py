@@ -5,11 +5,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
-import optax
 from ml_collections import ConfigDict
 
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training.monitor.metric_writer import MetricWriter
+from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import StepFn
 from segnext_jax.training.tasks.classification import Classification
 from segnext_jax.training.tasks.segmentation import Segmentation
@@ -44,9 +44,7 @@ class Task(Protocol):
         ...
 
     def make_step(
-        self,
-        optimizer: optax.GradientTransformation,
-        params_in_use: jax.sharding.Sharding,
+        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
     ) -> StepFn:
         """Return the train step, to be jitted; see `training.step`."""
         ...
@@ -63,7 +61,7 @@ class Task(Protocol):
         """
         ...
 
-    def evaluate_draws(self, variables: Any) -> tuple[Any, dict[str, Any]]:
+    def measure_draws(self, variables: Any) -> tuple[Any, dict[str, Any]]:
         """Return the metrics, and what else to write: the spread over draws."""
         ...
 

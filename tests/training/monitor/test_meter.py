@@ -3,15 +3,22 @@ import time
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from absl import logging
 
 from segnext_jax.training.monitor.meter import Meter
+from segnext_jax.training.optimizer import Optimizer, Rule
 
 
 @pytest.fixture
 def meter():
-    meter = Meter(8, lambda step: 0.5 * step, {"head": 10.0, "other": 1.0}, 0.2)
+    rules = Rule("head", "h", lr_multiplier=10.0), Rule("other", ".*")
+    frozen = Rule("frozen", "f", is_frozen=True)
+    optimizer = Optimizer(
+        optax.identity(), (*rules, frozen), schedule=lambda step: 0.5 * step
+    )
+    meter = Meter(8, optimizer, 0.2)
     yield meter
     meter.close()
 

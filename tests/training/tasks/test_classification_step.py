@@ -8,6 +8,7 @@ import optax
 import pytest
 
 from segnext_jax import sharding
+from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.normalization import BatchNorm
 from segnext_jax.ops.erasing import erase
@@ -31,23 +32,22 @@ LABELS = RNG.integers(0, NUM_CLASSES, BATCH).astype(np.int32)
 MIX = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "switch_probability": 0.5}
 
 
-def make_step(model, optimizer=None, **options):
-    return make_classification_step(
-        model,
-        optimizer or optax.sgd(0.1),
-        **{
-            "rules": RULES,
-            "num_classes": NUM_CLASSES,
-            "label_smoothing": 0.1,
-            "mix_group_size": 4,
-            "erase_probability": 0.5,
-            "seed": 3,
-            "mean": MEAN,
-            "std": STD,
-            **MIX,
-            **options,
-        },
-    )
+def sgd(rate=0.1, rules=RULES):
+    return optimizer_lib.Optimizer(optax.sgd(rate), rules, lambda step: rate)
+
+
+def make_step(model, optimizer, **options):
+    """Return the step; ``options`` are fields of the run, or of classification."""
+    config = base_config()
+    config.task = "classification"
+    config.seed = 3
+    config.data.update(mean=MEAN, std=STD)
+    config.loss.label_smoothing = 0.1
+    config.classification.update(mix_group_size=4, erase_probability=0.5, **MIX)
+    for name, value in options.items():
+        section = config if name in config else config.classification
+        section[name] = value
+    return make_classification_step(model, optimizer, config, NUM_CLASSES)
 
 
 class Linear(nn.Module):
@@ -78,10 +78,10 @@ def test_loss_and_gradient_are_those_of_numpy():
     params = {"head": {"kernel": jnp.asarray(kernel)}}
     rules = (optimizer_lib.Rule("all", ".*"),)
     variables = {"params": params, "batch_stats": {}}
-    state = state_lib.create(variables, optax.sgd(0.1), rules)
+    state = state_lib.create(variables, sgd(rules=rules))
     state = state.replace(step=jnp.asarray(STEP, jnp.int32))
     batch = {"image": jnp.asarray(IMAGES), "label": jnp.asarray(LABELS)}
-    end, metrics = jax.jit(make_step(Linear(), rules=rules))(state, batch)
+    end, metrics = jax.jit(make_step(Linear(), sgd(rules=rules)))(state, batch)
 
     # The draws are those of the named keys at this step; the rest is plain NumPy.
     keys = step_keys(3, jnp.asarray(STEP))
@@ -133,8 +133,8 @@ def one_device():
 def run(mesh, **options) -> tuple[dict, list[float]]:
     """Return parameters and losses of three steps."""
     model = Small()
-    optimizer = optax.sgd(0.05)
-    state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+    optimizer = sgd(0.05)
+    state = state_lib.create(initialize(model, seed=0), optimizer)
     state = jax.device_put(state, sharding.replicated(mesh))
     step = jax.jit(make_step(model, optimizer, **options))
     losses = []
@@ -163,11 +163,11 @@ def test_same_seed_gives_the_same_run_and_another_does_not(one_device):
 def test_parts_of_a_batch_have_the_loss_of_the_whole():
     """Where every image is on its own: BatchNorms use the running statistics."""
     model = Small(is_frozen=True)
-    optimizer = optax.sgd(0.05)
+    optimizer = sgd(0.05)
     batch = {"image": jnp.asarray(IMAGES), "label": jnp.asarray(LABELS)}
     ends = []
     for num_parts in (1, 4):
-        state = state_lib.create(initialize(model, seed=0), optimizer, RULES)
+        state = state_lib.create(initialize(model, seed=0), optimizer)
         step = jax.jit(make_step(model, optimizer, accumulate_steps=num_parts))
         ends.append(step(state, batch))
     (whole, one), (parts, four) = ends

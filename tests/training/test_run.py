@@ -17,9 +17,9 @@ from segnext_jax.evaluate import evaluate
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import recipe
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.loop import train
+from segnext_jax.training.optimizer import Optimizer
 
 FILE = str(pathlib.Path(__file__).parents[2] / "configs" / "shapes_tiny.py")
 OPTIONS = (
@@ -47,7 +47,8 @@ def test_rules_follow_the_configuration(tiny_network):
     """Depths 1, 1, 1, 1: the stem is layer 0, the head would be layer 5."""
     config = load(tiny_network)
     params = initialize(SegNeXt.from_config(config.model, 7), seed=0)["params"]
-    claimed = optimizer_lib.assign(params, recipe.make_rules(config))["backbone"]
+    rules = Optimizer.from_config(config).rules
+    claimed = optimizer_lib.assign(params, rules)["backbone"]
     assert claimed["patch_embed1"]["proj_0"]["kernel"].is_frozen
     assert claimed["norm1"]["scale"].is_frozen
     rule = claimed["block3_0"]["norm1"]["scale"]
@@ -126,8 +127,7 @@ def stored(config, workdir):
     """Model and rest of the newest checkpoint, as NumPy arrays, whatever the mesh."""
     create = functools.partial(
         state_lib.create,
-        optimizer=recipe.make_optimizer(config, recipe.make_schedule(config)),
-        rules=recipe.make_rules(config),
+        optimizer=Optimizer.from_config(config),
         has_average=True,
     )
     model = SegNeXt.from_config(config.model, 7)

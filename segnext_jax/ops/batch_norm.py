@@ -1,0 +1,147 @@
+"""Normalisation of each channel by the moments of a batch, with its gradient."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from segnext_jax.ops.kernels import moments as kernels
+from segnext_jax.ops.kernels.per_image import gathered, per_image
+from segnext_jax.ops.platforms import by_platform, has_kernels_for
+
+
+def normalize_by_batch(
+    images: Float[Array, "batch height width channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    epsilon: float,
+) -> tuple[
+    Float[Array, "batch height width channels"],
+    Float[Array, " channels"],
+    Float[Array, " channels"],
+]:
+    """Return ``(x - mean) / sqrt(var + epsilon) * scale + bias``, mean and var.
+
+    The moments are those of all pixels of the batch, var the biased one, in float32 at
+    least. On NVIDIA GPUs images are read once for them; elsewhere twice. Both ways sum
+    squares around a mean: E[x^2] - E[x]^2 cancels where the mean is large.
+
+    Args:
+      images: Feature maps; the result has their type.
+      scale: Of each channel.
+      bias: Of each channel.
+      epsilon: At least 0.
+    """
+    output, mean, var = _normalize(images, scale, bias, float(epsilon))
+    return output, lax.stop_gradient(mean), lax.stop_gradient(var)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _normalize(images: Array, scale: Array, bias: Array, epsilon: float):
+    return _forward(images, scale, bias, epsilon)[0]
+
+
+def _forward(images: Array, scale: Array, bias: Array, epsilon: float):
+    if has_kernels_for(images):
+        mean, var = by_platform(images, default=_two_passes, cuda=_one_pass)
+    else:
+        mean, var = _two_passes(images)
+    output = affine(images, mean, var, scale, bias, epsilon)
+    return (output, mean, var), (images, mean, var, scale, bias)
+
+
+def _backward(epsilon: float, residuals, cotangents):
+    """Return the gradients by images, scale and bias.
+
+    With x' = (x - mean) / deviation:
+
+        scale / deviation * (g - mean(g) - x' mean(g x')), sum(g x'), sum(g)
+    """
+    images, mean, var, scale, bias = residuals
+    cotangent, _, _ = cotangents
+    if has_kernels_for(images):
+        sums = by_platform(
+            *(images, cotangent, mean), default=_two_sums, cuda=_sums_of_kernel
+        )
+    else:
+        sums = _two_sums(images, cotangent, mean)
+    by_bias, by_deviation = sums
+    count = images.size // images.shape[3]
+    inverse = lax.rsqrt(var + epsilon)
+    # Gradient by images: a g + b (x - mean) + c.
+    factor = scale.astype(mean.dtype) * inverse
+    slope = -factor * jnp.square(inverse) * by_deviation / count
+    shift = -factor * by_bias / count - slope * mean
+    by_images = (
+        cotangent.astype(mean.dtype) * factor[None, None, None]
+        + images.astype(mean.dtype) * slope[None, None, None]
+        + shift[None, None, None]
+    )
+    return (
+        by_images.astype(images.dtype),
+        (by_deviation * inverse).astype(scale.dtype),
+        by_bias.astype(bias.dtype),
+    )
+
+
+_normalize.defvjp(_forward, _backward)
+
+
+def affine(
+    images: Float[Array, "batch height width channels"],
+    mean: Float[Array, " channels"],
+    var: Float[Array, " channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    epsilon: float,
+) -> Float[Array, "batch height width channels"]:
+    """Return ``(x - mean) / sqrt(var + epsilon) * scale + bias`` for any moments."""
+    gain = scale * lax.rsqrt(var + epsilon)
+    shift = bias - mean * gain
+    gain, shift = gain.astype(images.dtype), shift.astype(images.dtype)
+    return images * gain[None, None, None] + shift[None, None, None]
+
+
+def _two_passes(images: Array) -> tuple[Array, Array]:
+    values = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+    mean = jnp.mean(values, axis=(0, 1, 2))
+    var = jnp.mean(jnp.square(values - mean[None, None, None]), axis=(0, 1, 2))
+    return mean, var
+
+
+def _one_pass(images: Array) -> tuple[Array, Array]:
+    moments = per_image(kernels.moments, 1)(images)
+    # One exchange between devices: mean and variance, one after the other, are two.
+    return gathered(functools.partial(join, size=images.shape[1:3]))(moments)
+
+
+def join(
+    moments: Float[Array, "batch 2 channels"], size: tuple[int, int]
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Return mean and variance of a batch from the moments of its images.
+
+    Args:
+      moments: Means, and sums of squares around them.
+      size: (height, width) of each image.
+    """
+    count = size[0] * size[1]
+    means, squares = moments[:, 0], moments[:, 1]
+    mean = jnp.mean(means, axis=0)
+    between = jnp.square(means - mean[None])
+    return mean, jnp.mean(squares / count + between, axis=0)
+
+
+def _two_sums(images: Array, cotangent: Array, mean: Array) -> tuple[Array, Array]:
+    slopes = cotangent.astype(mean.dtype)
+    deviations = images.astype(mean.dtype) - mean[None, None, None]
+    pixels = (0, 1, 2)
+    return jnp.sum(slopes, axis=pixels), jnp.sum(slopes * deviations, axis=pixels)
+
+
+def _sums_of_kernel(
+    images: Array, cotangent: Array, mean: Array
+) -> tuple[Array, Array]:
+    sums = jnp.sum(per_image(kernels.slopes, 2)(images, cotangent, mean), axis=0)
+    return sums[0], sums[1]

@@ -1,0 +1,221 @@
+"""Triton kernels of a small depthwise convolution and the GELU behind it."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from segnext_jax.ops.gelu import gelu_slope, gelu_value
+from segnext_jax.ops.kernels.row_program import (
+    Layout,
+    Program,
+    call,
+    make_layout,
+    pack,
+    sum_type,
+)
+
+
+def weighted(window: list[Array], weights: list[Array]) -> Array:
+    """Return the sum of a window times taps; the last weight is the bias."""
+    *taps, total = weights
+    for value, tap in zip(window, taps, strict=True):
+        total += value * tap
+    return total
+
+
+def _weights(
+    program: Program, packed, size: tuple[int, int], has_image_bias: bool
+) -> tuple[list[Array], Array | None]:
+    """Return taps with the bias, and what is added to the images."""
+    count = math.prod(size) + 1
+    weights = [program.weight(packed, index) for index in range(count)]
+    return weights, program.weight(packed, count) if has_image_bias else None
+
+
+def _value_kernel(
+    images,
+    packed,
+    output,
+    *,
+    layout: Layout,
+    size: tuple[int, int],
+    has_image_bias: bool,
+    has_gelu: bool,
+):
+    program = Program(layout, packed.dtype)
+    weights, image_bias = _weights(program, packed, size, has_image_bias)
+
+    def row_fn(row: Array, window: list[Array], carry):
+        values = weighted(window, weights)
+        program.write(output, row, gelu_value(values) if has_gelu else values)
+        return carry
+
+    program.walk_windows(images, size, row_fn, (), image_bias)
+
+
+def _gradient_kernel(
+    images,
+    cotangent,
+    packed,
+    output,
+    totals,
+    *,
+    layout: Layout,
+    size: tuple[int, int],
+    has_image_bias: bool,
+):
+    program = Program(layout, packed.dtype)
+    weights, image_bias = _weights(program, packed, size, has_image_bias)
+
+    def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
+        slope = gelu_slope(weighted(window, weights))
+        values = slope * program.read(cotangent, row)
+        program.write(output, row, values)
+        *taps, bias = sums
+        taps = [tap + v * values for tap, v in zip(taps, window, strict=True)]
+        return [*taps, bias + values]
+
+    zeros = [program.zero] * len(weights)
+    sums = program.walk_windows(images, size, row_fn, zeros, image_bias)
+    for index, total in enumerate(sums):
+        program.write_total(totals, index, len(weights), total)
+
+
+def _transposed_kernel(
+    cotangent, turned, output, totals, *, layout: Layout, size: tuple[int, int]
+):
+    program = Program(layout, turned.dtype)
+    weights, _ = _weights(program, turned, size, has_image_bias=False)
+
+    def row_fn(row: Array, window: list[Array], total: Array) -> Array:
+        values = weighted(window, weights)
+        program.write(output, row, values)
+        # Beside the image there are values, too, in a program that is wider.
+        return total + program.inside(row, values)
+
+    total = program.walk_windows(cotangent, size, row_fn, program.zero)
+    program.write_total(totals, 0, 1, total)
+
+
+def _layout(images: Array, interpret: bool) -> Layout:
+    # Eight programs for each of 132 multiprocessors; two rows beside each program's
+    # own are loaded by its neighbours, too.
+    return make_layout(
+        images.shape, 4, min_programs=1056, min_rows=8, interpret=interpret
+    )
+
+
+def values(
+    images: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels"],
+    bias: Float[Array, " channels"],
+    image_bias: Float[Array, " channels"] | None = None,
+    *,
+    has_gelu: bool = True,
+    interpret: bool = False,
+) -> Float[Array, "batch height width channels"]:
+    """Return ``gelu(conv(images + image_bias) + bias)``, or what is inside ``gelu``.
+
+    Args:
+      images: Feature maps, of less than 2^31 values.
+      kernel: Of odd sizes.
+      bias: Added before the GELU.
+      image_bias: None: 0.
+      has_gelu: Whether there is one.
+      interpret: Run on any platform, slowly: for tests.
+    """
+    biases = (bias,) if image_bias is None else (bias, image_bias)
+    (output,) = call(
+        _value_kernel,
+        "depthwise_gelu" if has_gelu else "depthwise",
+        _layout(images, interpret),
+        [jax.ShapeDtypeStruct(images.shape, images.dtype)],
+        images,
+        pack(images.dtype, kernel, *biases),
+        size=kernel.shape[:2],
+        has_image_bias=image_bias is not None,
+        has_gelu=has_gelu,
+    )
+    return output
+
+
+def gradients(
+    images: Float[Array, "batch height width channels"],
+    cotangent: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels"],
+    bias: Float[Array, " channels"],
+    image_bias: Float[Array, " channels"] | None = None,
+    *,
+    interpret: bool = False,
+) -> tuple[
+    Float[Array, "batch height width channels"], Float[Array, "batch _ channels"]
+]:
+    """Return gradients of `values` by what the GELU sees, and by taps and bias.
+
+    Args:
+      images: See `values`, as for the others.
+      cotangent: Gradient by the result.
+      kernel: See `values`.
+      bias: See `values`.
+      image_bias: See `values`.
+      interpret: See `values`.
+
+    Returns:
+      The gradient by the convolution's result; and each image's part of those by the
+      taps, row by row, and the bias: [batch, taps + 1, channels].
+    """
+    layout = _layout(images, interpret)
+    count = math.prod(kernel.shape[:2]) + 1
+    biases = (bias,) if image_bias is None else (bias, image_bias)
+    return _with_totals(
+        _gradient_kernel,
+        "depthwise_gelu_gradient",
+        layout,
+        count,
+        images,
+        cotangent,
+        pack(images.dtype, kernel, *biases),
+        size=kernel.shape[:2],
+        has_image_bias=image_bias is not None,
+    )
+
+
+def transposed(
+    cotangent: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_height kernel_width channels"],
+    *,
+    interpret: bool = False,
+) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch channels"]]:
+    """Return the gradient of a convolution by its images, and each image's sum of it.
+
+    Args:
+      cotangent: Gradient by the convolution's result.
+      kernel: See `values`.
+      interpret: See `values`.
+    """
+    no_bias = jnp.zeros(kernel.shape[2:], kernel.dtype)
+    output, totals = _with_totals(
+        _transposed_kernel,
+        "depthwise_transposed",
+        _layout(cotangent, interpret),
+        1,
+        cotangent,
+        pack(cotangent.dtype, kernel[::-1, ::-1], no_bias),
+        size=kernel.shape[:2],
+    )
+    return output, totals[:, 0]
+
+
+def _with_totals(kernel, name: str, layout: Layout, count: int, *arrays, **options):
+    """Return maps like the images, and the sums of each image's programs."""
+    images = arrays[0]
+    batch, _, _, channels = images.shape
+    totals = (batch, layout.programs_of_image, count, channels)
+    outputs = [
+        jax.ShapeDtypeStruct(images.shape, images.dtype),
+        jax.ShapeDtypeStruct(totals, sum_type(images.dtype)),
+    ]
+    output, parts = call(kernel, name, layout, outputs, *arrays, **options)
+    return output, jnp.sum(parts, axis=1)

@@ -1,0 +1,86 @@
+"""What devices that share a batch compute by themselves.
+
+XLA cannot look into a kernel: left to itself it would gather the batch, and every
+device would compute all of it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import NamedSharding, PartitionSpec
+
+
+def per_image(function: Callable, num_batched: int) -> Callable:
+    """Return a function of arrays that XLA divides by images.
+
+    Args:
+      function: Of arrays; their first ``num_batched`` and all results begin with the
+        batch, and no image has to do with another. It must take its sizes from the
+        arrays that it gets, since a device has a part of the batch, and hold no arrays.
+      num_batched: See above. The others are whole on each device.
+    """
+    return _divided(function, num_batched, "b")
+
+
+def gathered(function: Callable) -> Callable:
+    """Return a function that each device computes for the whole batch.
+
+    For a few values of each image: devices exchange these once, and not each sum over
+    the batch that the function makes of them.
+
+    Args:
+      function: Of arrays; it holds none.
+    """
+    return _divided(function, 0, None)
+
+
+def _divided(function: Callable, num_batched: int, of_results: str | None) -> Callable:
+    # Without keyword arguments, which custom_partitioning refuses, even unused ones.
+    def positional(*arrays: jax.Array) -> Any:
+        return function(*arrays)
+
+    def partition(mesh: Any, argument_shapes: Any, result_shapes: Any) -> tuple:
+        # Where XLA has laid the first array's batch; it lays all else as it likes.
+        whole = NamedSharding(mesh, PartitionSpec())
+        shared = NamedSharding(
+            mesh, PartitionSpec(*argument_shapes[0].sharding.spec[:1])
+        )
+        return (
+            mesh,
+            positional,
+            jax.tree.map(lambda _: shared if of_results else whole, result_shapes),
+            tuple(
+                shared if place < num_batched else whole
+                for place in range(len(argument_shapes))
+            ),
+        )
+
+    def call(*arrays: jax.Array) -> Any:
+        names = (f"d{number}" for number in range(1000))
+
+        def dims(array: Any, batch: str | None) -> list[str]:
+            first = [batch] if batch else []
+            return first + [next(names) for _ in array.shape[len(first) :]]
+
+        inputs = [
+            dims(array, "b" if place < num_batched else None)
+            for place, array in enumerate(arrays)
+        ]
+        results = jax.tree.leaves(jax.eval_shape(function, *arrays))
+        outputs = [dims(result, of_results) for result in results]
+        divided = custom_partitioning(positional)
+        divided.def_partition(
+            partition=partition,
+            sharding_rule=" -> ".join(
+                ", ".join(" ".join(array) for array in side)
+                for side in (inputs, outputs)
+            ),
+            need_replication_factors=tuple(
+                name for array in inputs + outputs for name in array if name != "b"
+            ),
+        )
+        return divided(*arrays)
+
+    return call

@@ -1,0 +1,96 @@
+"""Formulations per platform: chosen when a program is lowered, traced only then."""
+
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+from jax._src import dispatch
+from jax.extend.core import Primitive
+from jax.interpreters import ad, mlir
+
+# A kernel of hundreds of operations is traced only for the platform that it is for:
+# `jax.lax.platform_dependent` would trace it in every program for a CPU, too.
+_choose_p = Primitive("by_platform")
+_choose_p.multiple_results = True
+# Kernels that are divided by images (kernels/per_image.py) ask which devices they are
+# for, which JAX tells only to operations that are registered here; there is no public
+# way.
+dispatch.prim_requires_devices_during_lowering.add(_choose_p)
+
+
+def by_platform(
+    *arguments: Any,
+    default: Callable,
+    cuda: Callable | None = None,
+    tpu: Callable | None = None,
+    **options: Hashable,
+) -> Any:
+    """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs.
+
+    ``tpu(...)`` in those for TPUs, ``default(...)`` in all others. The derivative is
+    that of ``default`` everywhere: for the inside of rules that say what the gradient
+    is.
+
+    Args:
+      *arguments: Trees of arrays.
+      default: Like the others a function of a module, so that calls with equal options
+        are traced once.
+      cuda: Its results have the same shapes and types. None: ``default``.
+      tpu: The same.
+      **options: Of all functions.
+    """
+    leaves, tree = jax.tree.flatten(arguments)
+    options = tuple(sorted(options.items()))
+    call = functools.partial(_call, function=default, options=options, tree=tree)
+    shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
+    results = _choose_p.bind(
+        *leaves,
+        default=default,
+        cuda=cuda or default,
+        tpu=tpu or default,
+        options=options,
+        tree=tree,
+        outputs=tuple((shape.shape, shape.dtype) for shape in shapes),
+    )
+    return jax.tree.unflatten(result_tree, results)
+
+
+def has_kernels_for(images: jax.Array) -> bool:
+    """Return whether kernels take images: they count in 32 bits, and sum in 32."""
+    is_known = isinstance(images.size, int) and images.dtype.itemsize <= 4
+    return is_known and images.size < 2**31
+
+
+# Jitted, so that what is traced for its shapes is not traced again to be lowered.
+@functools.partial(jax.jit, static_argnames=("function", "options", "tree"))
+def _call(*leaves: Any, function: Callable, options: tuple, tree: Any) -> Any:
+    return function(*jax.tree.unflatten(tree, leaves), **dict(options))
+
+
+def _apply(name: str, *leaves: Any, options: tuple, tree: Any, **params: Any) -> list:
+    return jax.tree.leaves(
+        _call(*leaves, function=params[name], options=options, tree=tree)
+    )
+
+
+def _derivative(primals: Any, tangents: Any, **params: Any) -> tuple[list, list]:
+    default = functools.partial(_apply, "default", **params)
+    tangents = map(ad.instantiate_zeros, tangents)
+    _, tangents_out = jax.jvp(default, tuple(primals), tuple(tangents))
+    return _choose_p.bind(*primals, **params), tangents_out
+
+
+@_choose_p.def_abstract_eval
+def _abstract(*leaves: Any, outputs: tuple, **_: Any) -> list:
+    return [jax.core.ShapedArray(shape, dtype) for shape, dtype in outputs]
+
+
+_choose_p.def_impl(functools.partial(dispatch.apply_primitive, _choose_p))
+ad.primitive_jvps[_choose_p] = _derivative
+for _name, _platform in (("default", None), ("cuda", "cuda"), ("tpu", "tpu")):
+    mlir.register_lowering(
+        _choose_p,
+        mlir.lower_fun(functools.partial(_apply, _name), multiple_results=True),
+        platform=_platform,
+    )

@@ -1,0 +1,120 @@
+"""Small arrays joined into vectors: updates of a few arrays instead of hundreds.
+
+A network's parameters are hundreds of arrays, most of some hundred values. On an
+accelerator an update of each by itself is a few launches for each: most of those of a
+train step.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jax import lax
+from jaxtyping import Array
+
+from segnext_jax.training import optimizer as optimizer_lib
+
+# Larger arrays stay by themselves: to take some out again costs a pass over all of the
+# same shape.
+_MAX_SIZE = 32_768
+# Of the same shape: XLA makes no single kernel of sums over more.
+_MAX_COUNT = 30
+
+
+class Stacks:
+    """Which parameters lie in which vector.
+
+    One for each rule, which stands at the path of its first parameter, so that rules by
+    path and optimizers that treat each value by itself work on vectors as on
+    parameters.
+    """
+
+    def __init__(self, params: Any, rules: tuple[optimizer_lib.Rule, ...]):
+        """Group the parameters by rule and type, those of one shape side by side.
+
+        Args:
+          params: What is trained.
+          rules: Of the optimizer.
+        """
+        self._structure = jax.tree.structure(params)
+        claimed = traverse_util.flatten_dict(optimizer_lib.assign(params, rules))
+        vectors: dict[Any, dict[Any, list[tuple]]] = {}
+        self._shapes: dict[tuple, tuple[int, ...]] = {}
+        for path, leaf in traverse_util.flatten_dict(params).items():
+            self._shapes[path] = leaf.shape
+            is_large = math.prod(leaf.shape) > _MAX_SIZE
+            vector = path if is_large else (claimed[path].name, leaf.dtype)
+            shapes = vectors.setdefault(vector, {})
+            key: Any = leaf.shape
+            while len(shapes.get(key, ())) == _MAX_COUNT:
+                key = (key, "next")
+            shapes.setdefault(key, []).append(path)
+        self._vectors = [list(shapes.values()) for shapes in vectors.values()]
+
+    def join(self, state: Any) -> Any:
+        """Return stacks of a tree like the parameters, or of all those in a state."""
+        return jax.tree.map(
+            lambda part: self._stack(part) if self._is_tree(part) else part,
+            state,
+            is_leaf=self._is_tree,
+        )
+
+    def split(self, joined: Any, like: Any) -> Any:
+        """Return what was joined.
+
+        Args:
+          joined: Of `join`.
+          like: Of the structure that was joined.
+        """
+        return jax.tree.map(
+            lambda old, new: self._unstack(new) if self._is_tree(old) else new,
+            like,
+            joined,
+            is_leaf=self._is_tree,
+        )
+
+    def _is_tree(self, part: Any) -> bool:
+        return jax.tree.structure(part) == self._structure
+
+    def _stack(self, tree: Any) -> Any:
+        leaves = traverse_util.flatten_dict(tree)
+        vectors = {}
+        for stacks in self._vectors:
+            arrays = [leaves[path] for paths in stacks for path in paths]
+            joined = arrays[0]
+            if len(arrays) > 1:
+                joined = jnp.concatenate([array.reshape(-1) for array in arrays])
+            vectors[stacks[0][0]] = joined
+        return traverse_util.unflatten_dict(vectors)
+
+    def _unstack(self, tree: Any) -> Any:
+        vectors = traverse_util.flatten_dict(tree)
+        leaves = {}
+        for stacks in self._vectors:
+            vector = vectors[stacks[0][0]]
+            if len(stacks) == len(stacks[0]) == 1:
+                leaves[stacks[0][0]] = vector
+                continue
+            start = 0
+            for paths in stacks:
+                shape = self._shapes[paths[0]]
+                stop = start + len(paths) * math.prod(shape)
+                stack = vector[start:stop].reshape(len(paths), *shape)
+                leaves.update(zip(paths, _taken_apart(stack), strict=True))
+                start = stop
+        return traverse_util.unflatten_dict(leaves)
+
+
+def _taken_apart(stack: Array) -> list[Array]:
+    """Return the arrays of a stack.
+
+    Each as a sum over all, of which the others count as 0: XLA makes one kernel of such
+    sums, and one of each slice.
+    """
+    place = lax.broadcasted_iota(jnp.int32, stack.shape, 0)
+    return [
+        jnp.sum(jnp.where(place == index, stack, 0), axis=0, dtype=stack.dtype)
+        for index in range(len(stack))
+    ]

@@ -1,0 +1,113 @@
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops import batch_norm
+from segnext_jax.ops.kernels import moments as kernels
+from segnext_jax.ops.kernels.per_image import gathered, per_image
+from segnext_jax.sharding import batch_sharding, make_mesh, replicated
+
+EPSILON = 1e-5
+
+
+def images(shape, mean=3.0, dtype=np.float64):
+    generator = np.random.default_rng(0)
+    means = mean + 10 * generator.standard_normal(shape[-1])
+    return (generator.standard_normal(shape) + means).astype(dtype)
+
+
+def plain(images, scale, bias):
+    """The formula, left to automatic differentiation."""
+    mean = jnp.mean(images, axis=(0, 1, 2))
+    deviations = images - mean[None, None, None]
+    var = jnp.mean(jnp.square(deviations), axis=(0, 1, 2))
+    gain = scale / jnp.sqrt(var + EPSILON)
+    return deviations * gain[None, None, None] + bias[None, None, None]
+
+
+def ours(images, scale, bias):
+    return batch_norm.normalize_by_batch(images, scale, bias, EPSILON)[0]
+
+
+def test_values_gradients_and_second_derivatives_are_those_of_the_formula():
+    with jax.enable_x64(True):
+        x = jnp.asarray(images((2, 3, 5, 4)))
+        scale, bias = jnp.linspace(0.5, 2, 4), jnp.linspace(-1, 1, 4)
+
+        def slope(function):
+            def loss(*arguments):
+                return jnp.sum(jnp.sin(function(*arguments)))
+
+            def along(*arguments):
+                gradient = jax.grad(loss, argnums=(0, 1, 2))(*arguments)
+                return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, arguments)))
+
+            value_and_grad = jax.value_and_grad(loss, argnums=(0, 1, 2))
+            second = jax.grad(along, argnums=(0, 1, 2))
+            return jax.jit(lambda *a: (value_and_grad(*a), second(*a)))(x, scale, bias)
+
+        given, wanted = slope(ours), slope(plain)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9),
+        *(given, wanted),
+    )
+
+
+@pytest.mark.parametrize(
+    "shape",
+    # Programs of several columns and rows, the last ones smaller; few channels.
+    [(2, 21, 70, 3), (3, 9, 6, 24), (1, 1, 2, 8)],
+)
+def test_the_kernels_have_the_same_sums(shape):
+    with jax.enable_x64(True):
+        x = jnp.asarray(images(shape))
+        g = jnp.cos(x)
+        mean, var = batch_norm._two_passes(x)
+        parts = jax.jit(functools.partial(kernels.moments, interpret=True))(x)
+        given = batch_norm.join(parts, shape[1:3])
+        slopes = jax.jit(functools.partial(kernels.slopes, interpret=True))(x, g, mean)
+        sums = batch_norm._two_sums(x, g, mean)
+    np.testing.assert_allclose(given, (mean, var), rtol=1e-12)
+    np.testing.assert_allclose(np.asarray(slopes).sum(0), sums, rtol=1e-9, atol=1e-9)
+
+
+def test_devices_that_share_a_batch_exchange_moments_once():
+    x = jnp.asarray(images((8, 6, 7, 8), dtype=np.float32))
+    mesh = make_mesh()
+    spread, whole = batch_sharding(mesh), replicated(mesh)
+
+    def moments(x):
+        parts = per_image(functools.partial(kernels.moments, interpret=True), 1)(x)
+        return gathered(functools.partial(batch_norm.join, size=x.shape[1:3]))(parts)
+
+    jitted = jax.jit(moments, in_shardings=spread, out_shardings=whole)
+    text = jitted.lower(x).compile().as_text()
+    assert len(re.findall(r"= \S+ all-gather\(", text)) == 1
+    assert "all-reduce" not in text
+    for given, wanted in zip(jitted(x), batch_norm._two_passes(x), strict=True):
+        np.testing.assert_allclose(given, wanted, rtol=1e-5)
+
+
+def test_a_large_mean_does_not_cancel():
+    x = images((4, 16, 24, 8), mean=3000.0, dtype=np.float32)
+    parts = jax.jit(functools.partial(kernels.moments, interpret=True))(jnp.asarray(x))
+    mean, var = batch_norm.join(parts, x.shape[1:3])
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6)
+    # A standard deviation is 1e-4 of the mean's rounding; E[x^2] - E[x]^2 would have no
+    # digit left: (3000 / 1)^2 units in the last place of 2^-24.
+    np.testing.assert_allclose(var, exact.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_bfloat16_is_summed_in_float32():
+    x = jnp.asarray(images((2, 8, 8, 4)), jnp.bfloat16)
+    parts = jax.jit(functools.partial(kernels.moments, interpret=True))(x)
+    assert parts.dtype == jnp.float32
+    output, mean, var = batch_norm.normalize_by_batch(
+        x, jnp.ones(4), jnp.zeros(4), EPSILON
+    )
+    assert output.dtype == jnp.bfloat16 and mean.dtype == var.dtype == jnp.float32

@@ -1,0 +1,87 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops.depthwise_gelu import depthwise_gelu, gradients_by_kernels
+from segnext_jax.ops.kernels import depthwise_gelu as kernels
+from segnext_jax.sharding import batch_sharding, make_mesh, replicated
+
+
+def case(shape, size=(3, 3), dtype=np.float64):
+    generator = np.random.default_rng(0)
+    shapes = (shape, (*size, shape[-1]), shape[-1:], shape[-1:], shape)
+    arrays = map(generator.standard_normal, shapes)
+    return [jnp.asarray(array, dtype) for array in arrays]
+
+
+def separate(*arguments):
+    return depthwise_gelu(*arguments, implementation="grouped")
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    # Several programs of columns and of rows; channels that do not fill their block.
+    [((2, 21, 70, 3), (3, 3)), ((1, 5, 6, 24), (5, 1)), ((1, 2, 3, 160), (3, 5))],
+)
+def test_kernels_equal_convolution_and_gelu(shape, size):
+    with jax.enable_x64(True):
+        *arguments, cotangent = case(shape, size)
+        wanted, pull = jax.vjp(separate, *arguments)
+        given = jax.jit(functools.partial(kernels.values, interpret=True))(*arguments)
+        gradients = jax.jit(functools.partial(gradients_by_kernels, interpret=True))(
+            *arguments, cotangent
+        )
+        wanted_gradients = pull(cotangent)
+    check = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-11)
+    check(given, wanted)
+    for ours, theirs in zip(gradients, wanted_gradients, strict=True):
+        check(ours, theirs)
+
+
+def test_float32_has_the_error_of_the_gelu():
+    *arguments, _ = case((1, 5, 6, 8), dtype=np.float32)
+    given = jax.jit(functools.partial(kernels.values, interpret=True))(*arguments)
+    with jax.enable_x64(True):
+        exact = separate(*map(jnp.float64, arguments))
+    # Nine terms of size 1, and the 4e-7 of ops/gelu.py.
+    np.testing.assert_allclose(given, exact, rtol=2e-6, atol=2e-6)
+
+
+def test_other_platforms_have_convolution_and_gelu_one_after_the_other():
+    *arguments, cotangent = case((2, 7, 5, 6), dtype=np.float32)
+
+    def pull(implementation):
+        function = functools.partial(depthwise_gelu, implementation=implementation)
+
+        def both(*arguments):
+            output, pull = jax.vjp(function, *arguments)
+            return output, pull(cotangent)
+
+        return jax.jit(both)(*arguments)
+
+    jax.tree.map(np.testing.assert_array_equal, pull("auto"), pull("shifted"))
+
+
+def test_devices_that_share_a_batch_each_compute_their_images():
+    *arguments, cotangent = case((8, 6, 7, 8), dtype=np.float32)
+    mesh = make_mesh()
+    spread, whole = batch_sharding(mesh), replicated(mesh)
+
+    def pull(*arguments):
+        return gradients_by_kernels(*arguments, interpret=True)
+
+    jitted = jax.jit(
+        pull,
+        in_shardings=(spread, whole, whole, whole, spread),
+        out_shardings=(spread, whole, whole, whole),
+    )
+    text = jitted.lower(*arguments, cotangent).compile().as_text()
+    # One image each; what is exchanged are sums.
+    assert "all-reduce" in text and "all-gather" not in text
+    given = jitted(*arguments, cotangent)
+    wanted = jax.vjp(separate, *arguments)[1](cotangent)
+    for ours, theirs in zip(given, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,154 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops import multi_scale_fused
+from segnext_jax.ops.multi_scale import multi_scale
+from segnext_jax.ops.multi_scale_composed import multi_scale_composed
+
+interpreted = functools.partial(multi_scale_fused.values, interpret=True)
+
+
+def case(shape, lengths, square=(3, 5), dtype=np.float64):
+    """Images and weights; a length's strips are 1 x it and it + 2 x 1."""
+    generator = np.random.default_rng(0)
+    sizes = {"conv0": square}
+    for index, length in enumerate(lengths):
+        sizes[f"conv{index}_1"] = (1, length)
+        sizes[f"conv{index}_2"] = (length + 2, 1)
+    weights = {
+        name: (
+            generator.standard_normal((*size, shape[-1])) / np.prod(size) ** 0.5,
+            generator.standard_normal(shape[-1]),
+        )
+        for name, size in sizes.items()
+    }
+    arrays = generator.standard_normal(shape), weights
+    return jax.tree.map(lambda array: jnp.asarray(array, dtype), arrays)
+
+
+@pytest.mark.parametrize(
+    ("shape", "lengths", "square"),
+    [
+        # Several programs of columns, channels that do not fill their block.
+        ((2, 9, 70, 3), (5,), (3, 5)),
+        # Rows split over programs; strips longer than the image is wide.
+        ((1, 70, 6, 8), (1, 9), (5, 3)),
+        # The images are smaller than the kernels.
+        ((1, 2, 3, 24), (7,), (5, 5)),
+        # No strips.
+        ((1, 5, 6, 2), (), (5, 5)),
+    ],
+)
+def test_values_and_gradients_equal_those_of_convolutions(shape, lengths, square):
+    with jax.enable_x64(True):
+        images, weights = case(shape, lengths, square)
+        cotangent = jnp.cos(case(shape, (), (1, 1))[0])
+        given, local = jax.jit(interpreted)(images, weights)
+        wanted, pull = jax.vjp(multi_scale_composed, images, weights)
+        gradients = jax.jit(
+            functools.partial(multi_scale_fused.gradients, interpret=True)
+        )(images, local, weights, cotangent)
+        wanted_gradients = pull(cotangent)
+    check = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-11)
+    check(given, wanted)
+    jax.tree.map(check, gradients, wanted_gradients)
+
+
+def test_bfloat16_keeps_sums_in_float32_and_gradients_the_types_of_the_weights():
+    images, weights = case((1, 5, 6, 2), (3,), dtype=np.float32)
+    images = images.astype(jnp.bfloat16)
+    given, local = jax.jit(interpreted)(images, weights)
+    exact = jax.tree.map(
+        lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), (images, weights)
+    )
+    wanted, pull = jax.vjp(multi_scale_composed, *exact)
+    assert given.dtype == local.dtype == jnp.bfloat16
+    # d and the result are rounded to 8 bits; the sums of size 3 between are not.
+    np.testing.assert_allclose(np.float32(given), wanted, rtol=2**-8, atol=0.02)
+    gradients = jax.jit(functools.partial(multi_scale_fused.gradients, interpret=True))(
+        images, local, weights, given
+    )
+    by_images, by_weights = pull(wanted)
+    assert gradients[0].dtype == jnp.bfloat16
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (gradients, (by_images, by_weights))), strict=True
+    ):
+        scale = np.max(np.abs(theirs))
+        np.testing.assert_allclose(np.float32(ours), theirs, rtol=0, atol=0.02 * scale)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients[1]))
+
+
+def test_published_kernels():
+    images, weights = case((1, 23, 9, 8), (), (5, 5), np.float32)
+    generator = np.random.default_rng(1)
+    for index, length in enumerate((7, 11, 21)):
+        for half, size in ((1, (1, length)), (2, (length, 1))):
+            kernel = generator.standard_normal((*size, 8)) / length**0.5
+            weights[f"conv{index}_{half}"] = jax.tree.map(
+                jnp.float32, (kernel, generator.standard_normal(8))
+            )
+    given, _ = jax.jit(interpreted)(images, weights)
+    # Sums of 103 terms of size 1 in float32.
+    wanted = multi_scale_composed(images, weights)
+    np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
+
+
+def triton_calls(function, *arguments):
+    """How many kernels of our own CUDA gets."""
+    traced = jax.jit(function).trace(*arguments)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "convolution" not in text
+    return text.count("custom_call @__gpu$xla.gpu.triton")
+
+
+def test_two_kernels_compute_the_result_and_three_the_gradient_on_cuda_alone():
+    images, weights = case((1, 33, 9, 8), (1, 3), (1, 3), jnp.bfloat16)
+
+    def pull(images, weights, cotangent):
+        return jax.vjp(multi_scale, images, weights)[1](cotangent)
+
+    assert triton_calls(multi_scale, images, weights) == 2
+    assert triton_calls(pull, images, weights, images) == 2 + 3
+    text = jax.jit(pull).lower(images, weights, images).as_text()
+    assert "triton" not in text
+
+
+def test_other_platforms_have_the_shifted_form_and_second_derivatives():
+    images, weights = case((2, 5, 7, 3), (3,), dtype=np.float32)
+    direction = jax.tree.map(jnp.cos, (images, weights))
+
+    def derivatives(implementation):
+        def loss(images, weights):
+            output = multi_scale(images, weights, implementation=implementation)
+            return jnp.sum(jnp.sin(output))
+
+        def slope(*arguments):
+            value, gradient = jax.value_and_grad(loss, argnums=(0, 1))(*arguments)
+            products = jax.tree.map(jnp.vdot, gradient, direction)
+            return sum(jax.tree.leaves(products)), (value, gradient)
+
+        function = jax.grad(slope, argnums=(0, 1), has_aux=True)
+        return jax.jit(function)(images, weights)
+
+    given, wanted = derivatives("auto"), derivatives("shifted")
+    jax.tree.map(np.testing.assert_array_equal, given[1], wanted[1])
+    # Sums of 100 terms of size 1 in another order.
+    check = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-3)
+    jax.tree.map(check, given[0], wanted[0])
+
+
+def test_values_of_64_bits_have_no_kernels():
+    with jax.enable_x64(True):
+        assert triton_calls(multi_scale, *case((1, 5, 6, 2), (1,))) == 0
+
+
+def test_wrong_kernels_are_errors():
+    images, weights = case((1, 3, 4, 2), (3,), dtype=np.float32)
+    kernel, bias = weights["conv0_1"]
+    for wrong in (kernel[:, :2], kernel.transpose(1, 0, 2)):
+        with pytest.raises(ValueError, match="must have odd sizes, 1xk for"):
+            multi_scale(images, weights | {"conv0_1": (wrong, bias)})
