@@ -25,7 +25,7 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{sentence(error)}\n")
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        if not _is_of_a_user(error):
+        if not is_of_a_user(error):
             raise
         sys.stderr.write(f"error: {sentence(error)}\n")
         return 1
@@ -36,12 +36,12 @@ def sentence(error: BaseException) -> str:
     """Return an error in a sentence; that of a bug begins with its type."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    return str(error) if _is_of_a_user(error) else f"{type(error).__name__}: {error}"
+    return str(error) if is_of_a_user(error) else f"{type(error).__name__}: {error}"
 
 
-def _is_of_a_user(error: BaseException) -> bool:
-    """Tell what a user can cause from bugs."""
-    if isinstance(error, OSError):
+def is_of_a_user(error: BaseException) -> bool:
+    """Tell what a user can cause from errors inside a library, which are bugs."""
+    if isinstance(error, OSError | KeyboardInterrupt):
         return True
     is_expected = isinstance(error, ValueError | FloatingPointError)
     return is_expected and _is_raised_here(error)

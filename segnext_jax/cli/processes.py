@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import json
 import logging
 import os
 import signal
@@ -20,7 +21,7 @@ _START_TIMEOUT = 300
 # Seconds that a process which failed has to close its files. A checkpoint that is being
 # written needs the others, which may wait for this one for ever.
 _CLOSE_TIMEOUT = 20
-# Seconds after an error of JAX in which another process may turn out to be its cause.
+# Seconds after an error of a library in which another process may be found its cause.
 _CAUSE_TIMEOUT = 3
 
 # That of the run that this process has joined; like `jax.distributed`, one at most.
@@ -111,8 +112,9 @@ def _fail(lifeline: Lifeline, error: BaseException) -> None:
     """Tell the others; see to it that this process ends, too, without them."""
     import jax
 
-    if isinstance(error, jax.errors.JaxRuntimeError):
-        # Exchanges break off where a process is killed: the lifeline says which.
+    if not command.is_of_a_user(error):
+        # Exchanges break off where a process is killed, by errors of many types: the
+        # lifeline says which process that is.
         time.sleep(_CAUSE_TIMEOUT)
     sentence = command.sentence(error)
     lifeline.fail(sentence)
@@ -159,7 +161,15 @@ def _hold_on() -> Lifeline:
     else:
         invitation = client.blocking_key_value_get(name, 1000 * _START_TIMEOUT)
         host = address.rsplit(":", 1)[0].strip("[]")
-        lifeline.connect(host, invitation)
+        try:
+            lifeline.connect(host, invitation)
+        except OSError as error:
+            logging.getLogger(__name__).warning(
+                "Process 0 cannot be reached at %s, port %s (%s): if another process "
+                "fails, this one will notice it late. Open the ports between the "
+                "machines.",
+                *(host, json.loads(invitation)[0], error),
+            )
     _lifelines[:] = [lifeline]
     return lifeline
 

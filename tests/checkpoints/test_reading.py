@@ -129,6 +129,16 @@ def test_damage_of_any_file_is_passed_over_or_refused(original, tmp_path, caplog
             reading.read(run / "checkpoints" / "30")
 
 
+def test_a_checkpoint_that_a_training_deletes_meanwhile_is_not_called_damaged(
+    run, caplog
+):
+    listed = {40: run / "checkpoints" / "40", **reading.checkpoint_folders(run)}
+    assert reading._of_run(run, listed, "latest").step == 30
+    assert "damaged" not in caplog.text
+    with pytest.raises(ValueError, match="no checkpoint of step 40: it keeps .* 20"):
+        reading._of_run(run, listed, 40)
+
+
 def test_the_best_is_not_replaced_by_another(run):
     (run / "checkpoints" / "20" / "model" / "_METADATA").write_text("{}")
     with pytest.raises(ValueError, match="checkpoint 20 .*model/_METADATA is not what"):

@@ -17,6 +17,8 @@ from segnext_jax.checkpoints import json_files
 from segnext_jax.cli.whole_files import to_json, whole_file
 
 METRICS_FILE = "metrics.jsonl"
+# Protobuf makes its classes when it is imported: type checkers know none.
+_PROTO: Any = event_pb2
 
 
 class MetricWriter:
@@ -118,19 +120,19 @@ class _Events:
         self._folder = folder
         with _naming(folder):
             self._writer = EventsWriter(str(folder / "events"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(event_pb2.Event(step=first_step, session_log=start))
+        start = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
+        self._add(_PROTO.Event(step=first_step, session_log=start))
 
     def write(self, step: int, parts: Sequence[Any]) -> None:
         """Write the parts of a step's summary."""
         if not parts:
             return
-        event = event_pb2.Event(step=step)
+        event = _PROTO.Event(step=step)
         for part in parts:
             event.summary.MergeFrom(part)
         self._add(event)
 
-    def _add(self, event: event_pb2.Event) -> None:
+    def _add(self, event: _PROTO.Event) -> None:
         event.wall_time = time.time()
         with _naming(self._folder):
             self._writer.write_event(event)
