@@ -6,7 +6,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from segnext_jax.export.onnx_network import add_encoder, add_head, enlarge
+from segnext_jax.export.onnx_network import (
+    add_encoder,
+    add_head,
+    channels_last,
+    enlarge_channels_last,
+    per_channel,
+)
 from segnext_jax.export.onnx_nodes import Nodes
 from segnext_jax.export.program import INPUT_NAME, LOGITS_STRIDE, Signature
 from segnext_jax.predictor import Predictor
@@ -83,27 +89,27 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
 
 def _add_input(nodes: Nodes, predictor: Predictor, signature: Signature) -> str:
     """Add normalisation; return [batch, 3, height, width]."""
-    images = INPUT_NAME
-    if signature.input == "uint8":
-        from onnx import TensorProto
+    # Before all else: engines are slow in arithmetic on rows of three.
+    images = nodes.add("Transpose", INPUT_NAME, perm=[0, 3, 1, 2])
+    if signature.input == "float":
+        return images
+    from onnx import TensorProto
 
-        data = predictor.config.data
-        images = nodes.add("Cast", images, to=TensorProto.FLOAT)
-        images = nodes.add("Sub", images, np.array(data.mean, np.float32))
-        images = nodes.add("Div", images, np.array(data.std, np.float32))
-    return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
+    data = predictor.config.data
+    images = nodes.add("Cast", images, to=TensorProto.FLOAT)
+    images = nodes.add("Sub", images, per_channel(np.array(data.mean)))
+    return nodes.add("Div", images, per_channel(np.array(data.std)))
 
 
 def _add_output(nodes: Nodes, scores: str, output: str) -> str:
+    if output == "logits":
+        return channels_last(nodes, scores)
+    scores = enlarge_channels_last(nodes, scores, LOGITS_STRIDE)
+    if output == "probabilities":
+        return nodes.add("Softmax", scores, axis=-1)
     from onnx import TensorProto
 
-    if output == "logits":
-        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
-    scores = enlarge(nodes, scores, LOGITS_STRIDE)
-    if output == "probabilities":
-        scores = nodes.add("Softmax", scores, axis=1)
-        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
-    labels = nodes.add("ArgMax", scores, axis=1, keepdims=0)
+    labels = nodes.add("ArgMax", scores, axis=-1, keepdims=0)
     # A byte holds every class: data sets have 255 at most, see DatasetSpec.
     return nodes.add("Cast", labels, to=TensorProto.UINT8)
 
@@ -111,11 +117,17 @@ def _add_output(nodes: Nodes, scores: str, output: str) -> str:
 class Session:
     """A graph in onnxruntime on the CPU: call it with images."""
 
-    def __init__(self, data: bytes):
-        """Load a serialized graph."""
+    def __init__(self, data: bytes, num_threads: int = 0):
+        """Load a serialized graph.
+
+        Args:
+          data: The graph.
+          num_threads: At work in one operation; 0: one for each core.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
         # Errors alone: what it optimises away is not the user's concern.
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(

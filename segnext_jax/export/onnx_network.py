@@ -94,17 +94,45 @@ def add_head(
         return _pointwise(nodes, images, **params["conv_seg"])
 
 
-def enlarge(nodes: Nodes, images: str, factor: int) -> str:
-    """Add a bilinear resize by a whole factor; see `segnext_jax.ops.resize`."""
-    if factor == 1:
+def enlarge(nodes: Nodes, images: str, vertical: int, horizontal: int) -> str:
+    """Add a bilinear resize by whole factors; see `segnext_jax.ops.resize`.
+
+    Args:
+      nodes: The graph.
+      images: Of four dimensions.
+      vertical: Factor of the third.
+      horizontal: Factor of the last.
+    """
+    if vertical == horizontal == 1:
         return images
-    scales = np.array([1, 1, factor, factor], np.float32)
+    scales = np.array([1, 1, vertical, horizontal], np.float32)
     return nodes.add(
         "Resize",
         *(images, "", scales),
         mode="linear",
         coordinate_transformation_mode="half_pixel",
     )
+
+
+def channels_last(nodes: Nodes, images: str) -> str:
+    """Add a transposition to [batch, height, width, channels]."""
+    return nodes.add("Transpose", images, perm=[0, 2, 3, 1])
+
+
+def enlarge_channels_last(nodes: Nodes, images: str, factor: int) -> str:
+    """Add a resize whose result is [batch, height, width, channels].
+
+    What comes after, over channels, is several times faster where these are last, and a
+    transposition of the whole result is not: rows are made before, columns after. For
+    engines the second resize is one of images [width, channels], enlarged downwards.
+    """
+    images = channels_last(nodes, enlarge(nodes, images, factor, 1))
+    return enlarge(nodes, images, factor, 1)
+
+
+def per_channel(values: np.ndarray) -> np.ndarray:
+    """Return one value per channel, as [batch, channels, height, width] takes them."""
+    return values[:, None, None]
 
 
 def _embed(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
@@ -133,7 +161,7 @@ def _block(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
             hidden = _gate(nodes, hidden, attn["spatial_gating_unit"])
         branch = _before((scale, scale * shift), attn["proj_2"])
         hidden = _pointwise(nodes, hidden, **branch)
-    kept = nodes.add("Mul", images, _per_channel(1 + scale * gain))
+    kept = nodes.add("Mul", images, per_channel(1 + scale * gain))
     images = nodes.add("Add", kept, hidden)
 
     affine = _batch_norm(params["norm2"], stats["norm2"])
@@ -164,7 +192,8 @@ def _squeeze(nodes: Nodes, features: Sequence[tuple[str, int]], params: Tree) ->
     parts = np.split(kernel, np.cumsum([channels for _, channels in features])[:-1])
     total = ""
     for index, ((images, _), part) in enumerate(zip(features, parts, strict=True)):
-        images = enlarge(nodes, _pointwise(nodes, images, part), 2**index)
+        images = _pointwise(nodes, images, part)
+        images = enlarge(nodes, images, 2**index, 2**index)
         total = nodes.add("Add", total, images) if total else images
     return nodes.add("Relu", _group_norm(nodes, total, params["gn"]))
 
@@ -236,10 +265,9 @@ def _gelu(nodes: Nodes, values: str) -> str:
 
 def _layer_norm(nodes: Nodes, images: str, params: Tree) -> str:
     """Add a normalisation over channels, in rows of channels."""
-    images = nodes.add("Transpose", images, perm=[0, 2, 3, 1])
     images = nodes.add(
         "LayerNormalization",
-        *(images, params["scale"], params["bias"]),
+        *(channels_last(nodes, images), params["scale"], params["bias"]),
         axis=-1,
         epsilon=NORM_EPSILON,
     )
@@ -254,8 +282,8 @@ def _group_norm(nodes: Nodes, images: str, params: Tree) -> str:
         "InstanceNormalization", groups, one, np.zeros_like(one), epsilon=NORM_EPSILON
     )
     output = nodes.add("Reshape", groups, nodes.add("Shape", images))
-    output = nodes.add("Mul", output, _per_channel(params["scale"]))
-    return nodes.add("Add", output, _per_channel(params["bias"]))
+    output = nodes.add("Mul", output, per_channel(params["scale"]))
+    return nodes.add("Add", output, per_channel(params["bias"]))
 
 
 def _stride_two(nodes: Nodes, images: str, params: Tree, affine: Affine) -> str:
@@ -312,7 +340,3 @@ def _turned(nodes: Nodes, matrices: str) -> str:
 
 def _scalar(value: float) -> np.ndarray:
     return np.array(value, np.float32)
-
-
-def _per_channel(values: np.ndarray) -> np.ndarray:
-    return values[:, None, None]
