@@ -55,7 +55,8 @@ ALLOWED = {
         *("command", "config", "convert", "datasets", "describe", "evaluation"),
         *("models", "ops", "pipeline", "training"),
     },
-    "export": {"command", "datasets", "models", "ops", "pipeline", "predictor"},
+    "export": {"command", "datasets", "models", "ops", "pipeline", "predict"}
+    | {"predictor"},
     "__init__": {"predictor"},
     "processes": set(),
     "main": {"command", "config", "processes", "training"},

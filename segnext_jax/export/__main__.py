@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import command, predictor
-from segnext_jax.export import folder, onnx_graph, stablehlo
+from segnext_jax.export import folder, onnx_file, onnx_graph, stablehlo
+from segnext_jax.export.calibration import read_photographs
 from segnext_jax.export.default_size import default_size
 from segnext_jax.export.program import (
     DTYPES,
@@ -55,8 +56,13 @@ def main(arguments: Sequence[str]) -> None:
     if "onnx" in formats and dtype != "float32":
         raise ValueError(
             "ONNX is written in float32, as onnxruntime has no bfloat16 convolutions "
-            f"on CPUs: the activations are {dtype}. Pass --dtype=float32."
+            f"on CPUs: the activations are {dtype}. Pass --dtype=float32, and "
+            "--precision=float16 for fewer bits in ONNX."
         )
+    photographs = []
+    if "onnx" in formats and options.precision == "int8":
+        photographs = read_photographs(network, options.calibration, size)
+        _tell(f"calibration: {len(photographs)} photographs")
     if config.model.nmf_eval_bases != "fixed":
         _tell(
             "bases: fixed in what is exported, by config.model.nmf_eval_seed; the "
@@ -71,6 +77,8 @@ def main(arguments: Sequence[str]) -> None:
         dtype=dtype,
         checkpoint=options.checkpoint,
         tell=_tell,
+        precision=options.precision,
+        photographs=photographs,
         overwrite=options.overwrite,
     )
     _tell(f"wrote {target}")
@@ -128,6 +136,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--dtype",
         choices=DTYPES,
         help="type of activations (default: the configuration's)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=onnx_file.PRECISIONS,
+        default="float32",
+        help="of ONNX; normalisations and decomposition stay in float32 (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        default=(),
+        metavar="PHOTOGRAPHS",
+        help="files, folders or patterns that --precision=int8 is fitted to (default: "
+        "the network's validation images)",
     )
     parser.add_argument("--dataset", help="data set whose classes a file knows")
     parser.add_argument(

@@ -5,22 +5,19 @@ import pathlib
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
+import numpy as np
 
-from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
-from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
-from segnext_jax.export.onnx_nodes import OPSET
+from segnext_jax.export import load_exported, metadata, onnx_file, stablehlo
+from segnext_jax.export.comparison import Comparison, Tell, draw_images, tell_file
 from segnext_jax.export.program import Signature, make_function, make_reference
 from segnext_jax.predictor import Predictor
 
-FILES = {"stablehlo": stablehlo.FILE, "onnx": onnx_graph.FILE}
+FILES = {"stablehlo": stablehlo.FILE, "onnx": onnx_file.FILE}
 FORMATS = tuple(FILES)
 LOADER = "load_exported.py"
-
-Tell = Callable[[str], None]
 
 
 def check_target(target: pathlib.Path, overwrite: bool) -> None:
@@ -53,6 +50,8 @@ def write(
     dtype: str,
     checkpoint: str,
     tell: Tell,
+    precision: str = "float32",
+    photographs: Sequence[np.ndarray] = (),
     overwrite: bool = False,
 ) -> None:
     """Export a network and compare each file with it.
@@ -63,9 +62,11 @@ def write(
       signature: What goes in and comes out.
       formats: Among `FORMATS`.
       platforms: Of the StableHLO program; among `stablehlo.PLATFORMS`.
-      dtype: Type of activations.
+      dtype: Type of activations of the StableHLO program.
       checkpoint: Where the weights come from, for the metadata.
       tell: Takes one line for each file.
+      precision: Of the ONNX graph; among `onnx_file.PRECISIONS`.
+      photographs: RGB bytes [1, height, width, 3], for a graph of eight bits.
       overwrite: Whether an exported network may be replaced.
 
     Raises:
@@ -81,15 +82,17 @@ def write(
     new.mkdir()
     comparison = Comparison(
         make_reference(predictor, signature, dtype=dtype),
-        signature,
-        tuple(predictor.config.data.crop_size),
+        draw_images(signature, tuple(predictor.config.data.crop_size)),
+        is_label=signature.output == "labels",
     )
     writers = {
         "stablehlo": lambda: _write_stablehlo(
             *(new, make_function(predictor, signature, dtype=dtype), signature),
             *(platforms, comparison, tell),
         ),
-        "onnx": lambda: _write_onnx(new, predictor, signature, comparison, tell),
+        "onnx": lambda: onnx_file.write(
+            *(new, predictor, signature, precision, photographs, comparison, tell)
+        ),
     }
     try:
         files, failures = {}, {}
@@ -133,7 +136,7 @@ def _write_stablehlo(
     exported = stablehlo.export(function, signature, platforms)
     path = folder / stablehlo.FILE
     path.write_bytes(exported.serialize())
-    _tell_file(tell, path, time.perf_counter() - start)
+    tell_file(tell, path, time.perf_counter() - start)
     entry = {
         "file": stablehlo.FILE,
         "platforms": list(exported.platforms),
@@ -149,35 +152,5 @@ def _write_stablehlo(
     return entry
 
 
-def _write_onnx(
-    folder: pathlib.Path,
-    predictor: Predictor,
-    signature: Signature,
-    comparison: Comparison,
-    tell: Tell,
-) -> dict[str, Any]:
-    start = time.perf_counter()
-    data = onnx_graph.convert(predictor, signature).SerializeToString()
-    path = folder / onnx_graph.FILE
-    path.write_bytes(data)
-    _tell_file(tell, path, time.perf_counter() - start)
-    session = onnx_graph.Session(data)
-    difference = comparison.difference(session)
-    tell(f"  {comparison.tell(difference)}")
-    images = comparison.images[0]
-    tell(
-        f"  onnxruntime {median_ms(session, images):.1f} ms on the CPU, jax "
-        f"{median_ms(comparison.reference, images):.1f} ms on "
-        f"{jax.default_backend()}: medians of {NUM_TIMED} calls"
-    )
-    entry = {"file": onnx_graph.FILE, "opset": OPSET}
-    return entry | comparison.describe(difference)
-
-
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
-
-
-def _tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:
-    size = path.stat().st_size / 1e6
-    tell(f"{path.name}: {size:.1f} MB, made in {seconds:.1f} s")

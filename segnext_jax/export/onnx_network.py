@@ -80,9 +80,10 @@ def add_head(
         hidden = _pointwise(nodes, images, **ham["ham_in"]["conv"])
         hidden = nodes.add("Relu", hidden)
         flat = nodes.add("Reshape", hidden, np.array([0, 0, -1]))
-        with nodes.scope(decomposition):
+        with nodes.scope(decomposition), nodes.in_float32():
             reconstruct = {"nmf": _nmf, "vq": _vq}[decomposition]
-            flat = reconstruct(nodes, flat, bases, num_steps)
+            flat = reconstruct(nodes, nodes.cast(flat), bases, num_steps)
+        flat = nodes.cast(flat)
         hidden = nodes.add("Reshape", flat, nodes.add("Shape", hidden))
         hidden = _pointwise(nodes, hidden, **ham["ham_out"]["conv"])
         hidden = _group_norm(nodes, hidden, ham["ham_out"]["gn"])
@@ -105,13 +106,15 @@ def enlarge(nodes: Nodes, images: str, vertical: int, horizontal: int) -> str:
     """
     if vertical == horizontal == 1:
         return images
-    scales = np.array([1, 1, vertical, horizontal], np.float32)
-    return nodes.add(
-        "Resize",
-        *(images, "", scales),
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    scales = np.array([1.0, 1.0, vertical, horizontal])
+    # Resize has its factors in float32 alone, whatever the type of the images.
+    with nodes.in_float32():
+        return nodes.add(
+            "Resize",
+            *(images, "", scales),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
 
 
 def channels_last(nodes: Nodes, images: str) -> str:
@@ -265,25 +268,31 @@ def _gelu(nodes: Nodes, values: str) -> str:
 
 def _layer_norm(nodes: Nodes, images: str, params: Tree) -> str:
     """Add a normalisation over channels, in rows of channels."""
-    images = nodes.add(
-        "LayerNormalization",
-        *(channels_last(nodes, images), params["scale"], params["bias"]),
-        axis=-1,
-        epsilon=NORM_EPSILON,
-    )
+    with nodes.in_float32():
+        images = nodes.add(
+            "LayerNormalization",
+            *(channels_last(nodes, nodes.cast(images)), params["scale"]),
+            params["bias"],
+            axis=-1,
+            epsilon=NORM_EPSILON,
+        )
+    images = nodes.cast(images)
     return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
 
 
 def _group_norm(nodes: Nodes, images: str, params: Tree) -> str:
     """Add a GroupNorm, as an InstanceNorm of flat groups: ONNX 17 has no other."""
-    one = np.ones(NUM_GROUPS, np.float32)
-    groups = nodes.add("Reshape", images, np.array([0, NUM_GROUPS, -1]))
-    groups = nodes.add(
-        "InstanceNormalization", groups, one, np.zeros_like(one), epsilon=NORM_EPSILON
-    )
-    output = nodes.add("Reshape", groups, nodes.add("Shape", images))
-    output = nodes.add("Mul", output, per_channel(params["scale"]))
-    return nodes.add("Add", output, per_channel(params["bias"]))
+    one = np.ones(NUM_GROUPS)
+    with nodes.in_float32():
+        groups = nodes.add("Reshape", nodes.cast(images), np.array([0, NUM_GROUPS, -1]))
+        groups = nodes.add(
+            *("InstanceNormalization", groups, one, np.zeros_like(one)),
+            epsilon=NORM_EPSILON,
+        )
+        output = nodes.add("Reshape", groups, nodes.add("Shape", images))
+        output = nodes.add("Mul", output, per_channel(params["scale"]))
+        output = nodes.add("Add", output, per_channel(params["bias"]))
+    return nodes.cast(output)
 
 
 def _stride_two(nodes: Nodes, images: str, params: Tree, affine: Affine) -> str:
@@ -339,4 +348,4 @@ def _turned(nodes: Nodes, matrices: str) -> str:
 
 
 def _scalar(value: float) -> np.ndarray:
-    return np.array(value, np.float32)
+    return np.array(value, np.float64)
