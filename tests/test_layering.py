@@ -55,7 +55,7 @@ ALLOWED = {
         *("command", "config", "convert", "datasets", "describe", "evaluation"),
         *("models", "ops", "pipeline", "training"),
     },
-    "export": {"command", "datasets", "models", "ops", "pipeline", "predict"}
+    "export": {"command", "datasets", "demo", "models", "ops", "pipeline", "predict"}
     | {"predictor"},
     "__init__": {"predictor"},
     "processes": set(),

@@ -1,6 +1,7 @@
 """Export a network: `python -m segnext_jax.export --checkpoint=PATH --to=DIR`.
 
     python -m segnext_jax.export --checkpoint=runs/ade --to=exported --format=onnx
+    python -m segnext_jax.export --checkpoint=runs/ade --to=site --format=web
     python -m segnext_jax.export --checkpoint=runs/ade --to=exported --dynamic \
         --batch=dynamic --format=stablehlo,onnx
 
@@ -13,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import command, predictor
-from segnext_jax.export import folder, onnx_file, onnx_graph, stablehlo
+from segnext_jax.export import folder, onnx_file, onnx_graph, stablehlo, web_page
 from segnext_jax.export.calibration import read_photographs
 from segnext_jax.export.default_size import default_size
 from segnext_jax.export.program import (
@@ -24,6 +25,8 @@ from segnext_jax.export.program import (
     Signature,
 )
 
+WEB = "web"
+
 
 def main(arguments: Sequence[str]) -> None:
     """Export one network; see `--help`.
@@ -33,12 +36,23 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    formats = _among("--format", options.format, folder.FORMATS)
+    formats = _among("--format", options.format, (*folder.FORMATS, WEB))
+    has_page = WEB in formats
+    if has_page:
+        if (options.input, options.output, options.batch) != ("uint8", "labels", "1"):
+            raise ValueError(
+                "the page of --format=web needs --input=uint8, --output=labels and "
+                "--batch=1: leave them out."
+            )
+        # It runs the ONNX file, on photographs of any size.
+        formats = [*(f for f in formats if f not in (WEB, "onnx")), "onnx"]
+        options.dynamic = options.size is None
     platforms = _among("--platforms", options.platforms, stablehlo.PLATFORMS)
     target = pathlib.Path(options.target)
     folder.check_target(target, options.overwrite)
     if "onnx" in formats:
         onnx_graph.check_installed()
+    runtime = web_page.fetch_runtime() if has_page else None
     batch = None if options.batch == "dynamic" else _count(options.batch)
     size = None
     if options.size is not None:
@@ -79,9 +93,12 @@ def main(arguments: Sequence[str]) -> None:
         tell=_tell,
         precision=options.precision,
         photographs=photographs,
+        runtime=runtime,
         overwrite=options.overwrite,
     )
     _tell(f"wrote {target}")
+    if has_page:
+        _tell(f"to see the page: python -m http.server --directory {target} 8000")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -101,7 +118,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--format",
         default="stablehlo",
-        help="stablehlo, onnx, or both: stablehlo,onnx (default: %(default)s)",
+        help="stablehlo, onnx, web (onnx with a page that runs it in a browser), or "
+        "several: stablehlo,onnx (default: %(default)s)",
     )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(

@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from segnext_jax.export import load_exported, metadata, onnx_file, stablehlo
+from segnext_jax.export import (
+    load_exported,
+    metadata,
+    onnx_file,
+    stablehlo,
+    web_page,
+)
 from segnext_jax.export.comparison import Comparison, Tell, draw_images, tell_file
 from segnext_jax.export.program import Signature, make_function, make_reference
 from segnext_jax.predictor import Predictor
@@ -52,6 +58,7 @@ def write(
     tell: Tell,
     precision: str = "float32",
     photographs: Sequence[np.ndarray] = (),
+    runtime: pathlib.Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Export a network and compare each file with it.
@@ -67,6 +74,7 @@ def write(
       tell: Takes one line for each file.
       precision: Of the ONNX graph; among `onnx_file.PRECISIONS`.
       photographs: RGB bytes [1, height, width, 3], for a graph of eight bits.
+      runtime: Of `web_page.fetch_runtime`; None: no page is written.
       overwrite: Whether an exported network may be replaced.
 
     Raises:
@@ -103,6 +111,10 @@ def write(
             except Exception as error:
                 failures[name] = error
                 (new / FILES[name]).unlink(missing_ok=True)
+        if "onnx" in files and runtime is not None:
+            web_page.write(new, runtime)
+            size = sum(path.stat().st_size for path in new.rglob("*.*")) / 1e6
+            tell(f"index.html: with all that it needs {size:.1f} MB")
         if not files:
             raise next(iter(failures.values()))
         description = metadata.describe(
