@@ -80,7 +80,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _to_folder(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
-    if target.suffix in files.SUFFIXES:
+    if files.suffix_of(target):
         raise ValueError(
             f"a file is converted to a folder, and a folder to a file: got {source} "
             f"and {target}. Convert to a folder first."
