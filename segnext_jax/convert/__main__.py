@@ -19,6 +19,7 @@ from segnext_jax import config as config_lib
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
 from segnext_jax.convert.weights import source_of, to_state_dict
+from segnext_jax.datasets.class_table import read_class_table
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -63,7 +64,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--config",
         help="config file whose settings the folder keeps (default: the base config)",
     )
-    parser.add_argument("--dataset", help="data set whose classes the network knows")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--dataset", help="data set whose classes the network knows")
+    known.add_argument(
+        "--classes",
+        help="file of the network's classes, one name a line, with or without a colour "
+        "(default: those that the checkpoint names)",
+    )
     parser.add_argument("--num_classes", type=int, help="number of classes needed")
     parser.add_argument("--rank", type=int, help="number of bases of the Hamburger")
     parser.add_argument(
@@ -92,13 +99,14 @@ def _to_folder(
         )
     folder.check_target(target, options.overwrite)
     config = None if options.config is None else config_lib.load(options.config)
-    dataset = options.dataset
-    if dataset is None and config is not None:
-        dataset = config.data.name
+    classes = None
+    if options.classes is not None:
+        classes = read_class_table(pathlib.Path(options.classes))
     converted, config, remarks = folder.convert(
         files.read(source),
         config=config,
-        dataset=dataset,
+        dataset=options.dataset,
+        classes=classes,
         num_classes=options.num_classes,
         rank=options.rank,
         strict=not options.not_strict,
@@ -113,7 +121,7 @@ def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
     files.check_suffix(target)
-    reading = ("config", "dataset", "num_classes", "rank", "not_strict")
+    reading = ("config", "dataset", "classes", "num_classes", "rank", "not_strict")
     given = [f"--{name}" for name in reading if getattr(options, name)]
     if given:
         raise ValueError(

@@ -16,7 +16,9 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "network")
 # What wrappers for several devices and compilers put before every name.
 PREFIXES = ("module.", "_orig_mod.")
 # What modules of a training (Lightning's) call the network, beside their own arrays.
-NETWORK_PREFIXES = ("model.", "net.", "network.")
+NETWORK_PREFIX = re.compile(
+    r"((?:(?:model|net|network)\.)+)(?:backbone\.)?patch_embed1\."
+)
 # Names that tell other families of networks, for the error message.
 FAMILIES = {
     r"(^|\.)layer1\.0\.conv1\.": "a ResNet",
@@ -86,13 +88,8 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
         )
     while prefix := next((p for p in PREFIXES if _all_begin(arrays, p)), None):
         arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
-    for prefix in NETWORK_PREFIXES:
-        if any(
-            re.match(rf"{prefix}(backbone\.)?patch_embed1\.", name) for name in arrays
-        ):
-            arrays = {
-                name.removeprefix(prefix): value for name, value in arrays.items()
-            }
+    if found := next(filter(None, map(NETWORK_PREFIX.match, arrays)), None):
+        arrays = {name.removeprefix(found[1]): value for name, value in arrays.items()}
     return arrays
 
 
