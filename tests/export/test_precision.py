@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from segnext_jax import command
-from segnext_jax.export import onnx_graph
+from segnext_jax.export import onnx_file, onnx_graph
 from segnext_jax.export.__main__ import main
 from segnext_jax.export.calibration import NUM_PHOTOGRAPHS, read_photographs
 from segnext_jax.export.program import Signature
@@ -94,8 +94,10 @@ def test_photographs_are_spread_and_fitted(network, photographs):
 
 
 def test_program_writes_and_tells_eight_bits(
-    checkpoint_dir, photographs, tmp_path, capsys
+    checkpoint_dir, photographs, tmp_path, capsys, monkeypatch
 ):
+    # Of random weights more than half of the labels may change.
+    monkeypatch.setitem(onnx_file.TOLERANCES, "int8", 1.0)
     target = tmp_path / "new"
     arguments = [f"--checkpoint={checkpoint_dir}", f"--to={target}", "--format=onnx"]
     options = ["--size=64x96", "--precision=int8", "--calibration", str(photographs)]
