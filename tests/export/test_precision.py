@@ -1,5 +1,7 @@
 """ONNX files of fewer bits, and the photographs that eight bits are fitted to."""
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -105,4 +107,5 @@ def test_program_writes_and_tells_eight_bits(
     output = capsys.readouterr().out
     assert f"calibration: {NUM_PHOTOGRAPHS} photographs" in output
     assert "unlike float32's" in output and "(8 of 1x64x96)" in output
-    assert (target / "model.onnx").stat().st_size < 2e5
+    metadata = json.loads((target / "metadata.json").read_text())
+    assert metadata["files"]["onnx"]["precision"] == "int8"
