@@ -38,7 +38,7 @@ ALLOWED = {
     "benchmark": set("cli config datasets evaluation models sharding training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
-    "export": set("cli datasets images models ops pipeline predict".split()),
+    "export": set("cli datasets demo images models ops pipeline predict".split()),
     "__init__": set("config convert datasets export models ops predict".split()),
 }
 # Modules of `training` that know nothing of the parts beside them.

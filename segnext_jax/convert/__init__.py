@@ -1,8 +1,8 @@
 """Weights from and to PyTorch: official SegNeXt, mmsegmentation 1.x, JSeg.
 
 `from_file` gives the Flax variables of a file, `merge` starts a network from them,
-`to_state_dict` gives them PyTorch's names. torch is imported only when a PyTorch file
-is read or written. `segnext_jax.weights` reads folders, too.
+`to_state_dict` gives them PyTorch's names. torch is imported only when one of its files
+is written. `segnext_jax.weights` reads folders, too.
 """
 
 import pathlib

@@ -20,6 +20,7 @@ from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
 from segnext_jax.convert.weights import source_of, to_state_dict
+from segnext_jax.datasets.class_table import read_class_table
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -65,7 +66,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--config",
         help="config file whose settings the folder keeps (default: the base config)",
     )
-    parser.add_argument("--dataset", help="data set whose classes the network knows")
+    known = parser.add_mutually_exclusive_group()
+    known.add_argument("--dataset", help="data set whose classes the network knows")
+    known.add_argument(
+        "--classes",
+        help="file of the network's classes, one name a line, with or without a colour "
+        "(default: those that the checkpoint names)",
+    )
     parser.add_argument("--num_classes", type=int, help="number of classes needed")
     parser.add_argument("--rank", type=int, help="number of bases of the Hamburger")
     parser.add_argument(
@@ -82,7 +89,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _to_folder(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
-    if target.suffix in files.SUFFIXES:
+    if files.suffix_of(target):
         raise ValueError(
             f"a file is converted to a folder, and a folder to a file: got {source} "
             f"and {target}. Convert to a folder first."
@@ -99,13 +106,14 @@ def _to_folder(
         )
     folder.check_target(target, options.overwrite)
     config = None if options.config is None else config_lib.load(options.config)
-    dataset = options.dataset
-    if dataset is None and config is not None:
-        dataset = config.data.name
+    classes = None
+    if options.classes is not None:
+        classes = read_class_table(pathlib.Path(options.classes))
     converted, config, remarks = folder.convert(
         files.read(source),
         config=config,
-        dataset=dataset,
+        dataset=options.dataset,
+        classes=classes,
         num_classes=options.num_classes,
         rank=options.rank,
         strict=not options.not_strict,
@@ -120,7 +128,7 @@ def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
     files.check_suffix(target)
-    of_files = ("config", "dataset", "num_classes", "rank", "not_strict")
+    of_files = ("config", "dataset", "classes", "num_classes", "rank", "not_strict")
     given = [f"--{name}" for name in of_files if getattr(options, name)]
     if given:
         raise ValueError(

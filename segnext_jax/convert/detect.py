@@ -15,6 +15,10 @@ from segnext_jax.models.segnext import VARIANTS, Variant
 WRAPPERS = ("state_dict", "model_state_dict", "model", "params", "network")
 # What wrappers for several devices and compilers put before every name.
 PREFIXES = ("module.", "_orig_mod.")
+# What modules of a training (Lightning's) call the network, beside their own arrays.
+NETWORK_PREFIX = re.compile(
+    r"((?:(?:model|net|network)\.)+)(?:backbone\.)?patch_embed1\."
+)
 # Names that tell other families of networks, for the error message.
 FAMILIES = {
     r"(^|\.)layer1\.0\.conv1\.": "a ResNet",
@@ -84,6 +88,8 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
         )
     while prefix := next((p for p in PREFIXES if _all_begin(arrays, p)), None):
         arrays = {name.removeprefix(prefix): value for name, value in arrays.items()}
+    if found := next(filter(None, map(NETWORK_PREFIX.match, arrays)), None):
+        arrays = {name.removeprefix(found[1]): value for name, value in arrays.items()}
     return arrays
 
 

@@ -1,12 +1,11 @@
 """Reading and writing PyTorch, safetensors, JSeg and NumPy files as NumPy arrays.
 
-Nothing in a file is executed. torch and safetensors are imported only when such a file
-is read or written.
+Nothing in a file is executed. safetensors is imported only when such a file is read or
+written, torch when one of its files is written.
 """
 
 import importlib
 import pathlib
-import pickle
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -14,48 +13,21 @@ from typing import Any
 import numpy as np
 
 from segnext_jax.cli.whole_files import whole_file
-from segnext_jax.convert import pickles
+from segnext_jax.convert import pickles, torch_files
 
-TORCH_SUFFIXES = (".pth", ".pt")
+TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".ckpt", ".bin")
 _MAX_INFLATION = 100
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors", ".pkl", ".npz")
-
-# What training runs of mmcv and mmengine store beside the weights (loss histories).
-# torch's safe loader refuses these names; here they become an inert object.
-BOOKKEEPING = (
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "builtins.getattr",
-    "numpy.ndarray",
-    "numpy.dtype",
-    "numpy.core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray._reconstruct",
-    "numpy._core.multiarray.scalar",
-)
-
-
-class _Inert:
-    """Takes anything, does nothing, stands for whatever `BOOKKEEPING` names."""
-
-    def __new__(cls, *arguments: Any, **named: Any):
-        """Forget the arguments."""
-        return super().__new__(cls)
-
-    def __init__(self, *arguments: Any, **named: Any):
-        pass
-
-    def __setstate__(self, state: Any):
-        pass
 
 
 def read(path: str | pathlib.Path) -> dict[str, Any]:
     """Return the content of a checkpoint file, tensors as NumPy arrays.
 
     Args:
-      path: ``.pth``, ``.pt``, ``.safetensors``, ``.npz`` or (JSeg) ``.pkl``.
+      path: Of PyTorch, safetensors, NumPy or (``.pkl``) JSeg; see `SUFFIXES`.
 
     Returns:
-      Keys and arrays; in ``.pth`` and ``.pkl`` files also nested dictionaries and other
+      Keys and arrays; in files of PyTorch and JSeg also nested dictionaries and other
       plain values.
 
     Raises:
@@ -66,7 +38,7 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
     check_suffix(path)
     if not path.is_file():
         raise ValueError(f"the checkpoint must be a file: {path} is not there.")
-    if path.suffix in TORCH_SUFFIXES:
+    if suffix_of(path) in TORCH_SUFFIXES:
         content = _read_torch(path)
     elif path.suffix == ".safetensors":
         content = _read_safetensors(path)
@@ -92,7 +64,7 @@ def write(
     """Write arrays under their names; whole or not at all.
 
     Args:
-      path: The suffix chooses the kind: ``.pth`` and ``.pt`` hold ``{"meta": meta,
+      path: The suffix chooses the kind: PyTorch's hold ``{"meta": meta,
         "state_dict": ...}`` as mmsegmentation does, ``.pkl`` holds ``{"meta": meta,
         "model": ...}`` as JSeg does, the others the arrays alone.
       state_dict: Arrays by name.
@@ -110,7 +82,7 @@ def write(
             "--overwrite."
         )
     with whole_file(path) as partial:
-        if path.suffix in TORCH_SUFFIXES:
+        if suffix_of(path) in TORCH_SUFFIXES:
             _write_torch(partial, state_dict, meta)
         elif path.suffix == ".safetensors":
             numpy_files = _library("safetensors.numpy", path)
@@ -123,13 +95,18 @@ def write(
             pickles.write(partial, {"meta": dict(meta), "model": dict(state_dict)})
 
 
+def suffix_of(path: pathlib.Path) -> str:
+    """Return the one of `SUFFIXES` that a name ends in, or nothing."""
+    return next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), "")
+
+
 def check_suffix(path: pathlib.Path) -> None:
     """Refuse a file of unknown kind.
 
     Raises:
       ValueError: If the suffix is none of `SUFFIXES`.
     """
-    if path.suffix not in SUFFIXES:
+    if not suffix_of(path):
         raise ValueError(
             f"a checkpoint file must end in one of {', '.join(SUFFIXES)}: got {path}."
         )
@@ -141,58 +118,30 @@ def _library(name: str, path: pathlib.Path) -> ModuleType:
     except ImportError as error:
         package = name.partition(".")[0]
         raise ValueError(
-            f"{path.suffix} files need {package}, which is not installed: got {path}. "
-            "Run pip install 'segnext_jax[torch]'."
+            f"{suffix_of(path)} files need {package}, which is not installed: got "
+            f"{path}. Run pip install 'segnext_jax[torch]'."
         ) from error
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> ValueError:
     reason = " ".join(str(error).split())[:200]
     return ValueError(
-        f"{path} must be a whole {path.suffix} file: reading it failed with "
+        f"{path} must be a whole {suffix_of(path)} file: reading it failed with "
         f"{type(error).__name__}: {reason}. Fetch it again."
     )
 
 
 def _read_torch(path: pathlib.Path) -> Any:
-    torch = _library("torch", path)
-    stand_ins = [(_Inert, name) for name in BOOKKEEPING]
     try:
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _unsafe(torch, path, error) from error
-    # torch raises many types for damaged files, RuntimeError and EOFError among them.
+        return torch_files.read(path)
+    except torch_files.Refused as error:
+        raise ValueError(
+            f"{path} must hold tensors and plain values only: it names {error}, which "
+            "could execute code. Ask its author for a file of model.state_dict()."
+        ) from error
+    # A damaged file can fail in any operation of pickle and zipfile.
     except Exception as error:
         raise _damaged(path, error) from error
-    return _to_numpy(torch, content)
-
-
-def _unsafe(torch: Any, path: pathlib.Path, error: Exception) -> ValueError:
-    try:
-        # Lists names, loads nothing; knows zip files only.
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:
-        names = []
-    names = [name for name in names if name not in BOOKKEEPING]
-    if not names:
-        return _damaged(path, error)
-    return ValueError(
-        f"{path} must hold tensors and plain values only: it names {', '.join(names)}, "
-        "which could execute code. Ask its author for a file of model.state_dict()."
-    )
-
-
-def _to_numpy(torch: Any, value: Any) -> Any:
-    """Replace tensors by arrays that share their memory."""
-    if isinstance(value, torch.Tensor):
-        value = value.detach()
-        if value.dtype == torch.bfloat16:  # Unknown to NumPy.
-            value = value.float()
-        return value.numpy()
-    if isinstance(value, Mapping):
-        return {key: _to_numpy(torch, item) for key, item in value.items()}
-    return value
 
 
 def _write_torch(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
@@ -13,7 +14,9 @@ from segnext_jax.checkpoints import model_folder
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
-from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.datasets.class_table import ClassTable
+from segnext_jax.datasets.resolve import FOLDER, resolve_spec
+from segnext_jax.datasets.spec import Colour
 
 PARTIAL = (
     "this is no whole network: use the folder as config.init_from of a training, which "
@@ -26,6 +29,7 @@ def convert(
     *,
     config: ConfigDict | None = None,
     dataset: str | None = None,
+    classes: ClassTable | None = None,
     num_classes: int | None = None,
     rank: int | None = None,
     strict: bool = True,
@@ -35,18 +39,25 @@ def convert(
     Args:
       content: What `files.read` returns.
       config: The configuration to start from. None: `config.base_config`.
-      dataset: Key of `SPECS` whose classes the network knows. None: found by the names
-        of the classes in the file, or by their number.
+      dataset: Key of `SPECS` whose classes the network knows. None: those of the
+        configuration if it is given, of ``classes``, or found in the file.
+      classes: The network's own classes. None: the file's, a data set's that has as
+        many, or ``class 0`` and so on.
       num_classes: Number of classes that is needed. None: the data set's or file's.
       rank: Number of bases. None: that of the dialect's own configs.
       strict: See `from_state_dict`; if not, arrays that do not fit are left out.
 
     Raises:
       ValueError: If the checkpoint does not fit; see `from_state_dict`. If the classes
-        are of no known data set, or the configuration is of another variant.
+        are not as many as the network's, or the configuration is of another variant.
     """
+    spec = None
     if dataset is not None:
-        num_classes = num_classes or get_spec(dataset).num_classes
+        spec = get_spec(dataset)
+    elif classes is None and config is not None:
+        spec = resolve_spec(config.data)
+    if spec is not None:
+        num_classes = num_classes or spec.num_classes
     converted = from_state_dict(content, num_classes=num_classes, strict=strict)
     source = converted.source
     remarks = [f"found: {source}", str(converted.summary)]
@@ -74,49 +85,75 @@ def convert(
             "(--rank sets it)"
         )
     config.model.rank = rank
-    spec, remark = _find_spec(content, num_classes or source.num_classes, dataset)
+    if source.dialect == "mmseg1":
+        config.evaluation.alignment = "pad"
+        remarks.append("images are padded, as in the configs of that code")
+    count = num_classes or source.num_classes
+    if spec is not None:
+        _check_count(spec.name, spec.num_classes, count)
+        remark = f"classes: {spec.name}"
+    elif classes is not None:
+        _check_count("the file of classes", len(classes.classes), count)
+        spec = classes.spec(FOLDER)
+        remark = f"classes: {', '.join(spec.classes)}"
+    else:
+        spec, remark = _find_spec(content, count)
     config.data.name = spec.name
+    if spec.name not in SPECS:
+        # So that the folder knows them wherever it goes.
+        config.data.classes, config.data.colours = spec.classes, spec.colours
     remarks.append(remark)
     if converted.summary.missing or converted.summary.reshaped:
         remarks.append(PARTIAL)
     return converted, config, remarks
 
 
+def _check_count(whose: str, given: int, wanted: int | None) -> None:
+    if given != wanted:
+        raise ValueError(
+            f"there must be as many classes as the network has, {wanted}: {whose} has "
+            f"{given}. Name another (--dataset, --classes)."
+        )
+
+
 def _find_spec(
-    content: Mapping[str, Any], num_classes: int | None, dataset: str | None
+    content: Mapping[str, Any], num_classes: int | None
 ) -> tuple[DatasetSpec, str]:
-    """Return the data set whose classes these are, and how it was found."""
-    if dataset is not None:
-        spec = get_spec(dataset)
-        if spec.num_classes != num_classes:
-            raise ValueError(
-                f"the data set must have the network's number of classes: {dataset} "
-                f"has {spec.num_classes}, the network {num_classes}. Name another."
-            )
-        return spec, f"classes: {dataset}"
-    names = _class_names(content)
+    """Return the classes that a file names or their number tells, and how."""
+    names, palette = _class_meta(content)
     fitting = [spec for spec in SPECS.values() if spec.num_classes == num_classes]
     for spec in fitting:
-        if names == [name.lower() for name in spec.classes]:
+        if [n.lower() for n in names] == [n.lower() for n in spec.classes]:
             return spec, f"classes: {spec.name}, as named in the file"
-    if len(fitting) != 1:
-        known = ", ".join(f"{s.name} {s.num_classes}" for s in SPECS.values())
-        raise ValueError(
-            f"the data set of a network with {num_classes} classes must be named, as "
-            f"their number does not tell it: pass --dataset, one of {known}."
-        )
-    spec = fitting[0]
-    return spec, f"classes: {spec.name}, by their number (--dataset names another)"
+    if len(names) == num_classes:
+        table = ClassTable(names, palette if len(palette) == num_classes else ())
+        return table.spec(FOLDER), f"classes: {', '.join(names)}, as named in the file"
+    if len(fitting) == 1:
+        (spec,) = fitting
+        return spec, f"classes: {spec.name}, by their number (--dataset names another)"
+    assert num_classes is not None
+    logging.warning(
+        "The checkpoint names no classes: they are called class 0 to class %d. Pass "
+        "--classes=FILE, one name a line, or --dataset.",
+        num_classes - 1,
+    )
+    names = tuple(f"class {number}" for number in range(num_classes))
+    remark = f"classes: {names[0]} to {names[-1]}, without names"
+    return ClassTable(names).spec(FOLDER), remark
 
 
-def _class_names(content: Mapping[str, Any]) -> list[str]:
-    """Return the class names that mmsegmentation stores in a file, in lower case."""
+def _class_meta(
+    content: Mapping[str, Any],
+) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
+    """Return the names and colours that mmsegmentation stores in a file."""
     meta = content.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     nested = meta.get("dataset_meta")
     nested = nested if isinstance(nested, Mapping) else {}
     names = meta.get("CLASSES") or nested.get("classes") or ()
-    return [str(name).lower() for name in names]
+    palette = meta.get("PALETTE") or nested.get("palette") or ()
+    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
+    return tuple(map(str, names)), colours
 
 
 def check_target(path: pathlib.Path, overwrite: bool) -> None:

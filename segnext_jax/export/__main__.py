@@ -1,6 +1,7 @@
 """Export a network: `python -m segnext_jax.export --checkpoint=PATH --to=DIR`.
 
     python -m segnext_jax.export --checkpoint=runs/ade --to=exported --format=onnx
+    python -m segnext_jax.export --checkpoint=runs/ade --to=site --format=web
     python -m segnext_jax.export --checkpoint=runs/ade --to=exported --dynamic \
         --batch=dynamic --format=stablehlo,onnx
 
@@ -13,10 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax.cli import command
-from segnext_jax.export import folder, onnx_graph, stablehlo
+from segnext_jax.export import folder, onnx_file, onnx_graph, stablehlo, web_page
+from segnext_jax.export.calibration import read_photographs
 from segnext_jax.export.default_size import default_size
 from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, SIZE_MULTIPLE, Signature
 from segnext_jax.predict import predictor
+
+WEB = "web"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,12 +31,23 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    formats = _among("--format", options.format, folder.FORMATS)
+    formats = _among("--format", options.format, (*folder.FORMATS, WEB))
+    has_page = WEB in formats
+    if has_page:
+        if (options.input, options.output, options.batch) != ("uint8", "labels", "1"):
+            raise ValueError(
+                "the page of --format=web needs --input=uint8, --output=labels and "
+                "--batch=1: leave them out."
+            )
+        # It runs the ONNX file, on photographs of any size.
+        formats = [*(f for f in formats if f not in (WEB, "onnx")), "onnx"]
+        options.dynamic = options.size is None
     platforms = _among("--platforms", options.platforms, stablehlo.PLATFORMS)
     target = pathlib.Path(options.target)
     folder.check_target(target, options.overwrite)
     if "onnx" in formats:
         onnx_graph.check_installed()
+    runtime = web_page.fetch_runtime() if has_page else None
     batch = None if options.batch == "dynamic" else _count(options.batch)
     size = None
     if options.size is not None:
@@ -50,8 +65,13 @@ def main(arguments: Sequence[str]) -> None:
     if "onnx" in formats and dtype != "float32":
         raise ValueError(
             "ONNX is written in float32, as onnxruntime has no bfloat16 convolutions "
-            f"on CPUs: the activations are {dtype}. Pass --dtype=float32."
+            f"on CPUs: the activations are {dtype}. Pass --dtype=float32, or "
+            "--precision=float16 for a smaller file."
         )
+    photographs = []
+    if "onnx" in formats and options.precision == "int8":
+        photographs = read_photographs(network, options.calibration, size)
+        _tell(f"calibration: {len(photographs)} photographs")
     if config.model.nmf_eval_bases != "fixed":
         _tell(
             "bases: fixed in what is exported, by config.model.nmf_eval_seed; the "
@@ -66,9 +86,14 @@ def main(arguments: Sequence[str]) -> None:
         dtype=dtype,
         checkpoint=options.checkpoint,
         tell=_tell,
+        precision=options.precision,
+        photographs=photographs,
+        runtime=runtime,
         overwrite=options.overwrite,
     )
     _tell(f"wrote {target}")
+    if has_page:
+        _tell(f"to see the page: python -m http.server --directory {target} 8000")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -89,7 +114,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--format",
         default="stablehlo",
-        help="stablehlo, onnx, or both: stablehlo,onnx (default: %(default)s)",
+        help="stablehlo, onnx, web (onnx with a page that runs it in a browser), or "
+        "several: stablehlo,onnx (default: %(default)s)",
     )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument(
@@ -124,6 +150,21 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--dtype",
         choices=DTYPES,
         help="type of activations (default: the configuration's)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=onnx_file.PRECISIONS,
+        default="float32",
+        help="of ONNX; normalisations and decomposition stay in float32 (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        default=(),
+        metavar="PHOTOGRAPHS",
+        help="files, folders or patterns that --precision=int8 is fitted to (default: "
+        "the network's validation images)",
     )
     parser.add_argument("--dataset", help="data set whose classes a file knows")
     parser.add_argument(

@@ -1,8 +1,10 @@
 """What an exported file computes, beside the network that it was made from."""
 
+import collections
+import pathlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,32 +20,38 @@ OTHER_BATCH = 2
 # (1e-6), far below a wrong operation.
 TOLERANCE = 1e-2
 
+# Takes one line for the user.
+Tell = Callable[[str], None]
+
 
 class Comparison:
-    """Random images that fit a signature, and the network's own output for them.
+    """Images, and the output that a file must give for them.
 
     Attributes:
-      images: One array, or two of different shapes where a dimension is dynamic.
-      reference: The network's own function of images.
+      images: Arrays as the function takes them.
+      reference: The function whose output is wanted.
     """
 
     def __init__(
         self,
         reference: Callable[[Any], Any],
-        signature: Signature,
-        crop_size: tuple[int, int],
+        images: Sequence[np.ndarray],
+        *,
+        is_label: bool,
+        tolerance: float = TOLERANCE,
     ):
-        """Draw the images.
+        """Bind images and reference.
 
         Args:
-          reference: The network's own function of images.
-          signature: What goes in and comes out.
-          crop_size: (height, width) to begin with where any is allowed, in pixels.
+          reference: The network's own function of images, or a file's that equals it.
+          images: Arrays as the function takes them.
+          is_label: Whether class ids come out, a share of which may differ; or scores.
+          tolerance: What may differ.
         """
         self.reference = reference
-        self._is_label = signature.output == "labels"
-        shapes = _shapes(signature, crop_size)
-        self.images = [signature.make_images(*shape) for shape in shapes]
+        self.images = images
+        self._is_label = is_label
+        self._tolerance = tolerance
         self._wanted: list[np.ndarray] | None = None
 
     def difference(self, function: Callable[[np.ndarray], Any]) -> float:
@@ -63,29 +71,43 @@ class Comparison:
             else:
                 difference, scale = np.abs(given - wanted).max(), np.abs(wanted).max()
             # Not "greater than": a NaN must not pass.
-            if not difference <= TOLERANCE * scale:
+            if not difference <= self._tolerance * scale:
                 raise ValueError(
                     "an exported program must compute what the network does: for "
                     f"images {images.shape} it differs by {difference:.3g} where "
-                    f"{TOLERANCE * scale:.3g} is allowed. Report it with the versions "
-                    "of jax, onnx and onnxruntime."
+                    f"{self._tolerance * scale:.3g} is allowed. Report it with the "
+                    "versions of jax, onnx and onnxruntime."
                 )
             largest = max(largest, float(difference))
         return largest
 
-    def tell(self, difference: float) -> str:
+    def tell(self, difference: float, whose: str = "the network") -> str:
         """Say a difference in words."""
-        shapes = " and ".join(
+        counts = collections.Counter(
             "x".join(map(str, images.shape[:3])) for images in self.images
         )
+        shapes = " and ".join(
+            f"{count} of {shape}" if count > 1 else shape
+            for shape, count in counts.items()
+        )
         if self._is_label:
-            return f"share of labels unlike the network's {difference:.2g} ({shapes})"
-        return f"largest difference from the network {difference:.2g} ({shapes})"
+            return f"share of labels unlike {whose}'s {difference:.2g} ({shapes})"
+        return f"largest difference from {whose} {difference:.2g} ({shapes})"
 
     def describe(self, difference: float) -> dict[str, Any]:
         """Return a difference for the metadata."""
         name = "share_of_other_labels" if self._is_label else "largest_difference"
         return {name: difference, "compared_on": [list(x.shape) for x in self.images]}
+
+
+def draw_images(signature: Signature, crop_size: tuple[int, int]) -> list[np.ndarray]:
+    """Return one array of random images, or two of different shapes where these may be.
+
+    Args:
+      signature: What goes in.
+      crop_size: (height, width) to begin with where any is allowed, in pixels.
+    """
+    return [signature.make_images(*shape) for shape in _shapes(signature, crop_size)]
 
 
 def median_ms(function: Callable[[np.ndarray], Any], images: np.ndarray) -> float:
@@ -107,3 +129,9 @@ def _shapes(
     if signature.batch is None or signature.size is None:
         shapes.append((signature.batch or OTHER_BATCH, signature.size or OTHER_SIZE))
     return shapes
+
+
+def tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:
+    """Say what was written, and how long that took."""
+    size = path.stat().st_size / 1e6
+    tell(f"{path.name}: {size:.1f} MB, made in {seconds:.1f} s")

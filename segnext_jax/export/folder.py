@@ -4,24 +4,32 @@ import json
 import pathlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
+import numpy as np
 
 from segnext_jax.cli.command import first_line
 from segnext_jax.cli.whole_files import whole_folder
-from segnext_jax.export import load_exported, metadata, onnx_graph, stablehlo
-from segnext_jax.export.comparison import NUM_TIMED, Comparison, median_ms
-from segnext_jax.export.onnx_nodes import OPSET
+from segnext_jax.export import (
+    load_exported,
+    metadata,
+    onnx_file,
+    stablehlo,
+    web_page,
+)
+from segnext_jax.export.comparison import (
+    Comparison,
+    Tell,
+    draw_images,
+    tell_file,
+)
 from segnext_jax.export.program import Signature, make_function, make_reference
 from segnext_jax.predict.predictor import Predictor
 
-FILES = {"stablehlo": stablehlo.FILE, "onnx": onnx_graph.FILE}
+FILES = {"stablehlo": stablehlo.FILE, "onnx": onnx_file.FILE}
 FORMATS = tuple(FILES)
 LOADER = "load_exported.py"
-
-Tell = Callable[[str], None]
 
 
 def check_target(target: pathlib.Path, overwrite: bool) -> None:
@@ -54,6 +62,9 @@ def write(
     dtype: str,
     checkpoint: str,
     tell: Tell,
+    precision: str = "float32",
+    photographs: Sequence[np.ndarray] = (),
+    runtime: pathlib.Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Export a network and compare each file with it.
@@ -64,9 +75,12 @@ def write(
       signature: What goes in and comes out.
       formats: Among `FORMATS`.
       platforms: Of the StableHLO program; among `stablehlo.PLATFORMS`.
-      dtype: Type of activations.
+      dtype: Type of activations of the StableHLO program.
       checkpoint: Where the weights come from, for the metadata.
       tell: Takes one line for each file.
+      precision: Of the ONNX graph; among `onnx_file.PRECISIONS`.
+      photographs: RGB bytes [1, height, width, 3], for a graph of eight bits.
+      runtime: Of `web_page.fetch_runtime`; None: no page is written.
       overwrite: Whether an exported network may be replaced.
 
     Raises:
@@ -78,15 +92,17 @@ def write(
     target = target.absolute()
     comparison = Comparison(
         make_reference(predictor, signature, dtype=dtype),
-        signature,
-        tuple(predictor.config.data.crop_size),
+        draw_images(signature, tuple(predictor.config.data.crop_size)),
+        is_label=signature.output == "labels",
     )
     writers = {
         "stablehlo": lambda new: _write_stablehlo(
             *(new, make_function(predictor, signature, dtype=dtype), signature),
             *(platforms, comparison, tell),
         ),
-        "onnx": lambda new: _write_onnx(new, predictor, signature, comparison, tell),
+        "onnx": lambda new: onnx_file.write(
+            *(new, predictor, signature, precision, photographs, comparison, tell)
+        ),
     }
     files, failures = {}, {}
     with whole_folder(target) as new:
@@ -97,6 +113,10 @@ def write(
             except Exception as error:
                 failures[name] = error
                 (new / FILES[name]).unlink(missing_ok=True)
+        if "onnx" in files and runtime is not None:
+            web_page.write(new, runtime)
+            size = sum(path.stat().st_size for path in new.rglob("*.*")) / 1e6
+            tell(f"index.html: with all that it needs {size:.1f} MB")
         if not files:
             raise next(iter(failures.values()))
         description = metadata.describe(
@@ -123,7 +143,7 @@ def _write_stablehlo(
     exported = stablehlo.export(function, signature, platforms)
     path = folder / stablehlo.FILE
     path.write_bytes(exported.serialize())
-    _tell_file(tell, path, time.perf_counter() - start)
+    tell_file(tell, path, time.perf_counter() - start)
     entry = {
         "file": stablehlo.FILE,
         "platforms": list(exported.platforms),
@@ -137,33 +157,3 @@ def _write_stablehlo(
         entry |= comparison.describe(difference)
     shutil.copy(load_exported.__file__, folder / LOADER)
     return entry
-
-
-def _write_onnx(
-    folder: pathlib.Path,
-    predictor: Predictor,
-    signature: Signature,
-    comparison: Comparison,
-    tell: Tell,
-) -> dict[str, Any]:
-    start = time.perf_counter()
-    data = onnx_graph.convert(predictor, signature).SerializeToString()
-    path = folder / onnx_graph.FILE
-    path.write_bytes(data)
-    _tell_file(tell, path, time.perf_counter() - start)
-    session = onnx_graph.Session(data)
-    difference = comparison.difference(session)
-    tell(f"  {comparison.tell(difference)}")
-    images = comparison.images[0]
-    tell(
-        f"  onnxruntime {median_ms(session, images):.1f} ms on the CPU, jax "
-        f"{median_ms(comparison.reference, images):.1f} ms on "
-        f"{jax.default_backend()}: medians of {NUM_TIMED} calls"
-    )
-    entry = {"file": onnx_graph.FILE, "opset": OPSET}
-    return entry | comparison.describe(difference)
-
-
-def _tell_file(tell: Tell, path: pathlib.Path, seconds: float) -> None:
-    size = path.stat().st_size / 1e6
-    tell(f"{path.name}: {size:.1f} MB, made in {seconds:.1f} s")

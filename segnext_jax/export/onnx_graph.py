@@ -1,17 +1,25 @@
 """ONNX: the network as a graph, and onnxruntime to run it."""
 
+import dataclasses
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from segnext_jax.export.onnx_network import add_encoder, add_head, enlarge
-from segnext_jax.export.onnx_nodes import Nodes
+from segnext_jax.export.eight_bits import to_int8
+from segnext_jax.export.onnx_network import (
+    add_encoder,
+    add_head,
+    channels_last,
+    enlarge_channels_last,
+    per_channel,
+)
+from segnext_jax.export.onnx_nodes import Nodes, set_dims
 from segnext_jax.export.program import INPUT_NAME, LOGITS_STRIDE, Signature
 from segnext_jax.predict.predictor import Predictor
 
-FILE = "model.onnx"
 LIBRARIES = ("onnx", "onnxruntime")
 
 
@@ -29,12 +37,14 @@ def check_installed() -> None:
         )
 
 
-def convert(predictor: Predictor, signature: Signature) -> Any:
-    """Return a network as ``onnx.ModelProto``, in float32.
+def convert(predictor: Predictor, signature: Signature, dtype: str = "float32") -> Any:
+    """Return a network as ``onnx.ModelProto``.
 
     Args:
       predictor: The network.
       signature: What goes in and comes out.
+      dtype: Of weights and values; float16 leaves the normalisations, the decomposition
+        and what is made of the scores in float32.
 
     Raises:
       ValueError: If a library is missing.
@@ -48,7 +58,7 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
     params, stats = variables["params"], variables["batch_stats"]
     (draw,) = jax.device_get(list(model.deterministic().draws().values()))
 
-    nodes = Nodes()
+    nodes = Nodes(dtype)
     images = _add_input(nodes, predictor, signature)
     with nodes.scope("backbone"):
         features = add_encoder(
@@ -73,41 +83,74 @@ def convert(predictor: Predictor, signature: Signature) -> Any:
     )
 
 
+def convert_to_int8(
+    predictor: Predictor, signature: Signature, photographs: Sequence[np.ndarray]
+) -> Any:
+    """Return a network whose convolutions have eight bits; see `eight_bits.to_int8`.
+
+    Args:
+      predictor: The network.
+      signature: What goes in and comes out.
+      photographs: RGB bytes [1, height, width, 3] of any sizes that it takes.
+
+    Raises:
+      ValueError: If a library is missing, or ONNX lacks an operation.
+    """
+    # Whatever the size, and with no more than one image in memory.
+    of_any_size = dataclasses.replace(signature, size=None, batch=None)
+    data = predictor.config.data
+    inputs = [signature.images_of(p, data.mean, data.std) for p in photographs]
+    model = to_int8(convert(predictor, of_any_size), inputs)
+    num_classes = predictor.spec.num_classes
+    set_dims(model.graph.input[0], signature.input_dims())
+    set_dims(model.graph.output[0], signature.output_dims(num_classes))
+    return model
+
+
 def _add_input(nodes: Nodes, predictor: Predictor, signature: Signature) -> str:
     """Add normalisation; return [batch, 3, height, width]."""
-    images = INPUT_NAME
+    # Before all else: engines are slow in arithmetic on rows of three.
+    images = nodes.add("Transpose", INPUT_NAME, perm=[0, 3, 1, 2])
     if signature.input == "uint8":
         from onnx import TensorProto
 
         data = predictor.config.data
-        images = nodes.add("Cast", images, to=TensorProto.FLOAT)
-        images = nodes.add("Sub", images, np.array(data.mean, np.float32))
-        images = nodes.add("Div", images, np.array(data.std, np.float32))
-    return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
+        with nodes.in_float32():
+            images = nodes.add("Cast", images, to=TensorProto.FLOAT)
+            images = nodes.add("Sub", images, per_channel(np.array(data.mean)))
+            images = nodes.add("Div", images, per_channel(np.array(data.std)))
+    return nodes.cast(images)
 
 
 def _add_output(nodes: Nodes, scores: str, output: str) -> str:
-    from onnx import TensorProto
+    with nodes.in_float32():
+        scores = nodes.cast(scores)
+        if output == "logits":
+            return channels_last(nodes, scores)
+        scores = enlarge_channels_last(nodes, scores, LOGITS_STRIDE)
+        if output == "probabilities":
+            return nodes.add("Softmax", scores, axis=-1)
+        from onnx import TensorProto
 
-    if output == "logits":
-        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
-    scores = enlarge(nodes, scores, LOGITS_STRIDE)
-    if output == "probabilities":
-        scores = nodes.add("Softmax", scores, axis=1)
-        return nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
-    labels = nodes.add("ArgMax", scores, axis=1, keepdims=0)
-    # A byte holds every class: data sets have 255 at most, see DatasetSpec.
-    return nodes.add("Cast", labels, to=TensorProto.UINT8)
+        labels = nodes.add("ArgMax", scores, axis=-1, keepdims=0)
+        # A byte holds every class: data sets have 255 at most, see DatasetSpec.
+        return nodes.add("Cast", labels, to=TensorProto.UINT8)
 
 
 class Session:
     """A graph in onnxruntime on the CPU: call it with images."""
 
-    def __init__(self, data: bytes):
-        """Load a serialized graph."""
+    def __init__(self, data: bytes, num_threads: int = 0):
+        """Load a serialized graph.
+
+        Args:
+          data: The graph.
+          num_threads: At work in one operation; 0: one for each core.
+        """
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads
         # Errors alone: what it optimises away is not the user's concern.
         options.log_severity_level = 3
         self._session = onnxruntime.InferenceSession(

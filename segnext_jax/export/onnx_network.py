@@ -78,8 +78,9 @@ def add_head(
         hidden = _pointwise(nodes, images, **ham["ham_in"]["conv"])
         hidden = nodes.add("Relu", hidden)
         flat = nodes.add("Reshape", hidden, np.array([0, 0, -1]))
-        with nodes.scope("nmf"):
-            flat = _nmf(nodes, flat, bases, num_steps)
+        with nodes.scope("nmf"), nodes.in_float32():
+            flat = _nmf(nodes, nodes.cast(flat), bases, num_steps)
+        flat = nodes.cast(flat)
         hidden = nodes.add("Reshape", flat, nodes.add("Shape", hidden))
         hidden = _pointwise(nodes, hidden, **ham["ham_out"]["conv"])
         hidden = _group_norm(nodes, hidden, ham["ham_out"]["gn"])
@@ -91,17 +92,47 @@ def add_head(
         return _pointwise(nodes, images, **params["conv_seg"])
 
 
-def enlarge(nodes: Nodes, images: str, factor: int) -> str:
-    """Add a bilinear resize by a whole factor; see `segnext_jax.ops.resize`."""
-    if factor == 1:
+def enlarge(nodes: Nodes, images: str, vertical: int, horizontal: int) -> str:
+    """Add a bilinear resize by whole factors; see `segnext_jax.ops.resize`.
+
+    Args:
+      nodes: The graph.
+      images: Of four dimensions.
+      vertical: Factor of the third.
+      horizontal: Factor of the last.
+    """
+    if vertical == horizontal == 1:
         return images
-    scales = np.array([1, 1, factor, factor], np.float32)
-    return nodes.add(
-        "Resize",
-        *(images, "", scales),
-        mode="linear",
-        coordinate_transformation_mode="half_pixel",
-    )
+    scales = np.array([1.0, 1.0, vertical, horizontal])
+    # Resize has its factors in float32 alone, whatever the type of the images.
+    with nodes.in_float32():
+        return nodes.add(
+            "Resize",
+            *(images, "", scales),
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+
+
+def channels_last(nodes: Nodes, images: str) -> str:
+    """Add a transposition to [batch, height, width, channels]."""
+    return nodes.add("Transpose", images, perm=[0, 2, 3, 1])
+
+
+def enlarge_channels_last(nodes: Nodes, images: str, factor: int) -> str:
+    """Add a resize whose result is [batch, height, width, channels].
+
+    What comes after, over channels, is several times faster where these are last, and a
+    transposition of the whole result is not: rows are made before, columns after. For
+    engines the second resize is one of images [width, channels], enlarged downwards.
+    """
+    images = channels_last(nodes, enlarge(nodes, images, factor, 1))
+    return enlarge(nodes, images, factor, 1)
+
+
+def per_channel(values: np.ndarray) -> np.ndarray:
+    """Return one value per channel, as [batch, channels, height, width] takes them."""
+    return values[:, None, None]
 
 
 def _embed(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
@@ -130,7 +161,7 @@ def _block(nodes: Nodes, images: str, params: Tree, stats: Tree) -> str:
             hidden = _gate(nodes, hidden, attn["spatial_gating_unit"])
         branch = _before((scale, scale * shift), attn["proj_2"])
         hidden = _pointwise(nodes, hidden, **branch)
-    kept = nodes.add("Mul", images, _per_channel(1 + scale * gain))
+    kept = nodes.add("Mul", images, per_channel(1 + scale * gain))
     images = nodes.add("Add", kept, hidden)
 
     affine = _batch_norm(params["norm2"], stats["norm2"])
@@ -161,7 +192,8 @@ def _squeeze(nodes: Nodes, features: Sequence[tuple[str, int]], params: Tree) ->
     parts = np.split(kernel, np.cumsum([channels for _, channels in features])[:-1])
     total = ""
     for index, ((images, _), part) in enumerate(zip(features, parts, strict=True)):
-        images = enlarge(nodes, _pointwise(nodes, images, part), 2**index)
+        images = _pointwise(nodes, images, part)
+        images = enlarge(nodes, images, 2**index, 2**index)
         total = nodes.add("Add", total, images) if total else images
     return nodes.add("Relu", _group_norm(nodes, total, params["gn"]))
 
@@ -202,26 +234,31 @@ def _gelu(nodes: Nodes, values: str) -> str:
 
 def _layer_norm(nodes: Nodes, images: str, params: Tree) -> str:
     """Add a normalisation over channels, in rows of channels."""
-    images = nodes.add("Transpose", images, perm=[0, 2, 3, 1])
-    images = nodes.add(
-        "LayerNormalization",
-        *(images, params["scale"], params["bias"]),
-        axis=-1,
-        epsilon=NORM_EPSILON,
-    )
+    with nodes.in_float32():
+        images = nodes.add(
+            "LayerNormalization",
+            *(channels_last(nodes, nodes.cast(images)), params["scale"]),
+            params["bias"],
+            axis=-1,
+            epsilon=NORM_EPSILON,
+        )
+    images = nodes.cast(images)
     return nodes.add("Transpose", images, perm=[0, 3, 1, 2])
 
 
 def _group_norm(nodes: Nodes, images: str, params: Tree) -> str:
     """Add a GroupNorm, as an InstanceNorm of flat groups: ONNX 17 has no other."""
-    one = np.ones(NUM_GROUPS, np.float32)
-    groups = nodes.add("Reshape", images, np.array([0, NUM_GROUPS, -1]))
-    groups = nodes.add(
-        "InstanceNormalization", groups, one, np.zeros_like(one), epsilon=NORM_EPSILON
-    )
-    output = nodes.add("Reshape", groups, nodes.add("Shape", images))
-    output = nodes.add("Mul", output, _per_channel(params["scale"]))
-    return nodes.add("Add", output, _per_channel(params["bias"]))
+    one = np.ones(NUM_GROUPS)
+    with nodes.in_float32():
+        groups = nodes.add("Reshape", nodes.cast(images), np.array([0, NUM_GROUPS, -1]))
+        groups = nodes.add(
+            *("InstanceNormalization", groups, one, np.zeros_like(one)),
+            epsilon=NORM_EPSILON,
+        )
+        output = nodes.add("Reshape", groups, nodes.add("Shape", images))
+        output = nodes.add("Mul", output, per_channel(params["scale"]))
+        output = nodes.add("Add", output, per_channel(params["bias"]))
+    return nodes.cast(output)
 
 
 def _stride_two(nodes: Nodes, images: str, params: Tree, affine: Affine) -> str:
@@ -277,8 +314,4 @@ def _turned(nodes: Nodes, matrices: str) -> str:
 
 
 def _scalar(value: float) -> np.ndarray:
-    return np.array(value, np.float32)
-
-
-def _per_channel(values: np.ndarray) -> np.ndarray:
-    return values[:, None, None]
+    return np.array(value, np.float64)

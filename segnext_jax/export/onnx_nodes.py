@@ -20,8 +20,14 @@ class Nodes:
     Nodes and constants are named after the modules that they belong to, see `scope`.
     """
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, dtype: str = "float32") -> None:
+        """Begin with none.
+
+        Args:
+          dtype: Of constants and values: float32, or float16, but for what is written
+            `in_float32`.
+        """
+        self._dtype = self._usual_dtype = np.dtype(dtype)
         self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
         self._path: list[str] = []
@@ -32,6 +38,21 @@ class Nodes:
         self._path.append(name)
         yield
         self._path.pop()
+
+    @contextlib.contextmanager
+    def in_float32(self) -> Iterator[None]:
+        """Write what is inside in float32; values come by `cast`, and go by it."""
+        self._dtype = np.dtype(np.float32)
+        yield
+        self._dtype = self._usual_dtype
+
+    def cast(self, value: str) -> str:
+        """Convert a float32 or float16 value to the type that is written now."""
+        if self._usual_dtype == np.float32:
+            return value
+        from onnx import helper
+
+        return self.add("Cast", value, to=helper.np_dtype_to_tensor_dtype(self._dtype))
 
     def add(self, operation: str, *inputs: str | np.ndarray, **attributes: Any) -> str:
         """Add one node and return the name of its output.
@@ -56,9 +77,8 @@ class Nodes:
         return name
 
     def _constant(self, name: str, value: np.ndarray) -> str:
-        # Folded in float64 from what is kept in float32.
-        is_double = value.dtype == np.float64
-        self._constants[name] = value.astype(np.float32) if is_double else value
+        is_float = np.issubdtype(value.dtype, np.floating)
+        self._constants[name] = value.astype(self._dtype) if is_float else value
         return name
 
     def model(
@@ -97,3 +117,12 @@ class Nodes:
         )
         onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def set_dims(value: Any, dims: Dims) -> None:
+    """Set the dimensions of an input or output, unknown ones by name."""
+    for dim, size in zip(value.type.tensor_type.shape.dim, dims, strict=True):
+        if isinstance(size, str):
+            dim.dim_param = size
+        else:
+            dim.dim_value = size

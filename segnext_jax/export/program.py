@@ -102,6 +102,12 @@ class Signature:
         """Return the dimensions of the images, unknown ones by name."""
         return (self.batch or "batch", *(self.size or ("height", "width")), 3)
 
+    def images_of(self, photographs: np.ndarray, mean: Any, std: Any) -> np.ndarray:
+        """Return RGB bytes as the function takes them."""
+        if self.input == "uint8":
+            return photographs
+        return ((photographs - np.array(mean)) / np.array(std)).astype(np.float32)
+
     def make_images(self, batch: int, size: tuple[int, int]) -> np.ndarray:
         """Draw images of any content, as the function takes them."""
         pixels = np.random.default_rng(0).integers(0, 256, (batch, *size, 3))

@@ -1,10 +1,12 @@
 import functools
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+import segnext_jax
 from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
@@ -12,6 +14,7 @@ from segnext_jax.convert import files, folder
 from segnext_jax.convert.__main__ import main
 from segnext_jax.convert.detect import unwrap
 from segnext_jax.datasets import SPECS
+from segnext_jax.datasets.resolve import resolve_spec
 
 run = functools.partial(command.run, main)
 
@@ -115,6 +118,96 @@ def test_class_names_in_the_file_tell_the_data_set(make_state_dict, tmp_path):
     assert "classes: camvid, as named in the file" in remarks
 
 
+OWN = {
+    "classes": ("road", "crack", "Größe"),
+    "palette": [[9, 8, 7], [1, 2, 3], [0] * 3],
+}
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"dataset_meta": OWN}, {"CLASSES": OWN["classes"], "PALETTE": OWN["palette"]}],
+)
+def test_own_classes_come_from_the_file(meta, make_state_dict, tmp_path):
+    path = tmp_path / "own.pkl"
+    files.write(path, make_state_dict("tiny", 3), meta)
+    assert run(["--from", str(path), "--to", str(tmp_path / "own")]) == 0
+    _, config = folder.read(tmp_path / "own")
+    spec = resolve_spec(config.data)
+    assert spec.classes == OWN["classes"]
+    assert spec.colours == ((9, 8, 7), (1, 2, 3), (0, 0, 0))
+    # Whoever loads it needs no more.
+    network = segnext_jax.load(tmp_path / "own")
+    assert network.classes == OWN["classes"]
+
+
+def test_own_classes_come_from_a_file_of_names_or_are_numbered(
+    make_state_dict, tmp_path, capsys, caplog
+):
+    path = tmp_path / "own.npz"
+    files.write(path, make_state_dict("tiny", 3), {})
+    table = tmp_path / "classes.txt"
+    table.write_text("road 1 2 3\ncrack 4 5 6\nsky 7 8 9\n")
+    target = tmp_path / "own"
+    arguments = ["--from", str(path), "--to", str(target), "--overwrite"]
+    assert run([*arguments, f"--classes={table}"]) == 0
+    spec = resolve_spec(folder.read(target)[1].data)
+    assert spec.classes == ("road", "crack", "sky") and spec.colours[2] == (7, 8, 9)
+
+    assert run(arguments) == 0
+    assert "classes: class 0 to class 2, without names" in capsys.readouterr().out
+    assert "Pass --classes=FILE" in caplog.text
+    spec = resolve_spec(folder.read(target)[1].data)
+    assert spec.classes == ("class 0", "class 1", "class 2")
+    assert len(set(spec.colours)) == 3
+
+    table.write_text("road\ncrack\n")
+    line = refuse(capsys, *arguments, f"--classes={table}")
+    assert "as many classes as the network has, 3: the file of classes has 2" in line
+
+
+def test_config_of_a_folder_gives_its_classes(make_state_dict, tmp_path, capsys):
+    path, target = tmp_path / "own.npz", tmp_path / "own"
+    files.write(path, make_state_dict("tiny", 3), {})
+    (tmp_path / "classes.txt").write_text("road\ncrack\nsky\n")
+    config_file = tmp_path / "config.py"
+    config_file.write_text(
+        "from segnext_jax import config\n"
+        "def get_config():\n"
+        "    c = config.base_config()\n"
+        "    c.model.variant = 'tiny'\n"
+        "    c.data.name = 'folder'\n"
+        f"    c.data.folder = {str(tmp_path)!r}\n"
+        "    return c\n"
+    )
+    arguments = ["--from", str(path), "--to", str(target), f"--config={config_file}"]
+    assert run(arguments) == 0
+    (tmp_path / "classes.txt").unlink()
+    config = folder.read(target)[1]
+    assert resolve_spec(config.data).classes == ("road", "crack", "sky")
+
+
+def test_mmsegmentations_files_keep_its_rules(make_state_dict):
+    for dialect, alignment in (("mmseg1", "pad"), ("official", "resize")):
+        content = make_state_dict("base", 150, dialect=dialect)
+        _, config, _ = folder.convert(content)
+        assert config.evaluation.alignment == alignment
+
+
+def test_lightnings_names_are_read(make_state_dict, tmp_path):
+    plain = make_state_dict("tiny", 19)
+    wanted, _, _ = folder.convert(plain)
+    for prefix in ("model.", "net.", "model.network."):
+        named = {prefix + name: value for name, value in plain.items()}
+        content = {"state_dict": named, "epoch": 3, "pytorch-lightning_version": "2"}
+        given, _, _ = folder.convert(content)
+        jax.tree.map(np.testing.assert_array_equal, given.variables, wanted.variables)
+        # What else the training module holds is named, not taken.
+        named["criterion.weight"] = np.ones(19, np.float32)
+        with pytest.raises(ValueError, match=r"criterion.weight \[19\] are not"):
+            folder.convert(content)
+
+
 def test_rank_and_data_set_can_be_given(checkpoint, tmp_path):
     arguments = ["--from", str(checkpoint), "--to", str(tmp_path / "new")]
     assert run([*arguments, "--rank", "64", "--dataset", "cityscapes"]) == 0
@@ -206,7 +299,7 @@ def test_bad_commands_end_in_one_line_and_write_nothing(
         (("--from", tmp_path / "none.pth", "--to", new), "is not there"),
         (("--from", resnet, "--to", new), "They look like a ResNet's"),
         (("--from", cut, "--to", new), "Fetch it again"),
-        (("--from", odd, "--to", new), "pass --dataset, one of ade20k 150"),
+        (("--from", odd, "--to", new, "--dataset", "voc2012"), "SegNeXt, tiny, 42"),
         (("--from", odd, "--to", new, "--dataset", "ade"), "unknown data set 'ade'"),
         (("--from", checkpoint, "--to", new / "a.npz"), "Convert to a folder first"),
         (("--from", checkpoint, "--to", new, "--dialect", "jseg"), "Leave it out"),

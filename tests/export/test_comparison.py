@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segnext_jax.export.comparison import Comparison
+from segnext_jax.export.comparison import Comparison, draw_images
 from segnext_jax.export.program import Signature
 
 
@@ -27,7 +27,8 @@ def labels_of(images):
     ],
 )
 def test_open_dimensions_are_tried_with_two_values(size, batch, shapes):
-    comparison = Comparison(labels_of, Signature(size, batch), crop_size=(350, 97))
+    images = draw_images(Signature(size, batch), crop_size=(350, 97))
+    comparison = Comparison(labels_of, images, is_label=True)
     assert [images.shape for images in comparison.images] == shapes
     difference = comparison.difference(labels_of)
     assert difference == 0
@@ -40,7 +41,8 @@ def test_open_dimensions_are_tried_with_two_values(size, batch, shapes):
 
 
 def test_difference_is_the_largest_of_scores_or_the_share_of_labels():
-    logits = Comparison(logits_of, Signature((64, 64), 1, output="logits"), (64, 64))
+    images = draw_images(Signature((64, 64), 1), (64, 64))
+    logits = Comparison(logits_of, images, is_label=False)
 
     def shifted(images):
         scores = logits_of(images)
@@ -48,7 +50,7 @@ def test_difference_is_the_largest_of_scores_or_the_share_of_labels():
         return scores
 
     assert logits.difference(shifted) == pytest.approx(0.003, rel=1e-4)
-    labels = Comparison(labels_of, Signature((64, 64), 1), (64, 64))
+    labels = Comparison(labels_of, images, is_label=True)
 
     def one_other(images):
         ids = labels_of(images)
@@ -67,7 +69,7 @@ def test_difference_is_the_largest_of_scores_or_the_share_of_labels():
     ],
 )
 def test_another_program_is_refused(wrong):
-    signature = Signature((32, 64), 1, output="logits")
-    comparison = Comparison(logits_of, signature, (64, 64))
+    images = draw_images(Signature((32, 64), 1), (64, 64))
+    comparison = Comparison(logits_of, images, is_label=False)
     with pytest.raises(ValueError, match=r"what the network does.*\(1, 32, 64, 3\)"):
         comparison.difference(wrong)

@@ -85,7 +85,7 @@ def test_published_network_is_small_and_made_of_known_operations(
     blocks = sum(VARIANTS[variant].depths)
     assert counts(graph)["Conv"] == 13 * blocks + 5 + 7
     assert counts(graph)["Erf"] == 2 * blocks + 1
-    assert counts(graph)["Resize"] == 3
+    assert counts(graph)["Resize"] == 4
     weights = jax.tree.leaves(network.variables["params"])
     num_bytes = {weight.nbytes for weight in weights}
     for constant in graph.graph.initializer:
@@ -97,6 +97,21 @@ def test_published_network_is_small_and_made_of_known_operations(
     assert labels.shape == (1, 64, 96) and labels.dtype == np.uint8
     assert len(np.unique(labels)) > 2
     wanted = make_reference(network, signature, dtype="float32")(images)
+    np.testing.assert_array_equal(labels, wanted)
+
+
+def test_openvino_gives_the_networks_labels(full_width):
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    network = full_width("tiny")
+    signature = Signature(None, None)
+    core = openvino.Core()
+    model = core.read_model(onnx_graph.convert(network, signature).SerializeToString())
+    # Where a CPU has bfloat16, that is its default.
+    options = {"INFERENCE_PRECISION_HINT": "f32"}
+    images = photographs(1, 64, 96)
+    labels = core.compile_model(model, "CPU", options)(images)[0]
+    wanted = make_reference(network, signature, dtype="float32")(images)
+    assert labels.dtype == np.uint8
     np.testing.assert_array_equal(labels, wanted)
 
 

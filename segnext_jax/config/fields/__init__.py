@@ -21,12 +21,7 @@ from segnext_jax.config.fields import (
     optimizer,
     run,
 )
-from segnext_jax.config.fields.field import (
-    EVALUATION,
-    PREDICTION,
-    TRAINING,
-    Field,
-)
+from segnext_jax.config.fields.field import EVALUATION, PREDICTION, TRAINING, Field
 
 FIELDS: dict[str, Field] = {
     field.name: field

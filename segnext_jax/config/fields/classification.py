@@ -7,14 +7,7 @@ and the defaults of timm 0.4.12, which it uses.
 import functools
 
 from segnext_jax.config.fields.field import CLASSIFICATION, EVALUATION, Field
-from segnext_jax.config.kinds import (
-    FACTORS,
-    NOT_NEGATIVE,
-    SHARE,
-    number,
-    where,
-    whole,
-)
+from segnext_jax.config.kinds import FACTORS, NOT_NEGATIVE, SHARE, number, where, whole
 
 _AREA = where(
     FACTORS,

@@ -2,12 +2,7 @@
 
 import functools
 
-from segnext_jax.config.fields.field import (
-    EVALUATION,
-    PREDICTION,
-    SEGMENTATION,
-    Field,
-)
+from segnext_jax.config.fields.field import EVALUATION, PREDICTION, SEGMENTATION, Field
 from segnext_jax.config.kinds import (
     POSITIVE,
     SIZE,

@@ -1,15 +1,7 @@
 """Fields of the run as a whole: task, length, logging, checkpoints, devices."""
 
 from segnext_jax.config.fields.field import PREDICTION, Field
-from segnext_jax.config.kinds import (
-    RATE,
-    flag,
-    one_of,
-    pair,
-    text,
-    where,
-    whole,
-)
+from segnext_jax.config.kinds import RATE, flag, one_of, pair, text, where, whole
 
 _STEPS = where(
     pair(whole(), ""),

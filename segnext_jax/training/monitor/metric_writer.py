@@ -132,7 +132,7 @@ class _Events:
             event.summary.MergeFrom(part)
         self._add(event)
 
-    def _add(self, event: _PROTO.Event) -> None:
+    def _add(self, event: Any) -> None:
         event.wall_time = time.time()
         with _naming(self._folder):
             self._writer.write_event(event)

@@ -18,9 +18,7 @@ from segnext_jax.evaluation import report
 from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.ops.photometric import normalize
-from segnext_jax.pipeline.classification.batches import (
-    photograph_eval_batches,
-)
+from segnext_jax.pipeline.classification.batches import photograph_eval_batches
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.pipeline.loader import TrainLoader

@@ -10,9 +10,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax.config import base_config
 from segnext_jax.datasets.photographs import photograph_classes
-from segnext_jax.pipeline.classification.batches import (
-    photograph_eval_batches,
-)
+from segnext_jax.pipeline.classification.batches import photograph_eval_batches
 from segnext_jax.pipeline.classification.random_augment import RandAugment
 from segnext_jax.pipeline.classification.resized_crop import (
     RandomResizedCrop,

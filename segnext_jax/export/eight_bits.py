@@ -1,0 +1,67 @@
+"""ONNX files with convolutions of eight bits, by onnxruntime's quantizer."""
+
+import contextlib
+import logging
+import pathlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from segnext_jax.export.program import INPUT_NAME
+
+
+def to_int8(model: Any, inputs: Sequence[np.ndarray]) -> Any:
+    """Return a graph whose convolutions have weights and inputs of eight bits.
+
+    All else, the normalisations and the decomposition among it, stays in float32.
+    Weights are scaled by output channel, values by what they range over on the inputs.
+
+    Args:
+      model: ``onnx.ModelProto`` in float32; sizes may be open.
+      inputs: What goes in, one array at a time.
+    """
+    import onnx
+    from onnxruntime import quantization
+
+    with tempfile.TemporaryDirectory() as folder, _without_advice():
+        path = pathlib.Path(folder) / "model.onnx"
+        quantization.quantize_static(
+            model,
+            path,
+            _Reader(inputs),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+        result = onnx.load(path)
+    # Of the sizes that it was fitted with.
+    del result.graph.value_info[:]
+    onnx.checker.check_model(result)
+    return result
+
+
+class _Reader:
+    """The quantizer's ``CalibrationDataReader``."""
+
+    def __init__(self, inputs: Sequence[np.ndarray]):
+        self._inputs = iter(inputs)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        images = next(self._inputs, None)
+        return None if images is None else {INPUT_NAME: images}
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Silence the quantizer, which advises what `onnx_network` has done."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
