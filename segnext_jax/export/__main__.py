@@ -70,8 +70,8 @@ def main(arguments: Sequence[str]) -> None:
     if "onnx" in formats and dtype != "float32":
         raise ValueError(
             "ONNX is written in float32, as onnxruntime has no bfloat16 convolutions "
-            f"on CPUs: the activations are {dtype}. Pass --dtype=float32. Of fewer bits "
-            "ONNX has --precision=float16."
+            f"on CPUs: the activations are {dtype}. Pass --dtype=float32. ONNX has "
+            "--precision=float16 in its place."
         )
     photographs = []
     if "onnx" in formats and options.precision == "int8":
