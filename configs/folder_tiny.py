@@ -4,7 +4,7 @@ r"""SegNeXt-T on your own images, from random weights or published ones.
     python -m segnext_jax.main --config=configs/folder_tiny.py \
         --config.data.folder=FOLDER
 
-The README says what FOLDER holds. One GPU; the sizes suit photographs of about a
+docs/own_data.md says what FOLDER holds. One GPU; the sizes suit photographs of about a
 megapixel. data/folder/prepare.py makes a prepared set of it, which large sets on slow
 disks need; its name is then config.data.name.
 """
