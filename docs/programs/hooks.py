@@ -5,6 +5,7 @@ data/*/README.md. Links between files of the repository become links between pag
 """
 
 import ast
+import json
 import pathlib
 import posixpath
 import re
@@ -38,6 +39,8 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the pages that have no file in docs/."""
     texts = {page: (ROOT / file).read_text() for page, file in _ORIGINS.items()}
     texts["configuration.md"] = configuration_page.render()
+    for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        texts[f"notebooks/{path.stem}.md"] = notebook_page(path)
     for page, text in texts.items():
         files.append(File.generated(config, page, content=text))
     return files
@@ -60,6 +63,16 @@ def configs_table(_: Any = None) -> str:
     return "\n".join(["| config | what, and what is reported |", "|---|---|", *rows])
 
 
+def notebook_page(path: pathlib.Path) -> str:
+    """Return the cells of a notebook as Markdown."""
+    cells = json.loads(path.read_text())["cells"]
+    return "\n\n".join(
+        f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+        for cell in cells
+        for text in ["".join(cell["source"])]
+    )
+
+
 def with_links_between_pages(markdown: str, page: str) -> str:
     """Return a page's text; links to files that have no page become their text.
 
@@ -73,6 +86,7 @@ def with_links_between_pages(markdown: str, page: str) -> str:
         text, target, anchor = match.groups()
         file = posixpath.normpath(posixpath.join(folder, target))
         other = PAGES.get(file, file.removeprefix("docs/"))
+        other = other.replace(".ipynb", ".md")
         if file not in PAGES and not file.startswith("docs/"):
             return text
         link = posixpath.relpath(other, posixpath.dirname(page) or ".")
