@@ -3,8 +3,8 @@
     python data/camvid/prepare.py
     python -m segnext_jax.main --config=configs/camvid_tiny.py
 
-One GPU; the README has the overrides for a short run on a CPU. The paper reports no
-number for this data set.
+One GPU; docs/recipes.md has the overrides for a short run on a CPU. The paper reports
+no number for this data set.
 """
 
 from segnext_jax.config import base_config

@@ -8,7 +8,7 @@ The steps, the crop of 512x512 and the learning rate of 6e-5 are for a GPU and p
 weights of the encoder: --config.init_from=mscan_t.pth. From random weights, a network
 learns little in so few steps; a few hundred photographs need published weights.
 
-The README says what FOLDER holds. One GPU; the sizes suit photographs of about a
+docs/own_data.md says what FOLDER holds. One GPU; the sizes suit photographs of about a
 megapixel. data/folder/prepare.py makes a prepared set of it, which large sets on slow
 disks need; its name is then config.data.name.
 """

@@ -3,8 +3,8 @@
     python data/shapes/prepare.py
     python -m segnext_jax.main --config=configs/shapes_tiny.py
 
-Two CPU cores, 4 minutes, mIoU 0.84. From random weights, so the learning rate is far
-above the recipe's for fine-tuning, and nothing regularises.
+Two CPU cores, 2 to 5 minutes, mIoU 82.10 (one device). From random weights, so the
+learning rate is far above the recipe's for fine-tuning, and nothing regularises.
 """
 
 from segnext_jax.config import base_config

@@ -9,7 +9,7 @@ if typing.TYPE_CHECKING:
     from segnext_jax import config, convert, datasets, export, models, ops
     from segnext_jax.predict.predictor import Predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "__version__",
     "config",

@@ -47,14 +47,15 @@ def _deviation(shape: tuple[int, ...]) -> float:
 def initialize(model: nn.Module, seed: int) -> dict[str, Any]:
     """Return initial variables like ``model.init``, drawn by NumPy on the host.
 
-    >>> from segnext_jax.models import MSCAN
-    >>> variables = initialize(MSCAN(embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1)), 0)
-    >>> variables["params"]["norm4"]["scale"].shape
-    (8,)
-
     The values come from the same distributions, but compile nothing: ``model.init``
     holds hundreds of threefry generators, which take XLA 50 s for SegNeXt-T on two CPU
     cores. Each array is a function of seed and path alone.
+
+    Examples:
+      >>> from segnext_jax.models import MSCAN
+      >>> model = MSCAN(embed_dims=(8, 8, 8, 8), depths=(1, 1, 1, 1))
+      >>> initialize(model, seed=0)["params"]["norm4"]["scale"].shape
+      (8,)
 
     Args:
       model: `SegNeXt`, `MSCAN` or `MSCANClassifier`.
