@@ -1,12 +1,12 @@
-"""Convert checkpoints: `python -m segnext_jax.convert --from FILE --to DIR`, and back.
+"""Convert checkpoints: `segnext-jax convert --checkpoint=FILE --output=DIR`, and back.
 
 From a PyTorch, safetensors, NumPy or JSeg file to a model folder:
 
-    python -m segnext_jax.convert --from segnext_tiny_512x512_ade_160k.pth --to tiny
+    segnext-jax convert --checkpoint=segnext_tiny_512x512_ade_160k.pth --output=tiny
 
 From a model folder or a run's workdir to a file:
 
-    python -m segnext_jax.convert --from tiny --to out.pth --dialect mmseg1
+    segnext-jax convert --checkpoint=tiny --output=out.pth --dialect=mmseg1
 """
 
 import argparse
@@ -15,11 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
-from segnext_jax.convert import files, folder
-from segnext_jax.convert.names import HAS_BATCH_COUNT
-from segnext_jax.convert.weights import source_of, to_state_dict
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,9 +26,11 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    source, target = pathlib.Path(options.source), pathlib.Path(options.target)
+    source, target = pathlib.Path(options.checkpoint), pathlib.Path(options.output)
     if not source.exists():
-        raise ValueError(f"--from must name a file or folder: {source} is not there.")
+        raise ValueError(
+            f"--checkpoint must name a file or folder: {source} is not there."
+        )
     if source.is_dir():
         _to_file(source, target, options)
     else:
@@ -40,30 +38,31 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.convert",
-        description="Convert SegNeXt checkpoints between PyTorch and JAX.",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "convert",
+        "Convert SegNeXt checkpoints between PyTorch and JAX: a file to a model "
+        "folder, a model folder or run to a file.",
+        renamed=command.OVERWRITE | {"--from": "--checkpoint", "--to": "--output"},
     )
-    suffixes = ", ".join(files.SUFFIXES)
     parser.add_argument(
-        "--from",
-        dest="source",
+        "--checkpoint",
         required=True,
-        help=f"a file ({suffixes}), or a model folder or run's workdir",
+        help="a file (.pth, .pt, .safetensors, .pkl, .npz), a model folder, or a run's "
+        "workdir",
     )
     parser.add_argument(
-        "--to", dest="target", required=True, help="a new folder, or a new file"
+        "--output", required=True, help="a new folder, or a new file of such a type"
     )
     command.add_which(parser)
     parser.add_argument(
         "--dialect",
-        choices=tuple(HAS_BATCH_COUNT),
+        choices=("official", "mmseg1", "jseg"),
         help="names in the written file (default: official; jseg for .pkl)",
     )
     parser.add_argument(
         "--config",
-        help="config file whose settings the folder keeps (default: the base config)",
+        help="name of a shipped config, or a file, whose settings the folder keeps "
+        "(default: the base config)",
     )
     parser.add_argument("--dataset", help="data set whose classes the network knows")
     parser.add_argument("--num_classes", type=int, help="number of classes needed")
@@ -73,15 +72,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="leave out arrays that do not fit, for a training to draw",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an existing file or model"
-    )
+    command.add_existing(parser)
     return parser.parse_args(arguments)
 
 
 def _to_folder(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
+    from segnext_jax.convert import files, folder
+
+    overwrite = options.existing == "overwrite"
     if target.suffix in files.SUFFIXES:
         raise ValueError(
             f"a file is converted to a folder, and a folder to a file: got {source} "
@@ -92,12 +92,12 @@ def _to_folder(
             f"--dialect is for writing files: {source} is read, and its dialect found "
             "by its names. Leave it out."
         )
-    if options.which != reading.LATEST:
+    if options.which != "latest":
         raise ValueError(
             f"--which is for the checkpoints of a run: {source} is a file. Leave it "
             "out."
         )
-    folder.check_target(target, options.overwrite)
+    folder.check_target(target, overwrite)
     config = None if options.config is None else config_lib.load(options.config)
     dataset = options.dataset
     if dataset is None and config is not None:
@@ -110,7 +110,7 @@ def _to_folder(
         rank=options.rank,
         strict=not options.not_strict,
     )
-    folder.write(target, converted.variables, config, overwrite=options.overwrite)
+    folder.write(target, converted.variables, config, overwrite=overwrite)
     _tell(*remarks)
     count = folder.num_parameters(converted.variables)
     _tell(f"wrote {target}: {count:,} parameters")
@@ -119,6 +119,10 @@ def _to_folder(
 def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
+    from segnext_jax.checkpoints import reading
+    from segnext_jax.convert import files, folder
+    from segnext_jax.convert.weights import source_of, to_state_dict
+
     files.check_suffix(target)
     of_files = ("config", "dataset", "num_classes", "rank", "not_strict")
     given = [f"--{name}" for name in of_files if getattr(options, name)]
@@ -135,7 +139,8 @@ def _to_file(
     found = source_of(variables)
     assert found is not None  # to_state_dict has checked it.
     meta = folder.class_meta(found, config, dialect)
-    files.write(target, state_dict, meta, overwrite=options.overwrite)
+    overwrite = options.existing == "overwrite"
+    files.write(target, state_dict, meta, overwrite=overwrite)
     _tell(f"found: {found}", f"weights: {stored}")
     if found.kind == "segmentation":
         rank = config.model.rank or found.variant.rank

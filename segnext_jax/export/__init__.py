@@ -9,8 +9,6 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from segnext_jax.export import load_exported
-
 
 def load(path: str | pathlib.Path) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     """Return (jitted function of images, metadata) of an exported folder.
@@ -29,4 +27,7 @@ def load(path: str | pathlib.Path) -> tuple[Callable[[Any], Any], dict[str, Any]
             f"{path} must hold a StableHLO program to be loaded by jax: it was "
             "exported without. Export it with --format=stablehlo,onnx."
         )
+    # Here: the command's --help needs no jax.
+    from segnext_jax.export import load_exported
+
     return load_exported.load(pathlib.Path(path))

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from segnext_jax.export.program import SIZE_MULTIPLE, Signature
+from segnext_jax.export.options import SIZE_MULTIPLE
+from segnext_jax.export.program import Signature
 
 NUM_TIMED = 5
 # Beside the training's crop size and one image, where these are dynamic.
@@ -79,8 +80,12 @@ class Comparison:
             "x".join(map(str, images.shape[:3])) for images in self.images
         )
         if self._is_label:
-            return f"share of labels unlike the network's {difference:.2g} ({shapes})"
-        return f"largest difference from the network {difference:.2g} ({shapes})"
+            same = f"{1 - difference:.4%}" if difference else "all"
+            return f"{same} of the labels are the network's, for images of {shapes}"
+        return (
+            f"differs from the network by {difference:.2g} at most, for images of "
+            f"{shapes}"
+        )
 
     def describe(self, difference: float) -> dict[str, Any]:
         """Return a difference for the metadata."""

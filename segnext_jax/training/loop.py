@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from segnext_jax import convert, sharding, weights
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.cli import processes
+from segnext_jax.cli import command, processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables, initialize
 from segnext_jax.pipeline.stream import BatchStream
@@ -310,14 +310,13 @@ def _log_start(
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("Workdir: %s", workdir)
     logging.info(
-        "%s %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
+        "%s %s, %d classes, %s parameters; %s on %s, batch %d.",
         type(model).__name__,
         config.model.variant,
         model.num_classes,
         f"{num_parameters:,}",
         config.data.name,
-        mesh.size,
-        jax.default_backend(),
+        command.counted(mesh.size, f"{jax.default_backend().upper()} device"),
         config.batch_size,
     )
     for line in optimizer_lib.summarize(state.params, recipe.make_rules(config)):

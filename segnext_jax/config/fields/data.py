@@ -9,9 +9,9 @@ from segnext_jax.config.fields.field import (
     Field,
 )
 from segnext_jax.config.kinds import (
-    BYTE,
     COLOURS,
     FACTORS,
+    ID_MAP,
     POSITIVE,
     SHARE,
     SIZE,
@@ -19,7 +19,6 @@ from segnext_jax.config.kinds import (
     number,
     one_of,
     optional,
-    pair,
     several,
     text,
     where,
@@ -27,7 +26,6 @@ from segnext_jax.config.kinds import (
 )
 
 _NAMES = several(where(text(), bool, ""), "names, in the order of the ids")
-_ID_PAIRS = several(pair(BYTE, ""), "pairs (id, train id), in [0, 255] each")
 _augmentation = functools.partial(Field, only=SEGMENTATION)
 _masks = functools.partial(Field, only=SEGMENTATION, used_by=EVALUATION)
 
@@ -87,8 +85,9 @@ FIELDS = (
     _masks(
         "data.id_map",
         (),
-        _ID_PAIRS,
-        "(id in the masks, train id or 255) pairs. Empty: masks hold train ids.",
+        ID_MAP,
+        "Pairs of an id in the masks and a train id or 255. Empty: masks hold train "
+        "ids.",
     ),
     Field(
         "data.data_dir",
