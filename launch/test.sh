@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Install the package with its test extra, check the code, run the tests, two files at
 # a time. --all also runs those marked slow, in turn; further arguments go to pytest.
+# DRY_RUN=1 prints the commands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
-install_into_venv test
+source launch/run.sh
+run install_into_venv test
 
 # By whole files: what the tests of one share is compiled once.
 options=(-m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder)
@@ -13,7 +15,7 @@ if [ "${1:-}" = --all ]; then
   options=()
   shift
 fi
-.venv/bin/ruff format --check .
-.venv/bin/ruff check .
-.venv/bin/pyright
-.venv/bin/python -m pytest "${options[@]}" "$@"
+run .venv/bin/ruff format --check .
+run .venv/bin/ruff check .
+run .venv/bin/pyright
+run .venv/bin/python -m pytest "${options[@]}" "$@"

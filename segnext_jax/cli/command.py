@@ -234,11 +234,14 @@ def set_up_logging() -> None:
     from absl import flags
     from absl import logging as absl_logging
 
+    from segnext_jax.cli.progress import AboveBars
+
     # absl holds back until somebody has parsed its flags; argparse has parsed ours.
     flags.FLAGS.mark_as_parsed()
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.INFO)
     handler = absl_logging.get_absl_handler()
+    handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
     if sys.unraisablehook is sys.__unraisablehook__:

@@ -178,7 +178,7 @@ class _Run:
                 if step == first_step + 1:
                     jax.block_until_ready(step_metrics)
                     seconds = self.meter.elapsed()
-                    self.progress.note(f"First step after {seconds:.0f} s.")
+                    logging.info(f"First step after {seconds:.0f} s.")
                     self.meter.start_clock()
                 self.progress.advance()
                 self.checkpoints.check()
@@ -200,7 +200,7 @@ class _Run:
         except Preempted:
             self.checkpoints.wait()
             step = self.checkpoints.latest_step()
-            self.progress.note(
+            logging.info(
                 f"SIGTERM: ended with a checkpoint of step {step} of "
                 f"{config.num_steps}. The same command goes on from there."
             )
@@ -246,10 +246,10 @@ class _Run:
         self.writer.write(step, metrics.summary())
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
-        self.progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+        logging.info(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
         overlays = self.writer.overlays_dir(step)
         if overlays.exists():
-            self.progress.note(f"Overlays are in {overlays}.")
+            logging.info(f"Overlays are in {overlays}.")
         self.meter.restart()
         return metrics
 
