@@ -42,7 +42,7 @@ def serve(predictor: Any, host: str, port: int | None, block: bool = True) -> An
       The `gradio.Blocks`, whose `local_url` is the address.
 
     Raises:
-      ValueError: If Gradio is not installed.
+      ValueError: If Gradio is not installed, or the port is in use.
     """
     try:
         import gradio
@@ -71,15 +71,23 @@ def serve(predictor: Any, host: str, port: int | None, block: bool = True) -> An
         )
         result = gradio.HTML()
         image.change(show, image, result, show_progress="full")
-    page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=not block,
-        head=f"<script>{result_page.script()}</script>",
-        css=result_page.style(),
-        footer_links=[],
-        quiet=not block,
-    )
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=not block,
+            head=f"<script>{result_page.script()}</script>",
+            css=result_page.style(),
+            footer_links=[],
+            quiet=not block,
+        )
+    except OSError as error:
+        if port is None:
+            raise
+        raise ValueError(
+            f"--port must be a free port of {host}: {port} is in use. Name another, or "
+            "leave --port out."
+        ) from error
     return page
 
 
