@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from segnext_jax.benchmark import take_turns
+from segnext_jax.benchmark.programs import take_turns
 from segnext_jax.models.segnext import VARIANTS
 from segnext_jax.ops.depthwise import depthwise_conv, pad, windows_gradient, windows_sum
 

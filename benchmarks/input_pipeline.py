@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from segnext_jax.benchmark import machine, table_line
+from segnext_jax.benchmark.programs import machine, table_line
 from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader

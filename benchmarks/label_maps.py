@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segnext_jax.benchmark import take_turns
+from segnext_jax.benchmark.programs import take_turns
 from segnext_jax.cli.command import keep_freed_memory
 from segnext_jax.evaluation.scoring import best_labels
 from segnext_jax.ops.resize import resize_bilinear

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from benchmarks.compare.roofline import Peaks, measure_peaks
-from segnext_jax.benchmark import machine, table_line, take_turns
+from segnext_jax.benchmark.programs import machine, table_line, take_turns
 from segnext_jax.cli import command
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.segnext import VARIANTS, Variant

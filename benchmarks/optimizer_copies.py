@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from segnext_jax.benchmark import take_turns
+from segnext_jax.benchmark.programs import take_turns
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import VARIANTS, SegNeXt

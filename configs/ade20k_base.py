@@ -1,7 +1,7 @@
 """SegNeXt-B on ADE20K: mIoU 48.5, multi-scale with flip 49.9 (paper).
 
-    python data/ade20k/prepare.py
-    python -m segnext_jax.main --config=configs/ade20k_base.py
+    segnext-jax prepare ade20k
+    segnext-jax train --config=ade20k_base
 
 8 GPUs, batch 16. The base configuration is this run. From an ImageNet encoder: add
 ``--config.init_from=mscan_b.pth``.

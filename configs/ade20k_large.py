@@ -1,7 +1,7 @@
 """SegNeXt-L on ADE20K: mIoU 51.0, multi-scale with flip 52.1 (paper).
 
-    python data/ade20k/prepare.py
-    python -m segnext_jax.main --config=configs/ade20k_large.py
+    segnext-jax prepare ade20k
+    segnext-jax train --config=ade20k_large
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-S on ADE20K: mIoU 44.3, multi-scale with flip 45.8 (paper).
 
-    python data/ade20k/prepare.py
-    python -m segnext_jax.main --config=configs/ade20k_small.py
+    segnext-jax prepare ade20k
+    segnext-jax train --config=ade20k_small
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-T on ADE20K: mIoU 41.1, multi-scale with flip 42.2 (paper).
 
-    python data/ade20k/prepare.py
-    python -m segnext_jax.main --config=configs/ade20k_tiny.py
+    segnext-jax prepare ade20k
+    segnext-jax train --config=ade20k_tiny
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
 """

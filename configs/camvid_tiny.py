@@ -1,7 +1,7 @@
 """SegNeXt-T on CamVid (11 classes, 367 images of 480x360), the paper's recipe.
 
-    python data/camvid/prepare.py
-    python -m segnext_jax.main --config=configs/camvid_tiny.py
+    segnext-jax prepare camvid
+    segnext-jax train --config=camvid_tiny
 
 One GPU; docs/recipes.md has the overrides for a short run on a CPU. The paper reports
 no number for this data set.

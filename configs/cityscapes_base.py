@@ -1,7 +1,7 @@
 """SegNeXt-B on Cityscapes: mIoU 82.6, multi-scale with flip 83.8 (paper).
 
-    python data/cityscapes/prepare.py
-    python -m segnext_jax.main --config=configs/cityscapes_base.py
+    segnext-jax prepare cityscapes
+    segnext-jax train --config=cityscapes_base
 
 8 GPUs, batch 8. Evaluation keeps the images' size and slides the crop over them. From
 an ImageNet encoder: add ``--config.init_from=mscan_b.pth``.

@@ -1,7 +1,7 @@
 """SegNeXt-L on Cityscapes: mIoU 83.2, multi-scale with flip 83.9 (paper).
 
-    python data/cityscapes/prepare.py
-    python -m segnext_jax.main --config=configs/cityscapes_large.py
+    segnext-jax prepare cityscapes
+    segnext-jax train --config=cityscapes_large
 
 8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
 """

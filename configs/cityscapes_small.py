@@ -1,7 +1,7 @@
 """SegNeXt-S on Cityscapes: mIoU 81.3, multi-scale with flip 82.7 (paper).
 
-    python data/cityscapes/prepare.py
-    python -m segnext_jax.main --config=configs/cityscapes_small.py
+    segnext-jax prepare cityscapes
+    segnext-jax train --config=cityscapes_small
 
 8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
 """

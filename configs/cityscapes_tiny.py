@@ -1,7 +1,7 @@
 """SegNeXt-T on Cityscapes: mIoU 79.8, multi-scale with flip 81.4 (paper).
 
-    python data/cityscapes/prepare.py
-    python -m segnext_jax.main --config=configs/cityscapes_tiny.py
+    segnext-jax prepare cityscapes
+    segnext-jax train --config=cityscapes_tiny
 
 8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-B on COCO-Stuff: mIoU 45.8, multi-scale with flip 46.3 (paper).
 
-    python data/coco_stuff/prepare.py
-    python -m segnext_jax.main --config=configs/coco_stuff_base.py
+    segnext-jax prepare coco_stuff
+    segnext-jax train --config=coco_stuff_base
 
 8 GPUs, batch 16. 171 classes; scale, crop and evaluation are those of ADE20K. From an
 ImageNet encoder: add ``--config.init_from=mscan_b.pth``.

@@ -1,7 +1,7 @@
 """SegNeXt-L on COCO-Stuff: mIoU 46.5, multi-scale with flip 47.2 (paper).
 
-    python data/coco_stuff/prepare.py
-    python -m segnext_jax.main --config=configs/coco_stuff_large.py
+    segnext-jax prepare coco_stuff
+    segnext-jax train --config=coco_stuff_large
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-S on COCO-Stuff: mIoU 42.2, multi-scale with flip 42.8 (paper).
 
-    python data/coco_stuff/prepare.py
-    python -m segnext_jax.main --config=configs/coco_stuff_small.py
+    segnext-jax prepare coco_stuff
+    segnext-jax train --config=coco_stuff_small
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-T on COCO-Stuff: mIoU 38.7, multi-scale with flip 39.1 (paper).
 
-    python data/coco_stuff/prepare.py
-    python -m segnext_jax.main --config=configs/coco_stuff_tiny.py
+    segnext-jax prepare coco_stuff
+    segnext-jax train --config=coco_stuff_tiny
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
 """

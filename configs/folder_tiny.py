@@ -1,7 +1,7 @@
 r"""SegNeXt-T on your own images, from random weights or published ones.
 
-    python -m segnext_jax.check_dataset FOLDER
-    python -m segnext_jax.main --config=configs/folder_tiny.py \
+    segnext-jax check FOLDER
+    segnext-jax train --config=folder_tiny \
         --config.data.folder=FOLDER
 
 The steps, the crop of 512x512 and the learning rate of 6e-5 are for a GPU and published

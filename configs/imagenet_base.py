@@ -1,7 +1,7 @@
 """MSCAN-B, the encoder, on ImageNet-1K: top-1 83.0 (paper, table 3).
 
-    python data/imagenet/prepare.py --raw_dir=FOLDER
-    python -m segnext_jax.main --config=configs/imagenet_base.py
+    segnext-jax prepare imagenet --raw_dir=FOLDER
+    segnext-jax train --config=imagenet_base
 
 8 GPUs, 128 images each. As configs/imagenet_tiny.py; the drop path rate is that of
 VAN-B2, the network of this size in the recipe: that of the encoder was not published.

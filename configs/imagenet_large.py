@@ -1,7 +1,7 @@
 """MSCAN-L, the encoder, on ImageNet-1K: top-1 83.9 (paper, table 3).
 
-    python data/imagenet/prepare.py --raw_dir=FOLDER
-    python -m segnext_jax.main --config=configs/imagenet_large.py
+    segnext-jax prepare imagenet --raw_dir=FOLDER
+    segnext-jax train --config=imagenet_large
 
 8 GPUs, 128 images each. As configs/imagenet_tiny.py; the drop path rate is that of
 VAN-B3, the network of this size in the recipe: that of the encoder was not published.

@@ -1,7 +1,7 @@
 """MSCAN-T, the encoder, on ImageNet-1K: top-1 75.9 (paper, table 3).
 
-    python data/imagenet/prepare.py --raw_dir=FOLDER
-    python -m segnext_jax.main --config=configs/imagenet_tiny.py
+    segnext-jax prepare imagenet --raw_dir=FOLDER
+    segnext-jax train --config=imagenet_tiny
 
 8 GPUs, 128 images each. 300 epochs of 1251 steps and 10 at the floor of the learning
 rate: the recipe of VAN, which the encoders follow; their own was not published. Other

@@ -1,7 +1,7 @@
 """SegNeXt-B on iSAID: mIoU 69.9 (paper).
 
-    python data/isaid/prepare.py
-    python -m segnext_jax.main --config=configs/isaid_base.py
+    segnext-jax prepare isaid
+    segnext-jax train --config=isaid_base
 
 8 GPUs, batch 16. The number holds on patches cut as JSeg cuts them: 800 pixels, 200
 shared. Source: ``project/_base_/datasets/isaid_869x869.py`` of JSeg. From an ImageNet

@@ -1,7 +1,7 @@
 """SegNeXt-L on iSAID: mIoU 70.3 (paper).
 
-    python data/isaid/prepare.py
-    python -m segnext_jax.main --config=configs/isaid_large.py
+    segnext-jax prepare isaid
+    segnext-jax train --config=isaid_large
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-S on iSAID: mIoU 68.8 (paper).
 
-    python data/isaid/prepare.py
-    python -m segnext_jax.main --config=configs/isaid_small.py
+    segnext-jax prepare isaid
+    segnext-jax train --config=isaid_small
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
 """

@@ -1,7 +1,7 @@
 """SegNeXt-T on iSAID: mIoU 68.3 (paper).
 
-    python data/isaid/prepare.py
-    python -m segnext_jax.main --config=configs/isaid_tiny.py
+    segnext-jax prepare isaid
+    segnext-jax train --config=isaid_tiny
 
 8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
 """

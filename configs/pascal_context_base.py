@@ -1,7 +1,7 @@
 """SegNeXt-B on Pascal Context: mIoU 57.0, multi-scale with flip 59.0 (paper).
 
-    python data/pascal_context_59/prepare.py
-    python -m segnext_jax.main --config=configs/pascal_context_base.py
+    segnext-jax prepare pascal_context_59
+    segnext-jax train --config=pascal_context_base
 
 8 GPUs, batch 16. 59 classes; the paper does not say whether it has 59 or 60. With
 background: prepare and give ``--config.data.name=pascal_context_60``. Scales: mmseg's

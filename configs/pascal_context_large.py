@@ -1,7 +1,7 @@
 """SegNeXt-L on Pascal Context: mIoU 58.7, multi-scale with flip 60.3 (paper).
 
-    python data/pascal_context_59/prepare.py
-    python -m segnext_jax.main --config=configs/pascal_context_large.py
+    segnext-jax prepare pascal_context_59
+    segnext-jax train --config=pascal_context_large
 
 8 GPUs, batch 16. 59 classes; with background: ``--config.data.name=pascal_context_60``.
 From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``. From ADE20K

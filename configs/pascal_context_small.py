@@ -1,7 +1,7 @@
 """SegNeXt-S on Pascal Context: mIoU 54.2, multi-scale with flip 56.1 (paper).
 
-    python data/pascal_context_59/prepare.py
-    python -m segnext_jax.main --config=configs/pascal_context_small.py
+    segnext-jax prepare pascal_context_59
+    segnext-jax train --config=pascal_context_small
 
 8 GPUs, batch 16. 59 classes; with background: ``--config.data.name=pascal_context_60``.
 From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.

@@ -1,7 +1,7 @@
 """SegNeXt-T on the procedural shapes: the default of ./launch/train.sh.
 
-    python data/shapes/prepare.py
-    python -m segnext_jax.main --config=configs/shapes_tiny.py
+    segnext-jax prepare shapes
+    segnext-jax train --config=shapes_tiny
 
 Two CPU cores, 2 to 5 minutes, mIoU 82.10 (one device). From random weights, so the
 learning rate is far above the recipe's for fine-tuning, and nothing regularises.

@@ -1,8 +1,8 @@
 """SegNeXt-L on Pascal VOC 2012: mIoU 90.6 on the test server, with COCO (paper).
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_coco_pretrain_large.py
-    python -m segnext_jax.main --config=configs/voc2012_coco_finetune_large.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_coco_pretrain_large
+    segnext-jax train --config=voc2012_coco_finetune_large
 
 8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_coco_pretrain_large``,
 whose head is drawn anew, with trainval, which holds val: the mIoU that this run reports

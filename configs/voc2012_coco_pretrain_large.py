@@ -1,7 +1,7 @@
 """SegNeXt-L on COCO for 600,000 steps, before voc2012_coco_finetune_large.py.
 
-    python data/coco_stuff/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_coco_pretrain_large.py
+    segnext-jax prepare coco_stuff
+    segnext-jax train --config=voc2012_coco_pretrain_large
 
 8 GPUs, batch 16. The paper names COCO, its crop, batch and steps (appendix, table 1),
 not the labels: here they are those of COCO-Stuff, which hold the classes of Pascal VOC.

@@ -1,8 +1,8 @@
 """SegNeXt-B on Pascal VOC 2012: mIoU 87.5 on the test server (paper).
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_base.py
-    python -m segnext_jax.main --config=configs/voc2012_finetune_base.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_base
+    segnext-jax train --config=voc2012_finetune_base
 
 8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_base`` with trainval, which
 holds val: the mIoU that this run reports is of training images. The paper does not give

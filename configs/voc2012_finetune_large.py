@@ -1,8 +1,8 @@
 """SegNeXt-L on Pascal VOC 2012, trainval, after voc2012_large.py.
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_large.py
-    python -m segnext_jax.main --config=configs/voc2012_finetune_large.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_large
+    segnext-jax train --config=voc2012_finetune_large
 
 8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_large`` with trainval,
 which holds val: the mIoU that this run reports is of training images. The paper does

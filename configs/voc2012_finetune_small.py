@@ -1,8 +1,8 @@
 """SegNeXt-S on Pascal VOC 2012: mIoU 85.3 on the test server (paper).
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_small.py
-    python -m segnext_jax.main --config=configs/voc2012_finetune_small.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_small
+    segnext-jax train --config=voc2012_finetune_small
 
 8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_small`` with trainval,
 which holds val: the mIoU that this run reports is of training images. The paper does

@@ -1,8 +1,8 @@
 """SegNeXt-T on Pascal VOC 2012: mIoU 82.7 on the test server (paper).
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_tiny.py
-    python -m segnext_jax.main --config=configs/voc2012_finetune_tiny.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_tiny
+    segnext-jax train --config=voc2012_finetune_tiny
 
 8 GPUs, batch 16. Goes on from the weights of ``runs/voc2012_tiny`` with trainval, which
 holds val: the mIoU that this run reports is of training images. The paper does not give

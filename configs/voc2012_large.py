@@ -1,7 +1,7 @@
 """SegNeXt-L on Pascal VOC 2012, trainaug: the first half of the run.
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_large.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_large
 
 8 GPUs, batch 16. Then voc2012_finetune_large.py. The paper gives a number for L with
 COCO alone: voc2012_coco_finetune_large.py. From an ImageNet encoder: add

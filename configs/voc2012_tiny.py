@@ -1,7 +1,7 @@
 """SegNeXt-T on Pascal VOC 2012, trainaug: the first half of the run.
 
-    python data/voc2012/prepare.py
-    python -m segnext_jax.main --config=configs/voc2012_tiny.py
+    segnext-jax prepare voc2012
+    segnext-jax train --config=voc2012_tiny
 
 8 GPUs, batch 16. Then voc2012_finetune_tiny.py; mIoU 82.7 on the test server after both
 (paper). The paper gives no number on val. From an ImageNet encoder: add

@@ -2,10 +2,12 @@
 # Install the package with its test extra, check the code, run the tests, two files at
 # a time. --all also runs those marked slow, in turn; further arguments go to pytest.
 # --robustness[=N] tries N (3000) malformed inputs instead, and prints a table.
+# DRY_RUN=1 prints the commands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
-install_into_venv test
+source launch/run.sh
+run install_into_venv test
 
 if [[ "${1:-}" = --robustness* ]]; then
   inputs=${1#--robustness}
@@ -20,7 +22,7 @@ if [ "${1:-}" = --all ]; then
   options=()
   shift
 fi
-.venv/bin/ruff format --check .
-.venv/bin/ruff check .
-.venv/bin/pyright
-.venv/bin/python -m pytest "${options[@]}" "$@"
+run .venv/bin/ruff format --check .
+run .venv/bin/ruff check .
+run .venv/bin/pyright
+run .venv/bin/python -m pytest "${options[@]}" "$@"

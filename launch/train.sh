@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Install the package and run the main job with the given arguments.
 # Without arguments: SegNeXt-T on the procedural shapes, which need no download.
+# DRY_RUN=1 prints the commands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
+source launch/run.sh
 
 accelerator=cpu
 if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
@@ -11,10 +13,10 @@ if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
 elif compgen -G '/dev/accel*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/null; then
   accelerator=tpu
 fi
-install_into_venv "$accelerator"
+run install_into_venv "$accelerator"
 
 if [ $# -eq 0 ]; then
-  .venv/bin/python data/shapes/prepare.py
+  run .venv/bin/python data/shapes/prepare.py
   set -- --config=configs/shapes_tiny.py
 fi
-exec .venv/bin/python -m segnext_jax.main "$@"
+start .venv/bin/python -m segnext_jax.main "$@"

@@ -1,17 +1,19 @@
-"""The main job: `python -m segnext_jax.main --config=configs/ade20k_base.py`.
+"""Train and evaluate: `segnext-jax train --config=ade20k_base`, `segnext-jax evaluate`.
 
-Trains, evaluating and checkpointing on the way, and goes on where the workdir's newest
-checkpoint stands; or evaluates a checkpoint with ``--mode=evaluate``, by the
-configuration that the run stores. A run that is there needs ``--workdir`` alone. Any
-field of the configuration can be set: ``--config.data.crop_size=176,240``.
+A training evaluates and checkpoints on the way, and goes on where the workdir's newest
+checkpoint stands. An evaluation takes the configuration that the run stores. A run that
+is there needs its folder alone. Any field of the configuration can be set:
+``--config.data.crop_size=176x240``. `python -m segnext_jax.main` trains, or evaluates
+with ``--mode=evaluate``.
 """
 
 import argparse
+import contextlib
 import functools
 import pathlib
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from segnext_jax.cli import command, processes
 
@@ -21,9 +23,11 @@ if typing.TYPE_CHECKING:
 # Nothing heavy is imported here: the worker processes of the input pipeline import this
 # module again, and never touch a device.
 
+_CONFIG = "name of a shipped config (segnext-jax configs lists them), or a file"
+
 
 def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
-    """Run one job; see `--help`.
+    """Train, or evaluate with ``--mode=evaluate``.
 
     Args:
       arguments: Of the command line.
@@ -33,57 +37,113 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
     Raises:
       ValueError: If the command line or the configuration cannot run.
     """
-    options, overrides = _parse(arguments)
-    command.set_up_compilation_cache()
-    workdir = _workdir(options)
-    command.set_up_logging()
-    if options.mode == "train":
-        config = stored = _training_config(options.config, overrides, workdir)
-    else:
-        from segnext_jax import evaluate
-
-        config, stored = evaluate.configure(workdir, overrides, options.config)
-
-    several = processes.ProcessOptions(
-        options.distributed,
-        options.coordinator,
-        options.num_processes,
-        options.process_id,
+    jobs = {"train": train, "evaluate": evaluate}
+    parser = argparse.ArgumentParser(
+        prog="python -m segnext_jax.main", add_help=False, allow_abbrev=False
     )
-    with processes.joined(several):
-        import jax
-
-        if is_program and jax.default_backend() == "cpu":
-            command.keep_freed_memory()
-        if options.mode == "train":
-            from segnext_jax.training.loop import train
-
-            train(config, workdir)
-        else:
-            evaluate.evaluate(
-                config, workdir, options.which or "latest", stored, options.output
-            )
+    parser.add_argument("--mode", choices=tuple(jobs), default="train")
+    options, rest = parser.parse_known_args(arguments)
+    jobs[options.mode](rest, is_program=is_program)
 
 
-def _workdir(options: argparse.Namespace) -> pathlib.Path:
-    if options.output is not None and options.mode == "train":
+def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
+    """Train, or go on with a run; see `--help`.
+
+    Args:
+      arguments: Of the command line.
+      is_program: See `main`.
+
+    Raises:
+      ValueError: If the command line or the configuration cannot run.
+    """
+    parser = command.Parser(
+        "train",
+        "Train SegNeXt, or pre-train its encoder. A run that is there goes on from its "
+        "newest checkpoint.",
+        command.ANY_FIELD,
+    )
+    parser.add_argument(
+        "--config", help=f"{_CONFIG}; not needed where the run is there already"
+    )
+    parser.add_argument(
+        "--workdir", help="folder of the run (default: runs/<name of the config>)"
+    )
+    _add_processes(parser)
+    options, rest = parser.parse_known_args(arguments)
+    if any(text.startswith("--which") for text in rest):
         raise ValueError(
-            "--output is for the results of --mode=evaluate: a training writes into "
+            "--which is for evaluate: a training goes on from the newest checkpoint. "
+            "Leave it out; --config.init_which chooses one of another run."
+        )
+    if any(text.startswith("--output") for text in rest):
+        raise ValueError(
+            "--output is for the results of an evaluation: a training writes into "
             "--workdir. Leave it out."
         )
-    if options.which is not None and options.mode == "train":
+    overrides = command.overrides(parser, rest)
+    command.set_up_compilation_cache()
+    workdir = _folder(options.workdir, options.config, "--workdir")
+    command.set_up_logging()
+    config = _training_config(options.config, overrides, workdir)
+    with _joined(options, is_program):
+        from segnext_jax.training import loop
+
+        loop.train(config, workdir)
+
+
+def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
+    """Evaluate the weights of a run or a model folder; see `--help`.
+
+    Args:
+      arguments: Of the command line.
+      is_program: See `main`.
+
+    Raises:
+      ValueError: If the command line or the configuration cannot run.
+    """
+    parser = command.Parser(
+        "evaluate",
+        "Evaluate the weights of a run on its validation split, by the settings that "
+        "it stores.",
+        f"{command.ANY_FIELD} Those of config.evaluation go on top of the run's.",
+        renamed={"--workdir": "--checkpoint"},
+    )
+    parser.add_argument(
+        "--checkpoint",
+        help="a run's workdir, one of its checkpoints, or a model folder",
+    )
+    command.add_which(parser)
+    parser.add_argument(
+        "--config", help=f"{_CONFIG}, to be told where it differs from the run"
+    )
+    parser.add_argument(
+        "--output",
+        type=pathlib.Path,
+        help="folder for the results (default: the run's; nothing else is written "
+        "there)",
+    )
+    _add_processes(parser)
+    options, rest = parser.parse_known_args(arguments)
+    overrides = command.overrides(parser, rest)
+    command.set_up_compilation_cache()
+    folder = _folder(options.checkpoint, options.config, "--checkpoint")
+    command.set_up_logging()
+    from segnext_jax.training import evaluate as job
+
+    config, stored = job.configure(folder, overrides, options.config)
+    with _joined(options, is_program):
+        job.evaluate(config, folder, options.which, stored, options.output)
+
+
+def _folder(folder: str | None, config: str | None, option: str) -> pathlib.Path:
+    if folder:
+        return pathlib.Path(folder)
+    if config is None:
         raise ValueError(
-            "--which is for --mode=evaluate: a training goes on from the newest "
-            "checkpoint. Leave it out; --config.init_which chooses one of another run."
+            f"--config or {option} must be given: the name of a config for a new run "
+            f"({command.PROGRAM} configs lists them), or the folder of a run."
         )
-    if options.workdir:
-        return pathlib.Path(options.workdir)
-    if options.config is None:
-        raise ValueError(
-            "--config or --workdir must be given: a config file for a new run, or the "
-            "folder of a run."
-        )
-    return pathlib.Path("runs") / pathlib.Path(options.config).stem
+    return pathlib.Path("runs") / pathlib.Path(config).stem
 
 
 def _training_config(
@@ -98,32 +158,12 @@ def _training_config(
         return config_lib.load(path, overrides)
     if not (workdir / CONFIG_FILE).is_file():
         raise ValueError(
-            f"--config must name a config file for a new run: {workdir} holds none yet."
+            f"--config must name a config for a new run: {workdir} holds none yet."
         )
     return config_lib.with_overrides(stored_config(workdir), overrides, str(workdir))
 
 
-def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.main",
-        description="Train or evaluate SegNeXt, or pre-train its encoder.",
-        epilog="Every field of the configuration is an option: --config.FIELD=VALUE.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--config", help="a file of configs/; not needed where the run is there already"
-    )
-    parser.add_argument(
-        "--workdir", help="folder of the run (default: runs/<name of the config file>)"
-    )
-    parser.add_argument("--mode", choices=("train", "evaluate"), default="train")
-    command.add_which(parser, default=None)
-    parser.add_argument(
-        "--output",
-        type=pathlib.Path,
-        help="folder for the results of --mode=evaluate (default: the run's; nothing "
-        "else is written there)",
-    )
+def _add_processes(parser: command.Parser) -> None:
     several = parser.add_argument_group("several processes")
     several.add_argument(
         "--distributed",
@@ -135,8 +175,23 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     several.add_argument("--num_processes", type=int, help="number of processes")
     several.add_argument("--process_id", type=int, help="number of this process")
-    options, rest = parser.parse_known_args(arguments)
-    return options, command.overrides(parser, rest)
+
+
+@contextlib.contextmanager
+def _joined(options: argparse.Namespace, is_program: bool) -> Iterator[None]:
+    """Join the other processes; then set up the allocator for the device."""
+    several = processes.ProcessOptions(
+        options.distributed,
+        options.coordinator,
+        options.num_processes,
+        options.process_id,
+    )
+    with processes.joined(several):
+        import jax
+
+        if is_program and jax.default_backend() == "cpu":
+            command.keep_freed_memory()
+        yield
 
 
 if __name__ == "__main__":

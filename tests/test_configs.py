@@ -89,8 +89,8 @@ def test_config_is_valid_and_says_how_to_run_it(path):
     config = config_lib.load(str(path))
     assert config.is_locked
     text = path.read_text()
-    assert f"--config=configs/{path.name}" in text
-    assert f"data/{config.data.name}/prepare.py" in text
+    assert f"segnext-jax train --config={path.stem}" in text
+    assert re.search(rf"segnext-jax (prepare|check) {config.data.name}", text, re.I)
     assert config_lib.from_json(config_lib.to_json(config)) == config
 
 
@@ -108,7 +108,7 @@ def test_config_starts_from_what_another_leaves(path):
         before = path.with_name(f"{pathlib.Path(start).name}.py")
         config_lib.load(str(before))
         assert re.search(
-            rf"configs/{before.name}\n.*configs/{path.name}\n", path.read_text()
+            rf"config={before.stem}\n.*config={path.stem}\n", path.read_text()
         )
 
 

@@ -16,7 +16,7 @@ ALLOWED = {
     "sharding": set(),
     "models": {"ops"},
     "images": {"datasets"},
-    "config": {"datasets"},
+    "config": {"cli", "datasets"},
     "evaluation": {"cli", "images", "ops"},
     "checkpoints": set("cli config datasets models".split()),
     "pipeline": {"datasets", "evaluation", "images"},
@@ -25,21 +25,21 @@ ALLOWED = {
     "weights": {"checkpoints", "convert"},
     "training": set(
         (
-            "checkpoints cli convert datasets evaluation images "
-            "models ops pipeline sharding weights"
+            "checkpoints cli config convert datasets evaluation "
+            "images models ops pipeline sharding weights"
         ).split()
     ),
     "predict": set(
         ("cli config datasets evaluation images models pipeline weights").split()
     ),
-    "evaluate": set("checkpoints config models sharding training weights".split()),
-    "main": set("checkpoints cli config evaluate training".split()),
+    "main": set("checkpoints cli config training".split()),
     "describe": set("cli config datasets models ops training".split()),
     "benchmark": set("cli config datasets evaluation models sharding training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli datasets demo images models ops pipeline predict".split()),
     "__init__": set("config convert datasets export models ops predict".split()),
+    "__main__": {"cli"},
 }
 # Modules of `training` that know nothing of the parts beside them.
 LEAVES_OF_TRAINING = (

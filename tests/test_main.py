@@ -71,7 +71,7 @@ def test_data_not_prepared_names_the_command(capsys, tmp_path):
         f"--config.data.data_dir={tmp_path}",
         "--config.evaluation.batch_size=8",
     )
-    assert f"python data/shapes/prepare.py --data_dir={tmp_path}" in message
+    assert f"segnext-jax prepare shapes --data_dir={tmp_path}" in message
     assert not (tmp_path / "run").exists()
 
 

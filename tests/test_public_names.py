@@ -1,7 +1,9 @@
 """What users import, and what comes with it."""
 
+import configparser
 import importlib
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -64,8 +66,21 @@ def test_import_is_light_and_packages_come_when_asked_for():
     run(
         "import sys, segnext_jax\n"
         "assert not {'jax', 'flax', 'numpy'} & set(sys.modules)\n"
-        "assert callable(segnext_jax.export.load) and 'jax' in sys.modules\n"
+        "assert callable(segnext_jax.models.SegNeXt) and 'jax' in sys.modules\n"
     )
+
+
+def test_configs_and_preparations_are_in_the_package():
+    package = pathlib.Path(segnext_jax.__file__).parent
+    setup = configparser.ConfigParser()
+    setup.read(package.parent / "setup.cfg")
+    shipped = set()
+    for name, patterns in setup["options.package_data"].items():
+        folder = package.joinpath(*name.split(".")[1:])
+        for pattern in re.split(r"[,\s]+", patterns):
+            shipped |= {path.resolve() for path in folder.glob(pattern)}
+    for needed in ("configs/*.py", "data/*/prepare.py"):
+        assert shipped >= set(package.parent.glob(needed)) != set()
 
 
 @pytest.mark.parametrize("module", ["pipeline", "evaluation.batch", "images"])

@@ -33,7 +33,7 @@ from benchmarks.compare.programs import (
     count_flops,
     make_inputs,
 )
-from segnext_jax.benchmark import machine, table_line, take_turns
+from segnext_jax.benchmark.programs import machine, table_line, take_turns
 from segnext_jax.cli import command
 from segnext_jax.models.segnext import VARIANTS
 

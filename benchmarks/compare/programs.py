@@ -11,10 +11,10 @@ import cv2
 import jax
 import numpy as np
 
-from segnext_jax import benchmark
-from segnext_jax.benchmark import IGNORE_LABEL
+from segnext_jax.benchmark import programs as benchmark
+from segnext_jax.benchmark.programs import IGNORE_LABEL
 from segnext_jax.config import base_config
-from segnext_jax.describe import count_macs
+from segnext_jax.describe.network import count_macs
 from segnext_jax.evaluation.batch import LabelledBatch
 from segnext_jax.evaluation.evaluator import measure_segmentation
 from segnext_jax.models.initialization import initialize

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from segnext_jax.benchmark import take_turns
+from segnext_jax.benchmark.programs import take_turns
 
 
 class Peaks(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmarks.compare.programs import Case, Inputs, Program
-from segnext_jax.benchmark import IGNORE_LABEL
+from segnext_jax.benchmark.programs import IGNORE_LABEL
 from segnext_jax.convert.weights import to_state_dict
 
 

@@ -65,6 +65,7 @@ def folder_builder(
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(
+        prog="segnext-jax prepare folder",
         description="Prepare your own images and masks as ArrayRecord.",
         epilog="Further options are those of every prepare.py: --data_dir, ...",
         allow_abbrev=False,

@@ -1,4 +1,4 @@
-"""Check a data set: `python -m segnext_jax.check_dataset <name, folder or prepared>`.
+"""Check a data set: `segnext-jax check <name, folder or prepared>`.
 
 Reads every photograph and mask, prints what the data set holds and what is wrong with
 it, and writes a JSON report and contact sheets. Exit code 1 if a training would stop or
@@ -63,12 +63,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.check_dataset",
-        description="Say what a data set holds and what is wrong with it.",
-        epilog="Every field of the configuration is an option: "
-        "--config.data.zero_is_ignore=true, --config.data.mask_values=colours, ...",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "check",
+        "Say what a data set holds and what is wrong with it. Exit code 1: a training "
+        "would stop or mean nothing.",
+        f"{command.ANY_FIELD} Above all: --config.data.zero_is_ignore=true, "
+        "--config.data.mask_values=colours.",
     )
     parser.add_argument(
         "target",
@@ -76,7 +76,9 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="name of a prepared set, its folder, or a folder with images/ and masks/ "
         "(default: that of --config)",
     )
-    parser.add_argument("--config", help="a file of configs/, for sizes and masks")
+    parser.add_argument(
+        "--config", help="name of a shipped config, or a file, for sizes and masks"
+    )
     parser.add_argument("--split", help="the only split to check (default: all)")
     parser.add_argument(
         "--output",
@@ -84,7 +86,10 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="folder of the report (default: runs/check/<data set>)",
     )
     parser.add_argument(
-        "--threads", type=int, default=os.cpu_count(), help="threads that read"
+        "--threads",
+        type=int,
+        default=os.cpu_count(),
+        help="threads that read (default: one a core)",
     )
     options, rest = parser.parse_known_args(arguments)
     if not options.target and not options.config:

@@ -149,7 +149,7 @@ def _class_table(summary: Summary) -> list[str]:
     totals = [split.counts.sum() or 1 for split in summary.splits.values()]
     rows = [*enumerate(spec.classes), (255, "ignored")]
     strays = np.flatnonzero(summary.counts[:255])
-    rows += [(int(i), "no class") for i in strays if i >= spec.num_classes]
+    rows += [(int(i), "unknown id") for i in strays if i >= spec.num_classes]
     for index, name in rows:
         cells = "".join(
             f"{split.counts[index] / total:>10.3%}  {split.images[index]:>7}"

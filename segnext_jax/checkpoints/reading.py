@@ -118,7 +118,7 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
         )
     raise ValueError(
         f"{path} must be a run's workdir, one of its checkpoints, or a model folder "
-        f"with {CONFIG_FILE} and {MODEL}/, as python -m segnext_jax.convert writes it: "
+        f"with {CONFIG_FILE} and {MODEL}/, as segnext-jax convert writes it: "
         "it is none of these."
     )
 

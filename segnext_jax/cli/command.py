@@ -1,16 +1,63 @@
-"""What all command lines share: logging, and errors in one sentence."""
+"""What all command lines share: options, logging, and errors in one sentence."""
 
 import argparse
 import ctypes
+import io
 import logging
 import os
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+PROGRAM = "segnext-jax"
+ANY_FIELD = (
+    "Every field of the configuration is an option: --config.FIELD=VALUE. "
+    f"{PROGRAM} configs NAME --print lists them with their meaning."
+)
+
 _PACKAGE = pathlib.Path(__file__).parents[1]
+
+
+# For `Parser`: what asked for --existing=overwrite in earlier versions.
+OVERWRITE = {"--overwrite": "--existing=overwrite"}
+
+
+class Parser(argparse.ArgumentParser):
+    """The command line of one command; no option can be abbreviated."""
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        epilog: str | None = None,
+        renamed: Mapping[str, str] | None = None,
+    ):
+        """Describe a command.
+
+        Args:
+          name: Of the command.
+          description: What it does.
+          epilog: What stands below the options.
+          renamed: Options of earlier versions, which are taken but not shown, to those
+            that have taken their place.
+        """
+        super().__init__(
+            prog=f"{PROGRAM} {name}",
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+        )
+        self._renamed = renamed or {}
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
+        """Parse, with the options of earlier versions."""
+        arguments = []
+        for argument in sys.argv[1:] if args is None else args:
+            option, separator, value = argument.partition("=")
+            arguments.append(self._renamed.get(option, option) + separator + value)
+        return super().parse_known_args(arguments, namespace)
 
 
 def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
@@ -19,6 +66,13 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     What a user can cause, files and disks included, ends in one sentence on stderr.
     Any other error keeps its traceback: it is a bug.
     """
+    # XLA writes alarms about slow compilations as errors; its errors that matter are
+    # raised, too. Read when jax is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for stream in (sys.stdout, sys.stderr):
+        # A class name may have letters that a terminal has not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
     except KeyboardInterrupt as error:
@@ -88,6 +142,21 @@ def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
     return height, width
 
 
+def add_existing(parser: argparse.ArgumentParser, *more: str) -> None:
+    """Add ``--existing``: what to do about an output that is there.
+
+    Args:
+      parser: The command's, with ``renamed=OVERWRITE``.
+      more: Choices beside error and overwrite.
+    """
+    parser.add_argument(
+        "--existing",
+        choices=("error", *more, "overwrite"),
+        default="error",
+        help="what to do about outputs that exist (default: error)",
+    )
+
+
 def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -> None:
     """Add ``--which``: the checkpoint of a run that is taken."""
     parser.add_argument(
@@ -97,6 +166,12 @@ def add_which(parser: argparse.ArgumentParser, default: str | None = "latest") -
         help="checkpoint of a run: the newest, that with the best mIoU (top-1), or a "
         "step (default: latest)",
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``"1 device"``, ``"2 devices"``."""
+    ending = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{ending if number != 1 else ''}"
 
 
 def first_line(error: BaseException) -> str:
@@ -159,11 +234,14 @@ def set_up_logging() -> None:
     from absl import flags
     from absl import logging as absl_logging
 
+    from segnext_jax.cli.progress import AboveBars
+
     # absl holds back until somebody has parsed its flags; argparse has parsed ours.
     flags.FLAGS.mark_as_parsed()
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.INFO)
     handler = absl_logging.get_absl_handler()
+    handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
     if sys.unraisablehook is sys.__unraisablehook__:

@@ -1,5 +1,6 @@
 """Progress of a long loop: a bar on a terminal, plain log lines elsewhere."""
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,19 @@ from absl import logging
 SECONDS_PER_LINE = 10.0
 
 T = TypeVar("T")
+
+
+class AboveBars(io.TextIOBase):
+    """Standard error as a stream for logging: bars stay below what is written."""
+
+    def write(self, text: str) -> int:
+        """Write whole lines; a bar on the terminal is drawn again after them."""
+        with tqdm.tqdm.external_write_mode(file=sys.stderr):
+            return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush standard error."""
+        sys.stderr.flush()
 
 
 class Progress:
@@ -61,25 +75,14 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix(values)
             return
-        start = now if self._start is None else self._start
-        pace = (now - start) / max(step - self._first - 1, 1)
-        left = pace * (self._total - step)
-        text = "  ".join(f"{name} {value}" for name, value in values.items())
-        logging.info(
-            "%s %d/%d  %s  ETA %s",
-            self._description,
-            step,
-            self._total,
-            text,
-            _clock(left),
-        )
-
-    def note(self, text: str) -> None:
-        """Show a line above the bar."""
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            logging.info("%s", text)
+        parts = [f"{name} {value}" for name, value in values.items()]
+        num_timed = step - self._first - 1
+        # The first step holds compilation: it tells nothing of the pace.
+        if num_timed > 0 and self._start is not None:
+            left = (now - self._start) / num_timed * (self._total - step)
+            parts.append(f"ETA {_clock(left)}")
+        line = "  ".join(parts)
+        logging.info("%s %d/%d  %s", self._description, step, self._total, line)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

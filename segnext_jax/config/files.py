@@ -1,7 +1,7 @@
 """Configurations in files: Python with ``get_config()``, and a run's JSON.
 
-`load` reads such a file, applies ``--config.<field>=<value>`` overrides, checks
-everything, and names all faults at once.
+`load` reads such a file, or a shipped one by its name, applies overrides
+(``--config.<field>=<value>``), checks everything, and names all faults at once.
 """
 
 import difflib
@@ -17,6 +17,9 @@ from segnext_jax.config.fields import FIELDS, REMOVED, RENAMED, base_config
 from segnext_jax.config.kinds import tuples
 from segnext_jax.config.overrides import apply, assign
 from segnext_jax.config.rules import faults_of_command, validate
+
+# The repository's configs/; in an installed package copies of its files.
+SHIPPED = pathlib.Path(__file__).parent / "shipped"
 
 
 def start_from(file: str, neighbour: str) -> ConfigDict:
@@ -36,7 +39,8 @@ def load(path: str | None, overrides: Sequence[str] = ()) -> ConfigDict:
     """Return the validated configuration of a file, with overrides applied.
 
     Args:
-      path: A Python file with ``get_config() -> ConfigDict``; None: `base_config`.
+      path: A Python file with ``get_config() -> ConfigDict``, or the name of a shipped
+        one, as ``"ade20k_tiny"``; None: `base_config`.
       overrides: ``"model.variant=small"``, ``"data.crop_size=176,240"``, ...
 
     Raises:
@@ -87,16 +91,13 @@ def _refuse(faults: Sequence[str], name: str) -> None:
 def read_file(path: pathlib.Path) -> ConfigDict:
     """Return the configuration of a file as it is, without checks.
 
+    Args:
+      path: A file, or the name of a shipped one.
+
     Raises:
       ValueError: If the file is missing or fails.
     """
-    if not path.is_file():
-        known = sorted(str(p) for p in path.parent.glob("*.py"))
-        close = difflib.get_close_matches(str(path), known, n=3, cutoff=0.5) or known
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise ValueError(
-            f"--config must name a Python file: {path} does not exist.{hint}"
-        )
+    path = find_file(path)
     module_spec = importlib.util.spec_from_file_location(path.stem, path)
     if module_spec is None or module_spec.loader is None:
         raise ValueError(f"--config must name a Python file (.py): got {path}.")
@@ -120,6 +121,29 @@ def read_file(path: pathlib.Path) -> ConfigDict:
             f"got {type(config).__name__}."
         )
     return config
+
+
+def find_file(path: pathlib.Path) -> pathlib.Path:
+    """Return the file of a path, or of the name of a shipped configuration.
+
+    Raises:
+      ValueError: If there is none.
+    """
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in sorted(SHIPPED.glob("*.py"))}
+    if str(path) in shipped:
+        return shipped[str(path)]
+    neighbours = sorted(map(str, path.parent.glob("*.py")))
+    close = difflib.get_close_matches(str(path), neighbours, n=3)
+    close = close or difflib.get_close_matches(path.stem, shipped, n=3, cutoff=0.75)
+    hint = f"Shipped are {', '.join(shipped)}."
+    if close:
+        hint = f"Did you mean {' or '.join(close)}?"
+    raise ValueError(
+        "--config must name a shipped configuration or a Python file: "
+        f"{path} does not exist. {hint}"
+    )
 
 
 def to_json(config: ConfigDict) -> str:

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,24 +19,27 @@ class Kind:
       requirement: How an error goes on after "config.FIELD must be".
       type: The Python type of the values, None apart.
       accepts: Whether a value is one.
+      in_python: Turns the notation of a command line into Python's.
     """
 
     requirement: str
     type: type
     accepts: Callable[[Any], bool]
+    in_python: Callable[[str], str] = str.strip
 
     def parse(self, text: str) -> Any:
         """Return the value that a command line means; it may not be acceptable.
 
         Args:
-          text: ``176,240``, ``1e-3``, ``true``, ``None``; of text fields the text.
+          text: ``0.5,2``, ``1e-3``, ``true``, ``None``; of sizes ``176x240`` or
+            ``176,240``; of text fields the text.
         """
         if self.type is str:
             return text
         if self.type is bool:
             return {"true": True, "false": False}.get(text.lower(), text)
         try:
-            value = ast.literal_eval(text.strip())
+            value = ast.literal_eval(self.in_python(text))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return text
         if value is not None and self.type is tuple:
@@ -158,11 +162,21 @@ SHARE = number(0, 1)
 RATE = number(0, below=1)
 POSITIVE = number(above=0)
 NOT_NEGATIVE = number(0)
-SIZE = pair(whole(1), "two whole numbers of pixels, each at least 1")
+SIZE = dataclasses.replace(
+    pair(whole(1), "two whole numbers of pixels, each at least 1, as 512x768"),
+    in_python=lambda text: re.sub(r"^(\d+)x(\d+)$", r"\1,\2", text.strip()),
+)
 FACTORS = rising(
     pair(POSITIVE, "two numbers greater than 0, the smaller one first"),
 )
 BYTE = whole(0, 255)
+ID_MAP = dataclasses.replace(
+    several(
+        pair(BYTE, ""), "pairs of an id and its train id, in [0, 255] each, as 7:0,8:1"
+    ),
+    # The last comma makes one pair a tuple of pairs.
+    in_python=lambda text: re.sub(r"(\d+):(\d+),?", r"(\1,\2),", text.strip()),
+)
 COLOURS = several(
     several(BYTE, "a colour", length=3),
     "triples (red, green, blue) of whole numbers in [0, 255]",

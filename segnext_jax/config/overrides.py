@@ -37,14 +37,70 @@ def assign(config: ConfigDict, name: str, value: Any) -> None:
         config[leaf] = value
 
 
+# What other programs call a field, or what is no field here.
+MEANT = {
+    **dict.fromkeys(("lr", "base_lr"), "optimizer.learning_rate"),
+    **dict.fromkeys(("steps", "max_steps", "max_iters", "iterations"), "num_steps"),
+    **dict.fromkeys(("bs", "batch", "samples_per_gpu"), "batch_size"),
+    **dict.fromkeys(
+        ("crop", "image_size", "img_size", "input_size", "size"), "data.crop_size"
+    ),
+    **dict.fromkeys(("dataset", "dataset_name"), "data.name"),
+    **dict.fromkeys(("data_root", "root", "data_path"), "data.folder"),
+    **dict.fromkeys(("backbone", "arch", "encoder"), "model.variant"),
+    **dict.fromkeys(("pretrained", "load_from", "weights", "checkpoint"), "init_from"),
+    **dict.fromkeys(("fp16", "bf16", "amp", "precision"), "model.dtype"),
+    **dict.fromkeys(("workers", "num_worker"), "data.num_workers"),
+    **dict.fromkeys(("val_interval", "eval_interval", "val_every"), "eval_every"),
+    **dict.fromkeys(("save_interval", "save_every"), "checkpoint_every"),
+    **dict.fromkeys(("ema", "ema_decay"), "average_decay"),
+    **dict.fromkeys(("clip", "grad_clip"), "optimizer.max_gradient_norm"),
+    **dict.fromkeys(("warmup", "warmup_iters"), "optimizer.warmup_steps"),
+    **dict.fromkeys(("tta", "multi_scale"), "evaluation.ratios"),
+    **dict.fromkeys(("class_weight",), "loss.class_weights"),
+    **dict.fromkeys(("dropout",), "model.dropout_rate"),
+    **dict.fromkeys(("drop_path",), "model.drop_path_rate"),
+}
+_ELSEWHERE = {
+    **dict.fromkeys(
+        ("num_classes", "n_classes"),
+        "The classes come from the data set: set config.data.name.",
+    ),
+    **dict.fromkeys(
+        ("epochs", "num_epochs", "max_epochs"),
+        "Durations are in steps: set config.num_steps.",
+    ),
+    **dict.fromkeys(
+        ("device", "devices", "gpus", "num_gpus"),
+        "All devices of the machine are used: hide some by CUDA_VISIBLE_DEVICES, or "
+        "set JAX_PLATFORMS=cpu.",
+    ),
+    **dict.fromkeys(
+        ("workdir", "work_dir", "output_dir"), "The run's folder is --workdir=FOLDER."
+    ),
+    **dict.fromkeys(
+        ("resume", "resume_from"),
+        "The same command goes on with the run of its --workdir.",
+    ),
+    **dict.fromkeys(
+        ("ignore_index", "ignore_label"),
+        "Ignored pixels have id 255; config.data.id_map gives it to others.",
+    ),
+}
+
+
 def _suggestion(name: str) -> str:
     close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.6)
     leaf = name.rsplit(".", 1)[-1]
+    if leaf in _ELSEWHERE:
+        return f" {_ELSEWHERE[leaf]}"
+    if leaf in MEANT:
+        return f" Did you mean config.{MEANT[leaf]}?"
     same_leaf = [field for field in FIELDS if field.rsplit(".", 1)[-1] == leaf]
     suggestions = [f"config.{field}" for field in (same_leaf or close)]
     if suggestions:
         return f" Did you mean {' or '.join(suggestions)}?"
-    return " All fields stand in segnext_jax/config/fields/."
+    return " segnext-jax configs NAME --print lists all fields."
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

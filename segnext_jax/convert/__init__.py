@@ -5,61 +5,42 @@
 is written. `segnext_jax.weights` reads folders, too.
 """
 
-import pathlib
+import importlib
+import typing
 
-from segnext_jax.convert import files
-from segnext_jax.convert.detect import Source
-from segnext_jax.convert.merging import merge
-from segnext_jax.convert.summary import Reshaped, Summary
-from segnext_jax.convert.weights import (
-    Converted,
-    Variables,
-    from_state_dict,
-    to_state_dict,
-)
-from segnext_jax.models.mscan import MSCAN
-from segnext_jax.models.segnext import Variant
+if typing.TYPE_CHECKING:
+    from segnext_jax.convert.detect import Source
+    from segnext_jax.convert.from_files import encoder, from_file
+    from segnext_jax.convert.merging import merge
+    from segnext_jax.convert.summary import Reshaped, Summary
+    from segnext_jax.convert.weights import (
+        Converted,
+        Variables,
+        from_state_dict,
+        to_state_dict,
+    )
 
-
-def from_file(
-    path: str | pathlib.Path,
-    *,
-    variant: Variant | None = None,
-    num_classes: int | None = None,
-    strict: bool = True,
-) -> Converted:
-    """Return the Flax variables of a checkpoint file; see `from_state_dict`.
-
-    Raises:
-      ValueError: If the file cannot be read (see `files.read`) or does not fit.
-    """
-    try:
-        return from_state_dict(
-            files.read(path), variant=variant, num_classes=num_classes, strict=strict
-        )
-    except ValueError as error:
-        if str(path) in str(error):
-            raise
-        raise ValueError(f"{path}: {error}") from error
+# Imported when asked for: the command's --help needs no jax.
+_MODULES = {
+    "Converted": "weights",
+    "Reshaped": "summary",
+    "Source": "detect",
+    "Summary": "summary",
+    "Variables": "weights",
+    "encoder": "from_files",
+    "from_file": "from_files",
+    "from_state_dict": "weights",
+    "merge": "merging",
+    "to_state_dict": "weights",
+}
 
 
-def encoder(path: str | pathlib.Path) -> tuple[MSCAN, Variables]:
-    """Return the encoder of a checkpoint file, and its variables.
-
-    Args:
-      path: An encoder (``mscan_t.pth``), a classifier, or a whole network, whose
-        decoder is left out.
-
-    Raises:
-      ValueError: See `from_file`.
-    """
-    converted = from_file(path)
-    variables = {
-        name: tree["backbone"]
-        for name, tree in converted.variables.items()
-        if "backbone" in tree
-    }
-    return MSCAN(**converted.source.variant.encoder_sizes()), variables
+def __getattr__(name: str) -> typing.Any:
+    """Import a public name."""
+    if name in _MODULES:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

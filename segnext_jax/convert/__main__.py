@@ -1,12 +1,12 @@
-"""Convert checkpoints: `python -m segnext_jax.convert --from FILE --to DIR`, and back.
+"""Convert checkpoints: `segnext-jax convert --checkpoint=FILE --output=DIR`, and back.
 
 From a PyTorch, safetensors, NumPy or JSeg file to a model folder:
 
-    python -m segnext_jax.convert --from segnext_tiny_512x512_ade_160k.pth --to tiny
+    segnext-jax convert --checkpoint=segnext_tiny_512x512_ade_160k.pth --output=tiny
 
 From a model folder or a run's workdir to a file:
 
-    python -m segnext_jax.convert --from tiny --to out.pth --dialect mmseg1
+    segnext-jax convert --checkpoint=tiny --output=out.pth --dialect=mmseg1
 """
 
 import argparse
@@ -15,10 +15,8 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
-from segnext_jax.convert.names import HAS_BATCH_COUNT
 from segnext_jax.convert.weights import source_of, to_state_dict
 from segnext_jax.datasets.class_table import read_class_table
 
@@ -31,9 +29,11 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    source, target = pathlib.Path(options.source), pathlib.Path(options.target)
+    source, target = pathlib.Path(options.checkpoint), pathlib.Path(options.output)
     if not source.exists():
-        raise ValueError(f"--from must name a file or folder: {source} is not there.")
+        raise ValueError(
+            f"--checkpoint must name a file or folder: {source} is not there."
+        )
     if source.is_dir():
         _to_file(source, target, options)
     else:
@@ -41,30 +41,31 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.convert",
-        description="Convert SegNeXt checkpoints between PyTorch and JAX.",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "convert",
+        "Convert SegNeXt checkpoints between PyTorch and JAX: a file to a model "
+        "folder, a model folder or run to a file.",
+        renamed=command.OVERWRITE | {"--from": "--checkpoint", "--to": "--output"},
     )
-    suffixes = ", ".join(files.SUFFIXES)
     parser.add_argument(
-        "--from",
-        dest="source",
+        "--checkpoint",
         required=True,
-        help=f"a file ({suffixes}), or a model folder or run's workdir",
+        help="a file (.pth, .pt, .safetensors, .pkl, .npz), a model folder, or a run's "
+        "workdir",
     )
     parser.add_argument(
-        "--to", dest="target", required=True, help="a new folder, or a new file"
+        "--output", required=True, help="a new folder, or a new file of such a type"
     )
     command.add_which(parser)
     parser.add_argument(
         "--dialect",
-        choices=tuple(HAS_BATCH_COUNT),
+        choices=("official", "mmseg1", "jseg"),
         help="names in the written file (default: official; jseg for .pkl)",
     )
     parser.add_argument(
         "--config",
-        help="config file whose settings the folder keeps (default: the base config)",
+        help="name of a shipped config, or a file, whose settings the folder keeps "
+        "(default: the base config)",
     )
     known = parser.add_mutually_exclusive_group()
     known.add_argument("--dataset", help="data set whose classes the network knows")
@@ -80,15 +81,15 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="leave out arrays that do not fit, for a training to draw",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an existing file or model"
-    )
+    command.add_existing(parser)
     return parser.parse_args(arguments)
 
 
 def _to_folder(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
+
+    overwrite = options.existing == "overwrite"
     if files.suffix_of(target):
         raise ValueError(
             f"a file is converted to a folder, and a folder to a file: got {source} "
@@ -99,12 +100,12 @@ def _to_folder(
             f"--dialect is for writing files: {source} is read, and its dialect found "
             "by its names. Leave it out."
         )
-    if options.which != reading.LATEST:
+    if options.which != "latest":
         raise ValueError(
             f"--which is for the checkpoints of a run: {source} is a file. Leave it "
             "out."
         )
-    folder.check_target(target, options.overwrite)
+    folder.check_target(target, overwrite)
     config = None if options.config is None else config_lib.load(options.config)
     classes = None
     if options.classes is not None:
@@ -118,7 +119,7 @@ def _to_folder(
         rank=options.rank,
         strict=not options.not_strict,
     )
-    folder.write(target, converted.variables, config, overwrite=options.overwrite)
+    folder.write(target, converted.variables, config, overwrite=overwrite)
     _tell(*remarks)
     count = folder.num_parameters(converted.variables)
     _tell(f"wrote {target}: {count:,} parameters")
@@ -127,6 +128,8 @@ def _to_folder(
 def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
+    from segnext_jax.checkpoints import reading
+
     files.check_suffix(target)
     of_files = ("config", "dataset", "classes", "num_classes", "rank", "not_strict")
     given = [f"--{name}" for name in of_files if getattr(options, name)]
@@ -143,7 +146,8 @@ def _to_file(
     found = source_of(variables)
     assert found is not None  # to_state_dict has checked it.
     meta = folder.class_meta(found, config, dialect)
-    files.write(target, state_dict, meta, overwrite=options.overwrite)
+    overwrite = options.existing == "overwrite"
+    files.write(target, state_dict, meta, overwrite=overwrite)
     _tell(f"found: {found}", f"weights: {stored}")
     if found.kind == "segmentation":
         rank = config.model.rank or found.variant.rank

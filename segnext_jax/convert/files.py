@@ -79,7 +79,7 @@ def write(
     if path.exists() and not (overwrite and path.is_file()):
         raise ValueError(
             f"the file to write must be new: {path} exists. Name another, or pass "
-            "--overwrite."
+            "--existing=overwrite."
         )
     with whole_file(path) as partial:
         if suffix_of(path) in TORCH_SUFFIXES:

@@ -172,7 +172,7 @@ def check_target(path: pathlib.Path, overwrite: bool) -> None:
     if not overwrite:
         raise ValueError(
             f"the folder to write must be new: {path} holds a model. Name another, or "
-            "pass --overwrite."
+            "pass --existing=overwrite."
         )
 
 

@@ -48,7 +48,7 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
         raise ValueError(
             f"{folder} must hold photographs with one class each: it holds masks. "
             "Set config.data.name to imagenet, or prepare a set with "
-            "data/imagenet/prepare.py --name=NAME."
+            "segnext-jax prepare imagenet --name=NAME."
         )
     return tuple(classes)
 
@@ -63,8 +63,8 @@ def prepared_photographs_dir(data: Any) -> Path:
     if not is_prepared(folder):
         name = "" if data.name == "imagenet" else f" --name={data.name}"
         raise FileNotFoundError(
-            f"data set {data.name!r} is not prepared in {folder}. Prepare it: python "
-            f"data/imagenet/prepare.py --raw_dir=FOLDER{name} "
+            f"data set {data.name!r} is not prepared in {folder}. Prepare it: "
+            f"segnext-jax prepare imagenet --raw_dir=FOLDER{name} "
             f"--data_dir={resolve_data_dir(data.data_dir)}"
         )
     return folder

@@ -24,7 +24,7 @@ def default_data_dir() -> Path:
     except RuntimeError:
         raise ValueError(
             f"{folder} is where prepared data sets lie, and this user has no home "
-            "folder. Set TFDS_DATA_DIR, or give --config.data.data_dir (a prepare.py: "
+            "folder. Set TFDS_DATA_DIR, or give --config.data.data_dir (to prepare: "
             "--data_dir)."
         ) from None
 
@@ -96,10 +96,10 @@ def prepare_command(
         data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
 
     Returns:
-        A shell command, to be run in the repository.
+        A shell command.
     """
     own = f" --name={spec.name} --raw_dir=FOLDER" if spec.builder else ""
     return (
-        f"python data/{spec.builder or spec.name}/prepare.py{own} "
+        f"segnext-jax prepare {spec.builder or spec.name}{own} "
         f"--data_dir={resolve_data_dir(data_dir)}"
     )

@@ -19,7 +19,7 @@ class DatasetSpec:
 
     Attributes:
         name: Lower-case name; also the folder `<data_dir>/<name>/<version>` and the
-            command `python data/<name>/prepare.py`.
+            command `segnext-jax prepare <name>`.
         classes: Class names in train-id order.
         colours: One (red, green, blue) triple in [0, 255] per class.
         train_split: Name of the split that training reads by default.

@@ -1,4 +1,4 @@
-"""A web page: `python -m segnext_jax.demo --checkpoint=runs/ade`.
+"""A web page: `segnext-jax demo --checkpoint=runs/ade`.
 
 Drop an image; see its classes over it, with names, shares and an opacity slider.
 """
@@ -113,12 +113,11 @@ def serve(
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.demo",
-        description="Show in a web page what a network sees in an image.",
-        epilog="How the network sees an image is set as for evaluation: "
+    parser = command.Parser(
+        "demo",
+        "Show in a web page what a network sees in an image.",
+        "How the network sees an image is set as for evaluation: "
         "--config.evaluation.FIELD=VALUE.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--checkpoint",
@@ -134,12 +133,14 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 for other machines (default: 127.0.0.1)",
     )
-    parser.add_argument("--port", type=int, help="default: the first free from 7860")
     parser.add_argument(
         "--max_upload_mb",
         type=int,
         default=50,
         help="largest file that is taken, in megabytes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, help="port to listen at (default: the first free from 7860)"
     )
     options, rest = parser.parse_known_args(arguments)
     if options.max_upload_mb < 1:

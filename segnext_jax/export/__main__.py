@@ -1,9 +1,9 @@
-"""Export a network: `python -m segnext_jax.export --checkpoint=PATH --to=DIR`.
+"""Export a network: `segnext-jax export --checkpoint=PATH --output=DIR`.
 
-    python -m segnext_jax.export --checkpoint=runs/ade --to=exported --format=onnx
-    python -m segnext_jax.export --checkpoint=runs/ade --to=site --format=web
-    python -m segnext_jax.export --checkpoint=runs/ade --to=exported --dynamic \
-        --batch=dynamic --format=stablehlo,onnx
+    segnext-jax export --checkpoint=runs/ade --output=exported --format=onnx
+    segnext-jax export --checkpoint=runs/ade --output=site --format=web
+    segnext-jax export --checkpoint=runs/ade --output=exported --dynamic \
+        --batch_size=dynamic --format=stablehlo,onnx
 
 Each file is run on this machine, where it can be, and compared with the network itself.
 """
@@ -14,11 +14,14 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax.cli import command
-from segnext_jax.export import folder, onnx_file, onnx_graph, stablehlo, web_page
-from segnext_jax.export.calibration import read_photographs
-from segnext_jax.export.default_size import default_size
-from segnext_jax.export.program import DTYPES, INPUTS, OUTPUTS, SIZE_MULTIPLE, Signature
-from segnext_jax.predict import predictor
+from segnext_jax.export.options import (
+    DTYPES,
+    INPUTS,
+    OUTPUTS,
+    PLATFORMS,
+    PRECISIONS,
+    SIZE_MULTIPLE,
+)
 
 WEB = "web"
 
@@ -29,38 +32,48 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       ValueError: If it cannot be.
     """
-    options = _parse(arguments)
+    options, overrides = _parse(arguments)
+    from segnext_jax.export import folder, onnx_graph, web_page
+    from segnext_jax.export.calibration import read_photographs
+    from segnext_jax.export.default_size import default_size
+    from segnext_jax.export.program import Signature
+    from segnext_jax.predict import predictor
+
     command.set_up_logging()
     formats = _among("--format", options.format, (*folder.FORMATS, WEB))
     has_page = WEB in formats
     if has_page:
-        if (options.input, options.output, options.batch) != ("uint8", "labels", "1"):
+        given = options.input, options.result, options.batch_size
+        if given != ("uint8", "labels", "1"):
             raise ValueError(
-                "the page of --format=web needs --input=uint8, --output=labels and "
-                "--batch=1: leave them out."
+                "the page of --format=web needs --input=uint8, --result=labels and "
+                "--batch_size=1: leave them out."
             )
         # It runs the ONNX file, on photographs of any size.
         formats = [*(f for f in formats if f not in (WEB, "onnx")), "onnx"]
         options.dynamic = options.size is None
-    platforms = _among("--platforms", options.platforms, stablehlo.PLATFORMS)
-    target = pathlib.Path(options.target)
-    folder.check_target(target, options.overwrite)
+    platforms = _among("--platforms", options.platforms, PLATFORMS)
+    target = pathlib.Path(options.output)
+    overwrite = options.existing == "overwrite"
+    folder.check_target(target, overwrite)
     if "onnx" in formats:
         onnx_graph.check_installed()
     runtime = web_page.fetch_runtime() if has_page else None
-    batch = None if options.batch == "dynamic" else _count(options.batch)
+    batch = None if options.batch_size == "dynamic" else _count(options.batch_size)
     size = None
     if options.size is not None:
         size = command.parse_size(options.size, "--size", SIZE_MULTIPLE)
     # Refused before the weights are read.
     Signature(size, batch)
 
-    network = predictor.load(options.checkpoint, options.dataset, which=options.which)
+    network = predictor.load(
+        options.checkpoint, options.dataset, overrides, options.which
+    )
     config = network.config
     if size is None and not options.dynamic:
         size, origin = default_size(config, network.spec, SIZE_MULTIPLE)
         _tell(f"size: {size[0]}x{size[1]}, {origin} (--size or --dynamic for another)")
-    signature = Signature(size, batch, options.input, options.output)
+    signature = Signature(size, batch, options.input, options.result)
     dtype = options.dtype or config.model.dtype
     if "onnx" in formats and dtype != "float32":
         raise ValueError(
@@ -89,18 +102,24 @@ def main(arguments: Sequence[str]) -> None:
         precision=options.precision,
         photographs=photographs,
         runtime=runtime,
-        overwrite=options.overwrite,
+        overwrite=overwrite,
     )
     _tell(f"wrote {target}")
     if has_page:
         _tell(f"to see the page: python -m http.server --directory {target} 8000")
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.export",
-        description="Write a network as StableHLO and ONNX, with its metadata.",
-        allow_abbrev=False,
+def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    renamed = command.OVERWRITE | {"--batch": "--batch_size"}
+    if any(text.partition("=")[0] == "--to" for text in arguments):
+        # Earlier versions wrote --to for the folder, and --output for the result.
+        renamed |= {"--to": "--output", "--output": "--result"}
+    parser = command.Parser(
+        "export",
+        "Write a network as StableHLO and ONNX, with its metadata.",
+        "Fields of the configuration that change a prediction are options, too: "
+        "--config.evaluation.scale=1024x512, --config.model.nmf_eval_seed=1.",
+        renamed,
     )
     parser.add_argument(
         "--checkpoint",
@@ -108,9 +127,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="a run's workdir, a model folder, or a PyTorch checkpoint",
     )
     command.add_which(parser)
-    parser.add_argument(
-        "--to", dest="target", required=True, help="the folder to write"
-    )
+    parser.add_argument("--output", required=True, help="the folder to write")
     parser.add_argument(
         "--format",
         default="stablehlo",
@@ -127,7 +144,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--dynamic", action="store_true", help="any height and width, multiples of 32"
     )
     parser.add_argument(
-        "--batch", default="1", help="number of images, or dynamic (default: 1)"
+        "--batch_size", default="1", help="number of images, or dynamic (default: 1)"
     )
     parser.add_argument(
         "--input",
@@ -136,15 +153,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="RGB bytes, normalised inside, or normalised float (default: %(default)s)",
     )
     parser.add_argument(
-        "--output",
+        "--result",
         choices=OUTPUTS,
         default="labels",
-        help="of each pixel; logits: at 1/8 of the size (default: %(default)s)",
+        help="what comes out of each pixel; logits: at 1/8 of the size (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--platforms",
-        default=",".join(stablehlo.PLATFORMS),
-        help="of StableHLO (default: %(default)s)",
+        default=",".join(PLATFORMS),
+        help="that the StableHLO program runs on (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -153,7 +171,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--precision",
-        choices=onnx_file.PRECISIONS,
+        choices=PRECISIONS,
         default="float32",
         help="of ONNX; normalisations and decomposition stay in float32 (default: "
         "%(default)s)",
@@ -167,10 +185,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "the network's validation images)",
     )
     parser.add_argument("--dataset", help="data set whose classes a file knows")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace an exported folder"
-    )
-    return parser.parse_args(arguments)
+    command.add_existing(parser)
+    options, rest = parser.parse_known_args(arguments)
+    return options, command.overrides(parser, rest)
 
 
 def _among(name: str, text: str, known: Sequence[str]) -> list[str]:
@@ -184,7 +201,9 @@ def _among(name: str, text: str, known: Sequence[str]) -> list[str]:
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"--batch must be a number of images, or dynamic: got {text}.")
+        raise ValueError(
+            f"--batch_size must be a number of images, or dynamic: got {text}."
+        )
     return int(text)
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from segnext_jax.export.program import SIZE_MULTIPLE, Signature
+from segnext_jax.export.options import SIZE_MULTIPLE
+from segnext_jax.export.program import Signature
 
 NUM_TIMED = 5
 # Beside the training's crop size and one image, where these are dynamic.
@@ -91,8 +92,11 @@ class Comparison:
             for shape, count in counts.items()
         )
         if self._is_label:
-            return f"share of labels unlike {whose}'s {difference:.2g} ({shapes})"
-        return f"largest difference from {whose} {difference:.2g} ({shapes})"
+            same = f"{1 - difference:.4%}" if difference else "all"
+            return f"{same} of the labels are {whose}'s, for images of {shapes}"
+        return (
+            f"differs from {whose} by {difference:.2g} at most, for images of {shapes}"
+        )
 
     def describe(self, difference: float) -> dict[str, Any]:
         """Return a difference for the metadata."""

@@ -48,7 +48,7 @@ def check_target(target: pathlib.Path, overwrite: bool) -> None:
     if not overwrite:
         raise ValueError(
             f"the folder to write must be new: {target} holds an exported network. "
-            "Name another, or pass --overwrite."
+            "Name another, or pass --existing=overwrite."
         )
 
 
@@ -74,7 +74,7 @@ def write(
       predictor: The network.
       signature: What goes in and comes out.
       formats: Among `FORMATS`.
-      platforms: Of the StableHLO program; among `stablehlo.PLATFORMS`.
+      platforms: Of the StableHLO program; among `options.PLATFORMS`.
       dtype: Type of activations of the StableHLO program.
       checkpoint: Where the weights come from, for the metadata.
       tell: Takes one line for each file.

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 
 from segnext_jax import __version__
-from segnext_jax.export.program import INPUT_NAME, SIZE_MULTIPLE, Signature
+from segnext_jax.export.options import SIZE_MULTIPLE
+from segnext_jax.export.program import INPUT_NAME, Signature
 from segnext_jax.predict.predictor import Predictor
 
 FILE = "metadata.json"

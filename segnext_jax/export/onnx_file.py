@@ -21,7 +21,6 @@ from segnext_jax.export.program import Signature
 from segnext_jax.predict.predictor import Predictor
 
 FILE = "model.onnx"
-PRECISIONS = ("float32", "float16", "int8")
 # What may differ from float32. Of a network that does not stand fewer bits, nan or
 # noise comes out.
 TOLERANCES = {"float16": 0.05, "int8": 0.5}

@@ -11,16 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from segnext_jax.export.options import SIZE_MULTIPLE
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.predict.predictor import Predictor
 
-INPUTS = ("uint8", "float")
-OUTPUTS = ("labels", "probabilities", "logits")
-DTYPES = ("float32", "bfloat16")
-# The encoder halves its input five times; of such sizes each half is a whole number.
-SIZE_MULTIPLE = 32
 # Logits lie at 1/8 of the input.
 LOGITS_STRIDE = 8
 INPUT_NAME = "images"

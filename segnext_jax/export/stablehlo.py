@@ -9,7 +9,6 @@ import jax.export
 
 from segnext_jax.export.program import Function, Signature
 
-PLATFORMS = ("cpu", "cuda", "tpu")
 FILE = "model.stablehlo"
 
 
@@ -21,7 +20,7 @@ def export(
     Args:
       function: See `program.make_function`.
       signature: What goes in and comes out.
-      platforms: Among `PLATFORMS`.
+      platforms: Among `options.PLATFORMS`.
     """
     lower = jax.export.export(jax.jit(function), platforms=tuple(platforms))
     return lower(signature.input_spec())

@@ -56,7 +56,7 @@ def overlay(
     colours: Sequence[Colour],
     opacity: float = 0.5,
 ) -> Picture:
-    """Tint an image by its labels; pixels of no class are hatched instead.
+    """Tint an image by its labels; ignored pixels are hatched instead.
 
     Args:
         image: An RGB image.
@@ -92,7 +92,7 @@ def legend(
 
     Args:
         classes: Names.
-        colours: (red, green, blue) of each; None: hatched, for pixels of no class.
+        colours: (red, green, blue) of each; None: hatched, for ignored pixels.
         width: Width of the picture; a name that is longer is cut off.
 
     Returns:
@@ -177,7 +177,7 @@ def side_by_side(
         names = [f"{spec.classes[i]} {counts[i] / counts.sum():.1%}" for i in shown]
     colours: list[Colour | None] = [spec.colours[i] for i in shown]
     if present[spec.num_classes :].any():
-        names, colours = [*names, "no class"], [*colours, None]
+        names, colours = [*names, "ignored"], [*colours, None]
     return np.concatenate([row, legend(names, colours, row.shape[1])])
 
 
@@ -231,7 +231,7 @@ def contact_sheet(
     names = [spec.classes[i] for i in shown]
     colours: list[Colour | None] = [spec.colours[i] for i in shown]
     if is_present[spec.num_classes :].any():
-        names, colours = [*names, "no class"], [*colours, None]
+        names, colours = [*names, "ignored"], [*colours, None]
     return np.concatenate([sheet, legend(names, colours, sheet.shape[1])])
 
 

@@ -1,4 +1,4 @@
-"""Predict: `python -m segnext_jax.predict --checkpoint=runs/ade photos --output=out`.
+"""Predict: `segnext-jax predict --checkpoint=runs/ade photos --output=out`.
 
 Inputs are image files, folders, patterns and videos. Of each, every format goes into
 its own folder below the output: `out/labels/<name>.png`, `out/overlay/<name>.jpg`, ...
@@ -61,12 +61,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.predict",
-        description="Predict the classes of all pixels of images and videos.",
-        epilog="How the network sees an image is set as for evaluation: "
-        "--config.evaluation.FIELD=VALUE (scale, mode, window, stride, ratios, flip).",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "predict",
+        "Predict the classes of all pixels of images and videos.",
+        "How the network sees an image is set as for evaluation: "
+        "--config.evaluation.FIELD=VALUE (scale, mode, window, stride, ratios, flip). "
+        "Exit code 3: all is done but for inputs that cannot be read.",
+        renamed=command.OVERWRITE,
     )
     parser.add_argument(
         "inputs",
@@ -93,12 +94,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "side_by_side, probabilities (.npz), and for benchmark servers ade20k, "
         "cityscapes, voc, coco_stuff, loveda (default: labels,overlay)",
     )
-    parser.add_argument(
-        "--existing",
-        choices=("error", "skip", "overwrite"),
-        default="error",
-        help="what to do about outputs that exist (default: error)",
-    )
+    command.add_existing(parser, "skip")
     parser.add_argument(
         "--batch_size", type=int, default=8, help="images at once (default: 8)"
     )

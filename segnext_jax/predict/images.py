@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 
+from segnext_jax.cli.command import counted
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import files
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
@@ -60,10 +62,20 @@ def predict_images(
     """
     with concurrent.futures.ThreadPoolExecutor(options.num_threads) as pool:
         writes: collections.deque = collections.deque()
+        compiled = set()
         try:
             for images in _batches(
                 _read(pool, predictor, jobs, report_fn), predictor, options
             ):
+                size = predictor.input_sizes(images[0].pixels.shape[:2])[0]
+                batch = (len(images), size)
+                if batch not in compiled:
+                    compiled.add(batch)
+                    logging.info(
+                        "Compiling for %s of %dx%d at once: this batch takes longer.",
+                        counted(len(images), "image"),
+                        *size,
+                    )
                 _predict(predictor, images, options, pool, writes)
                 _finish(writes, 2 * options.batch_size, report_fn)
             _finish(writes, 0, report_fn)

@@ -67,7 +67,7 @@ class Prediction:
     def save(
         self, path: str | os.PathLike[str], kind: str = "labels", opacity: float = 0.5
     ) -> None:
-        """Write a file as `python -m segnext_jax.predict` does; replace what is there.
+        """Write a file as `segnext-jax predict` does; replace what is there.
 
         Args:
           path: The file; its suffix must be the kind's.

@@ -73,7 +73,7 @@ class _Reporter:
         self._progress.advance()
         if failure is not None:
             self.failures.append(failure)
-            self._progress.note(f"left out: {failure.reason}")
+            logging.info(f"left out: {failure.reason}")
         self._progress.report(self._count, {"left out": str(len(self.failures))})
 
     def close(self) -> None:

@@ -1,6 +1,5 @@
 """The command line of `data/<set>/prepare.py`, and what makes it safe to kill."""
 
-import argparse
 import contextlib
 import shutil
 import sys
@@ -64,9 +63,9 @@ def main(
     Returns:
         The exit status: 0 prepared now or before, 1 refused with one sentence.
     """
-    parser = argparse.ArgumentParser(
-        description=f"Prepare {builder_class.name}: check every file and write "
-        "ArrayRecord.",
+    parser = command.Parser(
+        f"prepare {builder_class.name}",
+        f"Prepare {builder_class.name}: check every file and write ArrayRecord.",
     )
     parser.add_argument(
         "--raw_dir",

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from segnext_jax import sharding
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.cli import processes
+from segnext_jax.cli import command, processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.pipeline.stream import BatchStream
@@ -156,7 +156,7 @@ class _Steps:
                 if step == first_step + 1:
                     jax.block_until_ready(step_metrics)
                     seconds = self.meter.elapsed()
-                    self.progress.note(f"First step after {seconds:.0f} s.")
+                    logging.info(f"First step after {seconds:.0f} s.")
                     self.meter.start_clock()
                 self.progress.advance()
                 self.checkpoints.check()
@@ -178,7 +178,7 @@ class _Steps:
         except Preempted:
             self.checkpoints.wait()
             step = self.checkpoints.latest_step()
-            self.progress.note(
+            logging.info(
                 f"SIGTERM: ended with a checkpoint of step {step} of "
                 f"{config.num_steps}. The same command goes on from there."
             )
@@ -227,10 +227,10 @@ class _Steps:
         self.writer.write(step, metrics.summary())
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
-        self.progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+        logging.info(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
         overlays = self.writer.overlays_dir(step)
         if overlays.exists():
-            self.progress.note(f"Overlays are in {overlays}.")
+            logging.info(f"Overlays are in {overlays}.")
         self.meter.restart()
         return metrics
 
@@ -248,14 +248,13 @@ def _log_start(run: Run, state: state_lib.TrainState, optimizer: Optimizer) -> N
     num_parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     logging.info("Workdir: %s", run.workdir)
     logging.info(
-        "%s %s, %d classes, %s parameters; %s on %d %s devices, batch %d.",
+        "%s %s, %d classes, %s parameters; %s on %s, batch %d.",
         type(model).__name__,
         config.model.variant,
         model.num_classes,
         f"{num_parameters:,}",
         config.data.name,
-        run.mesh.size,
-        jax.default_backend(),
+        command.counted(run.mesh.size, f"{jax.default_backend().upper()} device"),
         config.batch_size,
     )
     for line in optimizer_lib.summarize(state.params, optimizer.rules):

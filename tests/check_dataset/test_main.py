@@ -28,7 +28,7 @@ def test_data_sets_that_are_not_there(check, tmp_path):
     code, log, _ = check(target=tmp_path / "nowhere")
     assert code == 1 and "no such folder" in log
     code, log, _ = check(f"--config.data.data_dir={tmp_path}", target="camvid")
-    assert code == 1 and "Prepare it: python data/camvid/prepare.py" in log
+    assert code == 1 and "Prepare it: segnext-jax prepare camvid" in log
     code, log, _ = check(f"--config.data.data_dir={tmp_path}", target="camvit")
     assert code == 1 and "Did you mean camvid?" in log
 

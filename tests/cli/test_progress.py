@@ -1,8 +1,11 @@
+import re
 import sys
 
 import pytest
+from absl import logging
 
 from segnext_jax.cli import progress
+from segnext_jax.cli.command import set_up_logging
 from segnext_jax.cli.progress import Progress, followed
 
 
@@ -44,6 +47,33 @@ def test_items_are_followed_with_their_pace(clock, caplog):
         ["tiny train 4/7", "images/s 2.67"],
         ["tiny train 7/7", "images/s 2.33"],
     ]
+
+
+def test_time_left_is_told_when_a_pace_is_known(clock, caplog):
+    with caplog.at_level("INFO"):
+        counter = Progress(5, 0, "train")
+        for step in (1, 2, 3):
+            clock[0] += 60 if step == 1 else 10  # The first holds compilation.
+            counter.advance()
+            counter.report(step, {"loss": "1"})
+    assert lines(caplog) == [
+        "train 1/5  loss 1",
+        "train 2/5  loss 1  ETA 0:30",
+        "train 3/5  loss 1  ETA 0:20",
+    ]
+
+
+def test_a_line_of_the_log_stands_above_the_bar(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    set_up_logging()
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    counter = Progress(3, 0, "train")
+    counter.advance()
+    logging.warning("hello")
+    counter.close()
+    parts = re.split(r"[\r]", capsys.readouterr().err)
+    (line,) = (part for part in parts if "hello" in part)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d hello\n", line)
 
 
 def test_a_terminal_has_a_bar(monkeypatch, capsys):

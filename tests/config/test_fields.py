@@ -212,7 +212,9 @@ def test_a_folder_needs_its_name_and_fields_of_folders_need_a_folder(file, tmp_p
     with pytest.raises(ValueError) as caught:
         config_lib.load(file, ["data.folder=x", "data.id_map=(1,0),(2,300)"])
     assert "config.data.folder is for sets of your own" in str(caught.value)
-    assert "config.data.id_map must be pairs (id, train id)" in str(caught.value)
+    assert "config.data.id_map must be pairs of an id and its train id" in str(
+        caught.value
+    )
     fields = [
         *("data.name=folder", "data.folder=x", "data.id_map=(1,0),(2,255)"),
         *("data.classes=('a','b')", "data.colours=(0,0,0),(1,2,3)"),
@@ -257,3 +259,12 @@ IMAGENET, SHAPES = str(CONFIGS / "imagenet_tiny.py"), str(CONFIGS / "shapes_tiny
 def test_what_a_task_does_not_have_is_refused(path, override, message):
     with pytest.raises(ValueError, match=message):
         config_lib.load(path, [override])
+
+
+def test_sizes_and_maps_of_ids_have_one_notation():
+    size = config_lib.FIELDS["data.crop_size"].kind
+    assert size.parse("176x240") == size.parse("176,240") == (176, 240)
+    ids = config_lib.FIELDS["data.id_map"].kind
+    assert ids.parse("7:0,8:255") == ids.parse("(7,0),(8,255)") == ((7, 0), (8, 255))
+    assert ids.parse("7:0") == ((7, 0),)
+    assert not ids.accepts(ids.parse("7:300"))

@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 from segnext_jax.config import base_config
 from segnext_jax.models import SegNeXt, initialize
-from segnext_jax.training import optimizer, recipe
+from segnext_jax.training import optimizer
 
 def check(given, num_in_group, group):
     config = base_config()
@@ -49,7 +49,8 @@ def check(given, num_in_group, group):
     logits = jax.eval_shape(model.apply, variables, images, draw)
     assert logits.shape == (1, 5, 8, 5), logits.shape
     config.model.frozen_stages = 1
-    rules = optimizer.assign(variables["params"], recipe.make_rules(config))
+    groups = optimizer.Optimizer.from_config(config).rules
+    rules = optimizer.assign(variables["params"], groups)
     names = [rule.name for rule in jax.tree.leaves(rules)]
     assert names.count(group) == num_in_group, names
 """

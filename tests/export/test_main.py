@@ -120,7 +120,10 @@ def test_platform_that_is_not_here_is_said_to_be_untested(
         ("--size=100x64", "multiples of 32: got '100x64'. Use --size=128x64."),
         ("--size=500", "multiples of 32: got '500'. Use --size=512x512."),
         ("--size=few", "HEIGHTxWIDTH.*got 'few'. Use --size=512x512."),
-        ("--batch=few", "--batch must be a number of images, or dynamic: got few."),
+        (
+            "--batch=few",
+            "--batch_size must be a number of images, or dynamic: got few.",
+        ),
         ("--format=tflite", "--format must be among stablehlo, onnx.*got 'tflite'."),
         ("--platforms=cpu,gpu", "--platforms must be among cpu, cuda, tpu"),
     ],
@@ -156,7 +159,10 @@ def test_existing_folder_is_kept_or_replaced_on_request(
 ):
     arguments = (f"--checkpoint={checkpoint_dir}", "--platforms=cuda", "--size=32")
     error = fails(capsys, *arguments, f"--to={exported}")
-    assert "holds an exported network. Name another, or pass --overwrite." in error
+    assert (
+        "holds an exported network. Name another, or pass --existing=overwrite."
+        in error
+    )
     (tmp_path / "thesis.tex").write_text("x")
     error = fails(capsys, *arguments, f"--to={tmp_path}", "--overwrite")
     assert "must be new or empty" in error

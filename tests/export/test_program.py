@@ -9,6 +9,7 @@ import pytest
 
 from segnext_jax import config as config_lib
 from segnext_jax.export import stablehlo
+from segnext_jax.export.options import PLATFORMS
 from segnext_jax.export.program import Signature, make_function
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
@@ -30,7 +31,7 @@ def dynamic(network, tmp_path_factory):
     """Logits of any batch and size, through the file, and the program's text."""
     signature = Signature(size=None, batch=None, output="logits")
     function = make_function(network, signature, dtype="float32")
-    exported = stablehlo.export(function, signature, stablehlo.PLATFORMS)
+    exported = stablehlo.export(function, signature, PLATFORMS)
     path = tmp_path_factory.mktemp("dynamic") / stablehlo.FILE
     path.write_bytes(exported.serialize())
     return stablehlo.read(path), exported
@@ -84,7 +85,7 @@ def test_random_bases_leave_no_draw_in_the_program(config):
     other = predictor.Predictor(variables, config)
     signature = Signature(size=None, batch=None)
     function = make_function(other, signature, dtype="bfloat16")
-    exported = stablehlo.export(function, signature, stablehlo.PLATFORMS)
+    exported = stablehlo.export(function, signature, PLATFORMS)
     assert "rng" not in exported.mlir_module()
     assert "bf16" in exported.mlir_module()
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -47,6 +48,30 @@ def test_eight_gpus_are_one_process_of_the_main_job():
     assert command == ["./launch/train.sh", *ARGUMENTS]
     assert "JAX_COMPILATION_CACHE_DIR=/cache" in settings
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION=0.92" in settings
+
+
+def test_a_dry_training_installs_and_prepares_nothing(tmp_path):
+    """In a copy: what would be made would be made there."""
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    for arguments, job in (
+        ([], ["--config=configs/shapes_tiny.py"]),
+        (ARGUMENTS, ARGUMENTS),
+    ):
+        output = subprocess.run(
+            ["bash", tmp_path / "launch" / "train.sh", *arguments],
+            env={k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+            | {"DRY_RUN": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        lines = [shlex.split(line) for line in output.splitlines()]
+        assert lines[0][0] == "install_into_venv"
+        assert ([".venv/bin/python", "data/shapes/prepare.py"] in lines) == (
+            not arguments
+        )
+        assert lines[-1] == [".venv/bin/python", "-m", "segnext_jax.main", *job]
+    assert [path.name for path in tmp_path.iterdir()] == ["launch"]
 
 
 def test_slurm_starts_a_process_per_gpu():

@@ -77,7 +77,7 @@ def test_a_source_can_be_sent_to_another_process(data_dir):
 def test_a_set_that_is_not_prepared_names_the_command(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         open_source(get_spec("shapes"), "train", tmp_path)
-    command = f"python data/shapes/prepare.py --data_dir={shlex.quote(str(tmp_path))}"
+    command = f"segnext-jax prepare shapes --data_dir={shlex.quote(str(tmp_path))}"
     assert str(error.value).endswith(f"Prepare it: {command}")
 
 
@@ -112,7 +112,7 @@ def test_a_set_prepared_with_another_table_is_refused(change, message, data_dir)
     other = dataclasses.replace(SPEC, **change)
     with pytest.raises(ValueError, match=message) as error:
         open_source(other, "train", data_dir)
-    assert "prepare it again: python data/tiny/prepare.py" in str(error.value)
+    assert "prepare it again: segnext-jax prepare tiny" in str(error.value)
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import functools
 
 from segnext_jax.config.fields.field import EVALUATION, PREDICTION, SEGMENTATION, Field
 from segnext_jax.config.kinds import (
-    BYTE,
     COLOURS,
     FACTORS,
+    ID_MAP,
     POSITIVE,
     SHARE,
     SIZE,
@@ -14,7 +14,6 @@ from segnext_jax.config.kinds import (
     number,
     one_of,
     optional,
-    pair,
     several,
     text,
     where,
@@ -22,7 +21,6 @@ from segnext_jax.config.kinds import (
 )
 
 _NAMES = several(where(text(), bool, ""), "names, in the order of the ids")
-_ID_PAIRS = several(pair(BYTE, ""), "pairs (id, train id), in [0, 255] each")
 _augmentation = functools.partial(Field, only=SEGMENTATION)
 _masks = functools.partial(Field, only=SEGMENTATION, used_by=EVALUATION)
 
@@ -82,8 +80,9 @@ FIELDS = (
     _masks(
         "data.id_map",
         (),
-        _ID_PAIRS,
-        "(id in the masks, train id or 255) pairs. Empty: masks hold train ids.",
+        ID_MAP,
+        "Pairs of an id in the masks and a train id or 255. Empty: masks hold train "
+        "ids.",
     ),
     Field(
         "data.data_dir",

@@ -34,7 +34,7 @@ FIELDS = (
         "",
         text(),
         "Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a "
-        "folder of python -m segnext_jax.convert, or a run's workdir. Empty: random "
+        "folder of segnext-jax convert, or a run's workdir. Empty: random "
         "weights.",
     ),
     Field(

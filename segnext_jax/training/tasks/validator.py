@@ -10,6 +10,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import sharding
+from segnext_jax.cli import command
 from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation import report
@@ -138,10 +139,9 @@ class Validator:
             height, width = options.window
             sizes = sorted({(min(h, height), min(w, width)) for h, w in sizes})
         logging.info(
-            "Evaluation: %d images in %d batches. The network is compiled once for "
-            "each of %d input sizes: %s.",
-            self._batches.num_examples,
-            len(self._batches),
-            len(sizes),
+            "Evaluation: %s in %s. The network is compiled for %s: %s.",
+            command.counted(self._batches.num_examples, "image"),
+            command.counted(len(self._batches), "batch"),
+            command.counted(len(sizes), "input size"),
             ", ".join(f"{height}x{width}" for height, width in sizes),
         )

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import evaluate as evaluate_lib
 from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder
 from segnext_jax.config.overrides import flatten
@@ -24,6 +23,7 @@ from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predict.predictor import Predictor
+from segnext_jax.training import evaluate as evaluate_lib
 from segnext_jax.training.tasks.validator import Validator
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -141,7 +141,7 @@ def test_plan_and_pace_are_logged(make_config, variables, caplog):
         evaluate(make_config(), variables)
     text = caplog.text
     assert "10 images in 2 batches" in text
-    assert "once for each of 1 input sizes: 96x128" in text
+    assert "is compiled for 1 input size: 96x128" in text
     assert "evaluate 2/2  images/s" in text and "ETA 0:00" in text
 
 

@@ -1,7 +1,8 @@
 import jax
 import pytest
 
-from segnext_jax.benchmark import main, take_turns
+from segnext_jax.benchmark.__main__ import main
+from segnext_jax.benchmark.programs import take_turns
 from segnext_jax.cli import command
 
 

@@ -1,4 +1,4 @@
-"""Evaluate the weights of a folder: ``python -m segnext_jax.main --mode=evaluate``.
+"""Evaluate the weights of a folder: `segnext-jax evaluate`.
 
 The configuration that the folder stores decides; fields that are set go on top.
 ``evaluation.json`` of a run is that of its newest checkpoint by its own settings. An
@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from segnext_jax import config as config_lib
 from segnext_jax import sharding, weights
 from segnext_jax.checkpoints import reading, run_folder
+from segnext_jax.cli import command
 from segnext_jax.config.overrides import apply, flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.models.initialization import check_complete
@@ -101,7 +102,8 @@ def evaluate(
     found = weights.load(workdir, which)
     check_complete(task.model, found.variables)
     what = "the model" if found.step is None else f"step {found.step}"
-    logging.info("Evaluating %s of %s on %d devices.", what, workdir, mesh.size)
+    devices = command.counted(mesh.size, "device")
+    logging.info("Evaluating %s of %s on %s.", what, workdir, devices)
     metrics, more = task.measure_draws(sharding.replicate(found.variables, mesh))
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
         settings = run_folder.settings(config, which, differing)

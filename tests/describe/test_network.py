@@ -4,11 +4,12 @@ import pathlib
 
 import pytest
 
-from segnext_jax import describe
 from segnext_jax.cli import command
+from segnext_jax.describe import network
+from segnext_jax.describe.__main__ import main
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -23,14 +24,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 )
 def test_counts_equal_the_official_networks(variant, parameters, giga_macs):
     model = SegNeXt(VARIANTS[variant], num_classes=150)
-    assert sum(describe.count_parameters(model).values()) == parameters
-    macs = sum(describe.count_macs(model, (512, 512)).values())
+    assert sum(network.count_parameters(model).values()) == parameters
+    macs = sum(network.count_macs(model, (512, 512)).values())
     assert macs / 1e9 == pytest.approx(giga_macs, abs=5e-4)
 
 
 def test_feature_sizes_are_rounded_up():
     model = SegNeXt(VARIANTS["tiny"], num_classes=19)
-    assert describe.feature_shapes(model, (97, 161)) == {
+    assert network.feature_shapes(model, (97, 161)) == {
         "stage 1": (25, 41, 32),
         "stage 2": (13, 21, 64),
         "stage 3": (7, 11, 160),
@@ -41,7 +42,7 @@ def test_feature_sizes_are_rounded_up():
 
 def test_program_prints_modules_features_and_groups(capsys):
     code = command.run(
-        describe.main,
+        main,
         [
             f"--config={ROOT / 'configs' / 'camvid_tiny.py'}",
             "--config.model.drop_path_rate=0.2",
@@ -50,21 +51,38 @@ def test_program_prints_modules_features_and_groups(capsys):
     )
     assert code == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == [
-        *("module", "SegNeXt", "backbone", "decode_head")
+    assert lines[0] == "Multiplications (MACs) are those of a 352x352 image."
+    assert [line.split()[0] for line in lines[2:7]] == [
+        *("module", "SegNeXt", "backbone", "decode_head", "whole")
     ]
-    assert lines[2].split()[1] == "3,903,584"
+    assert lines[4].split()[1] == "3,903,584"
+    assert lines[6].split()[2:] == lines[3].split()[1:]
     assert "  stage 4  11 x 11 x 256" in lines
     assert any(line.startswith("  norm: 66 tensors, 8,384 values") for line in lines)
+
+
+def test_modules_are_in_the_order_of_their_numbers(capsys):
+    main(["--config=ade20k_base", "--size=64x96", "--depth=2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("of a 64x96 image.")
+    names = [line.split()[0] for line in lines[3:] if line.startswith("    ")]
+    blocks = [name for name in names if name.startswith("block3_")]
+    assert blocks == [f"block3_{i}" for i in range(12)]
+    assert all("," not in name and "->" not in name for name in names)
+
+
+def test_a_size_is_also_two_numbers(capsys):
+    main(["--config=shapes_tiny", "--size", "64", "96", "--depth=0"])
+    assert "64x96" in capsys.readouterr().out
 
 
 def test_unknown_field_is_refused(capsys):
     config = ROOT / "configs" / "camvid_tiny.py"
     arguments = [f"--config={config}", "--config.model.varant=tiny"]
-    assert command.run(describe.main, arguments) == 1
+    assert command.run(main, arguments) == 1
     assert "Did you mean config.model.variant?" in capsys.readouterr().err
 
 
 def test_config_of_a_classifier_is_refused():
     with pytest.raises(ValueError, match="imagenet_tiny.py is of classification. Take"):
-        describe.main([f"--config={ROOT / 'configs' / 'imagenet_tiny.py'}"])
+        main([f"--config={ROOT / 'configs' / 'imagenet_tiny.py'}"])

@@ -1,23 +1,11 @@
-"""Measure a network on this machine: `python -m segnext_jax.benchmark --what=train`.
+"""Programs to be timed: a network's, and the input of its training."""
 
-    forward   normalised images to logits; bytes of images to label maps on the host
-    train     the train step, images and labels on the device already
-    input     the training's batches from the prepared data set, on the host
-
-All is as the configuration says: network, batch, crop size. Weights are random, and so
-are images and labels except for input. `python -m benchmarks.compare` of the repository
-measures beside PyTorch.
-"""
-
-import argparse
 import dataclasses
 import functools
 import os
 import pathlib
 import platform
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -26,9 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segnext_jax import config as config_lib
 from segnext_jax import sharding
-from segnext_jax.cli import command
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.evaluation.inference import Inference
@@ -42,54 +28,14 @@ from segnext_jax.training.tasks.task import TASKS
 IGNORE_LABEL = 255
 
 
-def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
-    """Measure; print a table. See `--help`.
+def measure(what: str, config: Any, rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each program.
 
     Args:
-      arguments: The command line's.
-      is_program: See `segnext_jax.main.main`.
-
-    Raises:
-      ValueError: If the configuration cannot run, or is a classifier's.
+      what: ``"forward"``, ``"train"`` or ``"input"``.
+      config: The configuration.
+      rounds: Runs that count.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.benchmark",
-        description="Measure a network, or the input of its training, on this machine.",
-        epilog="Every field of the configuration is an option: --config.FIELD=VALUE. "
-        "Above all: --config.batch_size=8 --config.data.crop_size=512,512 "
-        "--config.model.variant=base --config.model.dtype=bfloat16.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--what",
-        choices=("forward", "train", "input"),
-        required=True,
-        help="forward: inference; train: the train step; input: the training's batches "
-        "from the prepared data set",
-    )
-    parser.add_argument(
-        "--config", help="a file of configs/ (default: the defaults of all fields)"
-    )
-    parser.add_argument("--rounds", type=int, default=11, help="runs that count")
-    options, rest = parser.parse_known_args(arguments)
-    if options.rounds < 1:
-        raise ValueError(f"--rounds must be at least 1: got {options.rounds}.")
-    config = config_lib.load(options.config, command.overrides(parser, rest))
-    if config.task != "segmentation" and options.what != "input":
-        raise ValueError(
-            "--config must be one of a segmentation network, which holds the encoder, "
-            f"too: {options.config} is of {config.task}. Take one of the same variant."
-        )
-    if is_program and jax.default_backend() == "cpu":
-        command.keep_freed_memory()  # As a training does.
-    rows = _measure(options.what, config, options.rounds)
-    line = shlex.join(["python", "-m", "segnext_jax.benchmark", *arguments])
-    table = [list(rows[0]), ["---"] * len(rows[0]), *(list(r.values()) for r in rows)]
-    sys.stdout.write("".join(map(table_line, table)) + f"\n{machine()}: `{line}`\n")
-
-
-def _measure(what: str, config: Any, rounds: int) -> list[dict[str, Any]]:
-    """Return a row for each program."""
     if what == "input":
         mesh = sharding.make_mesh(devices=jax.local_devices()[:1])
         task = TASKS[config.task](config, mesh)
@@ -281,8 +227,3 @@ def machine() -> str:
         f"{os.cpu_count()} cores, Python {platform.python_version()}, "
         f"jax {jax.__version__}"
     )
-
-
-if __name__ == "__main__":
-    program = functools.partial(main, is_program=True)
-    sys.exit(command.run(program, sys.argv[1:]))

@@ -1,14 +1,12 @@
-"""Describe a network: `python -m segnext_jax.describe --config=configs/ade20k_base.py`.
+"""Modules of a network, with parameters, multiplications and sizes of features.
 
-Prints its modules with parameters and multiplications, the sizes of its features, and
-the optimizer's parameter groups. Nothing is compiled or computed: shapes are traced.
+Nothing is compiled or computed: shapes are traced.
 """
 
-import argparse
 import collections
 import math
-import sys
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -16,56 +14,11 @@ import jax.numpy as jnp
 from flax import traverse_util
 from jax.extend.core import jaxprs_in_params
 
-from segnext_jax import config as config_lib
-from segnext_jax.cli import command
-from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import resize
-from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training.optimizer import Optimizer
 
 Path = tuple[str, ...]
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Print the description; see `--help`.
-
-    Raises:
-      ValueError: If the configuration cannot run, or is of a classifier.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.describe",
-        description="Print modules, parameters, multiplications and optimizer groups.",
-        epilog="Every field of the configuration is an option: --config.FIELD=VALUE.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, help="a file of configs/")
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the image, in pixels (default: the config's crop size)",
-    )
-    parser.add_argument(
-        "--depth", type=int, default=3, help="levels of modules that are listed"
-    )
-    options, rest = parser.parse_known_args(arguments)
-    config = config_lib.load(options.config, command.overrides(parser, rest))
-    if config.task != "segmentation":
-        raise ValueError(
-            "--config must be one of a segmentation network, which holds the encoder, "
-            f"too: {options.config} is of {config.task}. Take one of the same variant."
-        )
-    num_classes = resolve_spec(config.data).num_classes
-    model = SegNeXt.from_config(config.model, num_classes)
-    size = tuple(options.size or config.data.crop_size)
-    lines = describe(model, size, options.depth)
-    params = abstract_variables(model)["params"]
-    groups = optimizer_lib.summarize(params, Optimizer.from_config(config).rules)
-    lines += ["", "Optimizer groups:", *(f"  {group}" for group in groups)]
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def describe(model: SegNeXt, size: tuple[int, int], depth: int = 3) -> list[str]:
@@ -83,12 +36,22 @@ def describe(model: SegNeXt, size: tuple[int, int], depth: int = 3) -> list[str]
     ]
     names = ["  " * len(path) + (path[-1] if path else "SegNeXt") for path in modules]
     width = max(map(len, names))
-    lines = [f"{'module':<{width}}  {'parameters':>12}  {'MACs':>10}"]
-    for path, name in zip(modules, names, strict=True):
+    image = f"a {size[0]}x{size[1]} image"
+    lines = [
+        f"Multiplications (MACs) are those of {image}.",
+        "",
+        f"{'module':<{width}}  {'parameters':>12}  {'MACs':>10}",
+    ]
+
+    def row(path: Path, name: str) -> str:
         parameters = _total(num_parameters, path)
         macs = _total(num_macs, path) / 1e9
-        lines.append(f"{name:<{width}}  {parameters:>12,}  {macs:>8.3f} G")
-    lines += ["", f"Features of a {size[0]}x{size[1]} image (height, width, channels):"]
+        return f"{name:<{width}}  {parameters:>12,}  {macs:>8.3f} G"
+
+    lines += map(row, modules, names)
+    # Again below a table that may be longer than the terminal.
+    lines += [row((), "whole network")]
+    lines += ["", f"Features of {image} (height, width, channels):"]
     for name, shape in feature_shapes(model, size).items():
         lines.append(f"  {name:<8} {' x '.join(map(str, shape))}")
     return lines
@@ -170,20 +133,16 @@ def _module_path(stack: str) -> Path:
 
 
 def _with_parents(counts: dict[Path, int]) -> list[Path]:
-    """Return all modules, each before those that it holds, in order of first use."""
-    modules: dict[Path, None] = {(): None}
-    for path in counts:
-        for length in range(1, len(path) + 1):
-            modules.setdefault(path[:length])
-    order = {path: index for index, path in enumerate(modules)}
-    return sorted(
-        modules, key=lambda path: [order[path[:n]] for n in range(1, len(path) + 1)]
-    )
+    """Return all modules, each before those that it holds, by name and number."""
+    modules = {path[:n] for path in counts for n in range(len(path) + 1)}
+
+    def key(path: Path) -> list[list[str | int]]:
+        # "block3_10" after "block3_2": every second part is a number.
+        parts = (re.split(r"(\d+)", name) for name in path)
+        return [[int(x) if x.isdecimal() else x for x in part] for part in parts]
+
+    return sorted(modules, key=key)
 
 
 def _total(counts: dict[Path, int], path: Path) -> int:
     return sum(n for inner, n in counts.items() if inner[: len(path)] == path)
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, sys.argv[1:]))

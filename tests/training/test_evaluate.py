@@ -149,9 +149,9 @@ def test_what_cannot_be_meant_is_one_sentence(old, capsys):
 
     assert "--config or --workdir must be given" in error()
     message = error(f"--workdir={old / 'nothing'}")
-    assert "--config must name a config file for a new run" in message
+    assert "--config must name a config for a new run" in message
     message = error(f"--workdir={old / 'run'}", "--which=best")
-    assert "--which is for --mode=evaluate" in message
+    assert "--which is for evaluate" in message
 
 
 def test_a_predictor_uses_no_field_that_an_evaluation_does_not(old):

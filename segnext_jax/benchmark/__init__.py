@@ -1,0 +1,1 @@
+"""How fast a network is here: the command is `segnext-jax benchmark`."""

@@ -1,0 +1,1 @@
+"""What a network is: the command is `segnext-jax describe`."""
