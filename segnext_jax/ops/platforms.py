@@ -26,7 +26,7 @@ def by_platform(
     tpu: Callable | None = None,
     **options: Hashable,
 ) -> Any:
-    """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs.
+    """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs since Ampere.
 
     ``tpu(...)`` in those for TPUs, ``default(...)`` in all others. The derivative is
     that of ``default`` everywhere: for the inside of rules that say what the gradient
@@ -69,9 +69,16 @@ def _call(*leaves: Any, function: Callable, options: tuple, tree: Any) -> Any:
 
 
 def _apply(name: str, *leaves: Any, options: tuple, tree: Any, **params: Any) -> list:
+    if name == "cuda" and _is_too_old(jax.local_devices()[0]):
+        name = "default"
     return jax.tree.leaves(
         _call(*leaves, function=params[name], options=options, tree=tree)
     )
+
+
+def _is_too_old(device: Any) -> bool:
+    """Return whether this process has a GPU that Triton has no kernels for."""
+    return device.platform == "gpu" and float(device.compute_capability) < 8
 
 
 def _derivative(primals: Any, tangents: Any, **params: Any) -> tuple[list, list]:
