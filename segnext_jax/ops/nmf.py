@@ -66,10 +66,13 @@ def reconstruct(
     dtype = inputs.dtype
     working = jnp.promote_types(dtype, jnp.float32)
     inputs, bases = inputs.astype(working), bases.astype(working)
-    constants = iterated((inputs, bases), gradient)
+    constant_inputs, constant_bases = iterated((inputs, bases), gradient)
     if gradient == "full":
-        return _reconstruct(inputs, bases, num_steps).astype(dtype)
-    bases, coefficients, _ = _iterate(*constants, num_steps, _no_probes(num_steps))
+        output: Any = _reconstruct(inputs, bases, num_steps)
+        return output.astype(dtype)
+    bases, coefficients, _ = _iterate(
+        constant_inputs, constant_bases, num_steps, _no_probes(num_steps)
+    )
     coefficients = _update_coefficients(
         product("bnd,bdr->bnr", inputs, bases), bases, coefficients
     )

@@ -41,15 +41,15 @@ def by_platform(
       **options: Of all functions.
     """
     leaves, tree = jax.tree.flatten(arguments)
-    options = tuple(sorted(options.items()))
-    call = functools.partial(_call, function=default, options=options, tree=tree)
+    constants = tuple(sorted(options.items()))
+    call = functools.partial(_call, function=default, options=constants, tree=tree)
     shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
     results = _choose_p.bind(
         *leaves,
         default=default,
         cuda=cuda or default,
         tpu=tpu or default,
-        options=options,
+        options=constants,
         tree=tree,
         outputs=tuple((shape.shape, shape.dtype) for shape in shapes),
     )

@@ -325,9 +325,9 @@ def _move_stacks(
     Not where devices share parameters: their parts would be gathered.
     """
     stacks = Stacks(params, rules)
+    joined = stacks.join((gradients, optimizer_state, params))
     moved = _move(
-        *stacks.join((gradients, optimizer_state, params)),
-        loss,
+        *(*joined, loss),
         optimizer=optimizer,
         rules=rules,
         norm_fn=_joined_norm,
