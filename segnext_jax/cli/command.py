@@ -195,6 +195,10 @@ def set_up_compilation_cache() -> None:
     caches = caches or pathlib.Path(home) / ".cache"
     folder = pathlib.Path(caches) / "segnext_jax" / "compiled"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    # Where devices share a batch, JAX would not find a program with kernels of our own
+    # again: it holds addresses. What they stand for is in it as a number
+    # (ops/kernels/per_image.py).
+    os.environ.setdefault("JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY", "1")
 
 
 # Names of glibc's malloc.h, and values: all memory from one heap, none from mmap, and

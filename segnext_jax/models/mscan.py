@@ -14,7 +14,7 @@ from segnext_jax.models.normalization import BatchNorm
 from segnext_jax.models.pointwise import Pointwise
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.depthwise_gelu import depthwise_gelu
-from segnext_jax.ops.drop_path import drop_path
+from segnext_jax.ops.drop_path import drop_path_factors
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale
 from segnext_jax.ops.stride_two import stride_two_conv
@@ -175,29 +175,38 @@ class Block(_Layer):
     """
 
     mlp_ratio: int | float = 4.0
-    drop_path_rate: float = 0.0
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], train: bool
+        self,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        factors: Float[Array, "2 batch"] | None = None,
     ) -> Float[Array, "batch height width channels"]:
-        """Return images of the same shape."""
+        """Return images of the same shape.
+
+        Args:
+          images: Feature maps.
+          train: Use batch statistics.
+          factors: On both branches of each image, in training; None: 1.
+        """
         channels = images.shape[-1]
         branch = self._batch_norm("norm1")(images, train)
         branch = Attention(name="attn", **self._same())(branch)
-        images = images + self._scaled(branch, "layer_scale_1", train)
+        images = images + self._scaled(branch, 0, factors)
 
         branch = self._batch_norm("norm2")(images, train)
         hidden = int(channels * self.mlp_ratio)
         branch = ConvMLP(hidden_channels=hidden, name="mlp", **self._same())(branch)
-        return images + self._scaled(branch, "layer_scale_2", train)
+        return images + self._scaled(branch, 1, factors)
 
-    def _scaled(self, branch: Array, name: str, train: bool) -> Array:
+    def _scaled(self, branch: Array, number: int, factors: Array | None) -> Array:
         initializer = nn.initializers.constant(LAYER_SCALE)
-        scale = self.param(name, initializer, (branch.shape[-1],), self.param_dtype)
+        shape, name = (branch.shape[-1],), f"layer_scale_{number + 1}"
+        scale = self.param(name, initializer, shape, self.param_dtype)
         branch = branch * scale.astype(self.dtype)[None, None, None]
-        if train and self.drop_path_rate > 0:
-            branch = drop_path(branch, self.drop_path_rate, self.make_rng("drop_path"))
+        if factors is not None:
+            branch = branch * factors[number].astype(self.dtype)[:, None, None, None]
         return branch
 
 
@@ -290,9 +299,14 @@ class MSCAN(_Layer):
                 "images must be [batch, height, width, 3], normalised RGB: got "
                 f"{images.shape}. Add the batch to a single image: image[None]."
             )
-        rates = np.linspace(0, self.drop_path_rate, sum(self.depths)).tolist()
+        factors = None
+        if train and self.drop_path_rate > 0:
+            rates = np.repeat(np.linspace(0, self.drop_path_rate, sum(self.depths)), 2)
+            key = self.make_rng("drop_path")
+            factors = drop_path_factors(rates.tolist(), len(images), key)
+        branch = 0
         images = images.astype(self.dtype)
-        # Of the arguments (self, images, train) the last is no array.
+        # Of the arguments (self, images, train, factors) the third is no array.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         outputs = []
         stages = zip(self.embed_dims, self.depths, self.mlp_ratios, strict=True)
@@ -303,12 +317,13 @@ class MSCAN(_Layer):
                 features=features, name=f"patch_embed{stage}", **self._same()
             )(images, train_stage)
             for index in range(depth):
+                is_cut = factors is not None and stage > self.frozen_stages
                 images = block(
                     mlp_ratio=mlp_ratio,
-                    drop_path_rate=rates.pop(0),
                     name=f"block{stage}_{index}",
                     **self._same(),
-                )(images, train_stage)
+                )(images, train_stage, factors[branch : branch + 2] if is_cut else None)
+                branch += 2
             images = nn.LayerNorm(
                 epsilon=1e-5,
                 use_fast_variance=False,

@@ -91,7 +91,7 @@ class _Probes(NamedTuple):
     """Zeros that are added to the products with the inputs.
 
     Attributes:
-      of_bases: To X D, one more than there are steps.
+      of_bases: To X D, two more than there are steps.
       of_coefficients: To transposed X times C.
     """
 
@@ -100,7 +100,7 @@ class _Probes(NamedTuple):
 
 
 def _no_probes(num_steps: int) -> _Probes:
-    return _Probes((0.0,) * (num_steps + 1), (0.0,) * num_steps)
+    return _Probes((0.0,) * (num_steps + 2), (0.0,) * num_steps)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -132,7 +132,7 @@ def _forward(inputs: Array, bases: Array, num_steps: int):
     batch, positions, _ = inputs.shape
     by_positions = jnp.zeros((batch, positions, bases.shape[2]), inputs.dtype)
     zeros = _Probes(
-        (by_positions,) * (num_steps + 1), (jnp.zeros_like(bases),) * num_steps
+        (by_positions,) * (num_steps + 2), (jnp.zeros_like(bases),) * num_steps
     )
 
     def of_others(bases: Array, probes: _Probes):
@@ -161,14 +161,13 @@ def _iterate(
     inputs: Array, bases: Array, num_steps: int, probes: _Probes
 ) -> tuple[Array, Array, _Probes]:
     """Return bases, coefficients, and the factors that met the inputs."""
-    numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[0]
-    coefficients = jax.nn.softmax(numerator, axis=-1)
-    all_bases, all_coefficients = [], []
+    scores = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[0]
+    coefficients = jax.nn.softmax(scores, axis=-1)
+    all_bases, all_coefficients = [bases], []
     # A Python loop, not lax.scan: six steps of small products compile quickly, and
     # XLA:CPU runs an unrolled step faster than a loop body with copied carries.
     for step in range(num_steps):
-        if step:
-            numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[step]
+        numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[step + 1]
         all_bases.append(bases)
         coefficients = _update_coefficients(numerator, bases, coefficients)
         all_coefficients.append(coefficients)

@@ -27,7 +27,7 @@ def by_platform(
     tpu: Callable | None = None,
     **options: Hashable,
 ) -> Any:
-    """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs.
+    """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs since Ampere.
 
     ``tpu(...)`` in those for TPUs, ``default(...)`` in all others. The derivative is
     that of ``default`` everywhere: for the inside of rules that say what the gradient
@@ -42,15 +42,15 @@ def by_platform(
       **options: Of all functions.
     """
     leaves, tree = jax.tree.flatten(arguments)
-    chosen = tuple(sorted(options.items()))
-    call = functools.partial(_call, function=default, options=chosen, tree=tree)
+    constants = tuple(sorted(options.items()))
+    call = functools.partial(_call, function=default, options=constants, tree=tree)
     shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
     results = _choose_p.bind(
         *leaves,
         default=default,
         cuda=cuda or default,
         tpu=tpu or default,
-        options=chosen,
+        options=constants,
         tree=tree,
         outputs=tuple((shape.shape, shape.dtype) for shape in shapes),
     )
@@ -70,9 +70,16 @@ def _call(*leaves: Any, function: Callable, options: tuple, tree: Any) -> Any:
 
 
 def _apply(name: str, *leaves: Any, options: tuple, tree: Any, **params: Any) -> list:
+    if name == "cuda" and _is_too_old(jax.local_devices()[0]):
+        name = "default"
     return jax.tree.leaves(
         _call(*leaves, function=params[name], options=options, tree=tree)
     )
+
+
+def _is_too_old(device: Any) -> bool:
+    """Return whether this process has a GPU that Triton has no kernels for."""
+    return device.platform == "gpu" and float(device.compute_capability) < 8
 
 
 def _derivative(primals: Any, tangents: Any, **params: Any) -> tuple[list, list]:

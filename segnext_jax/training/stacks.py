@@ -39,10 +39,10 @@ class Stacks:
           rules: Of the optimizer.
         """
         self._structure = jax.tree.structure(params)
-        claimed = traverse_util.flatten_dict(optimizer_lib.assign(params, rules))
+        claimed = _flat(optimizer_lib.assign(params, rules))
         vectors: dict[Any, dict[Any, list[tuple]]] = {}
         self._shapes: dict[tuple, tuple[int, ...]] = {}
-        for path, leaf in traverse_util.flatten_dict(params).items():
+        for path, leaf in _flat(params).items():
             self._shapes[path] = leaf.shape
             is_large = math.prod(leaf.shape) > _MAX_SIZE
             vector = path if is_large else (claimed[path].name, leaf.dtype)
@@ -79,7 +79,7 @@ class Stacks:
         return jax.tree.structure(part) == self._structure
 
     def _stack(self, tree: Any) -> Any:
-        leaves = traverse_util.flatten_dict(tree)
+        leaves = _flat(tree)
         vectors = {}
         for stacks in self._vectors:
             arrays = [leaves[path] for paths in stacks for path in paths]
@@ -90,7 +90,7 @@ class Stacks:
         return traverse_util.unflatten_dict(vectors)
 
     def _unstack(self, tree: Any) -> Any:
-        vectors = traverse_util.flatten_dict(tree)
+        vectors = _flat(tree)
         leaves = {}
         for stacks in self._vectors:
             vector = vectors[stacks[0][0]]
@@ -105,6 +105,10 @@ class Stacks:
                 leaves.update(zip(paths, _taken_apart(stack), strict=True))
                 start = stop
         return traverse_util.unflatten_dict(leaves)
+
+
+def _flat(tree: Any) -> dict[tuple, Any]:
+    return dict(traverse_util.flatten_dict(tree))
 
 
 def _taken_apart(stack: Array) -> list[Array]:

@@ -257,11 +257,11 @@ def _move_stacks(
     Not where devices share parameters: their parts would be gathered.
     """
     stacks = Stacks(params, rules)
-    gradients, joined_state, joined = stacks.join((gradients, optimizer_state, params))
+    joined = stacks.join((gradients, optimizer_state, params))
     moved = _move(
-        gradients,
-        joined_state,
-        joined,
+        joined[0],
+        joined[1],
+        joined[2],
         loss,
         optimizer=optimizer,
         rules=rules,

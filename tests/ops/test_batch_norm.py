@@ -8,7 +8,7 @@ import pytest
 
 from segnext_jax.ops import batch_norm
 from segnext_jax.ops.kernels import moments as kernels
-from segnext_jax.ops.kernels.per_image import gathered, per_image
+from segnext_jax.ops.kernels.per_image import fingerprint, gathered, per_image
 from segnext_jax.sharding import batch_sharding, make_mesh, replicated
 
 EPSILON = 1e-5
@@ -88,6 +88,8 @@ def test_devices_that_share_a_batch_exchange_moments_once():
     text = jitted.lower(x).compile().as_text()
     assert len(re.findall(r"= \S+ all-gather\(", text)) == 1
     assert "all-reduce" not in text
+    # A program that is compiled already is not taken for one with other kernels.
+    assert f"dense<{fingerprint()}>" in jitted.lower(x).as_text()
     for given, wanted in zip(jitted(x), batch_norm._two_passes(x), strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-5)
 

@@ -10,7 +10,7 @@ program, written without atomic operations: the same in every run.
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,18 +112,22 @@ class Program:
         """Zeros in the type of sums."""
         return jnp.zeros(self.shape, self.sums)
 
-    def _is_channel(self, mask: Array | None) -> Any:
-        if self.layout.shape[3] % self.layout.channels == 0:
-            return mask
-        inside = self._channel < self.layout.shape[3]
-        return inside if mask is None else mask & inside
+    @property
+    def _has_all_channels(self) -> bool:
+        """Whether no program reaches beyond the last channel."""
+        return self.layout.shape[3] % self.layout.channels == 0
 
-    def _place(self, row: Array, shift: int) -> tuple[Array, Any]:
+    def _if_channel(self, mask: Array) -> Array:
+        if self._has_all_channels:
+            return mask
+        return mask & (self._channel < self.layout.shape[3])
+
+    def _place(self, row: Array, shift: int) -> tuple[Array, Array]:
         _, height, width, channels = self.layout.shape
         column = self._column + shift
         inside = (column >= 0) & (column < width) & ((row >= 0) & (row < height))
         start = (self._image * height + row) * (width * channels)
-        return start + (column * channels + self._channel), self._is_channel(inside)
+        return start + (column * channels + self._channel), self._if_channel(inside)
 
     def read(self, ref, row: Array, shift: int = 0, bias: Array | None = None) -> Array:
         """Return the row's pixels, ``shift`` to the right, and what is added to them.
@@ -155,9 +159,9 @@ class Program:
     def weight(self, ref, index: int) -> Array:
         """Return a row of packed weights, as large as the pixels."""
         offsets = self._channel + index * self.layout.shape[3]
-        mask = self._is_channel(None)
-        if mask is None:
+        if self._has_all_channels:
             return ref[offsets]
+        mask = self._channel < self.layout.shape[3]
         return plgpu.load(ref.at[offsets], mask=mask, other=0.0)
 
     @property
@@ -181,7 +185,7 @@ class Program:
         number = (self._image * rows + pl.program_id(2)) * columns + pl.program_id(1)
         start = (number * count + index) * self.layout.shape[3]
         total = values if is_sum else self.sum(values)
-        mask = self._is_channel(self._own_column == 0)
+        mask = self._if_channel(self._own_column == 0)
         self._store(ref, start + self._channel, mask, total)
 
     def walk(self, row_fn: Callable, carry):
