@@ -3,7 +3,7 @@
     python data/cityscapes/prepare.py
     python -m segnext_jax.main --config=configs/cityscapes_small.py
 
-8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
+8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan-small``.
 """
 
 from segnext_jax.config import start_from

@@ -3,7 +3,7 @@
     python data/coco_stuff/prepare.py
     python -m segnext_jax.main --config=configs/coco_stuff_small.py
 
-8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_s.pth``.
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan-small``.
 """
 
 from segnext_jax.config import start_from

@@ -3,7 +3,7 @@
     python data/isaid/prepare.py
     python -m segnext_jax.main --config=configs/isaid_tiny.py
 
-8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan-tiny``.
 """
 
 from segnext_jax.config import start_from
