@@ -2,7 +2,8 @@
 
 `segnext_jax.load`, predict, demo, export, ``--mode=evaluate`` and ``config.init_from``
 take it. Folders are read by `segnext_jax.checkpoints.reading`, files by
-`segnext_jax.convert`, published networks (`published`) fetched by name.
+`segnext_jax.convert`; published networks (`published`) are fetched by name, those of
+the Hugging Face hub (`hub`) by address.
 """
 
 import os
@@ -14,7 +15,7 @@ from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.reading import StoredModel
 from segnext_jax.convert import files, folder
-from segnext_jax.weights import named
+from segnext_jax.weights import hub, named, shared_folder
 from segnext_jax.weights.named import suggestion
 from segnext_jax.weights.published import PUBLISHED
 
@@ -29,14 +30,17 @@ def load(
     Args:
       path: A run's workdir, one of its checkpoints, a model folder, a file of PyTorch,
         safetensors, NumPy or JSeg, whose configuration is None, or, where there is no
-        such path, the name of a published network.
+        such path, the name of a published network or ``hf://user/name[@revision]``.
       which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
       ValueError: If there are none, or they are damaged.
     """
     path = find(path)
-    if path.is_dir():
+    if shared_folder.is_shared(path):
+        _refuse_choice(path, which)
+        stored = shared_folder.read(path)
+    elif path.is_dir():
         stored = reading.read(path, which)
     else:
         _refuse_choice(path, which)
@@ -88,17 +92,20 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
         )
     if pathlib.Path(path).exists():
         return pathlib.Path(path)
+    if hub.is_address(str(path)):
+        return hub.fetch(str(path))
     return named.fetch(str(path))
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path exists, or is the name of what can be fetched."""
-    return pathlib.Path(path).exists() or str(path) in PUBLISHED
+    text = str(path)
+    return pathlib.Path(path).exists() or text in PUBLISHED or hub.is_address(text)
 
 
 def _refuse_choice(path: pathlib.Path, which: str | int) -> None:
     if reading.parse_which(which) != reading.LATEST:
         raise ValueError(
-            f"{path} is one file, not the checkpoints of a run: got {which} as the one "
-            "to take. Leave it out."
+            f"{path} is one {'model' if path.is_dir() else 'file'}, not the "
+            f"checkpoints of a run: got {which} as the one to take. Leave it out."
         )
