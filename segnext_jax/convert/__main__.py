@@ -7,6 +7,10 @@ From a PyTorch, safetensors, NumPy or JSeg file to a model folder:
 From a model folder or a run's workdir to a file:
 
     python -m segnext_jax.convert --from tiny --to out.pth --dialect mmseg1
+
+Several runs, checkpoints or model folders become a model folder of their mean:
+
+    python -m segnext_jax.convert --from runs/a/checkpoints/{8000,9000} --to mean
 """
 
 import argparse
@@ -17,9 +21,12 @@ from collections.abc import Sequence
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import reading
 from segnext_jax.cli import command
-from segnext_jax.convert import files, folder
+from segnext_jax.convert import averaging, files, folder
 from segnext_jax.convert.names import HAS_BATCH_COUNT
 from segnext_jax.convert.weights import source_of, to_state_dict
+
+# Options for reading a file.
+_OF_FILES = ("config", "dataset", "num_classes", "rank", "not_strict")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -30,10 +37,19 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    source, target = pathlib.Path(options.source), pathlib.Path(options.target)
-    if not source.exists():
-        raise ValueError(f"--from must name a file or folder: {source} is not there.")
-    if source.is_dir():
+    sources, target = (
+        list(map(pathlib.Path, options.source)),
+        pathlib.Path(options.target),
+    )
+    for source in sources:
+        if not source.exists():
+            raise ValueError(
+                f"--from must name a file or folder: {source} is not there."
+            )
+    source = sources[0]
+    if len(sources) > 1:
+        _to_mean(sources, target, options)
+    elif source.is_dir():
         _to_file(source, target, options)
     else:
         _to_folder(source, target, options)
@@ -50,7 +66,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--from",
         dest="source",
         required=True,
-        help=f"a file ({suffixes}), or a model folder or run's workdir",
+        nargs="+",
+        help=f"a file ({suffixes}), or a model folder or run's workdir; several "
+        "folders: their mean",
     )
     parser.add_argument(
         "--to", dest="target", required=True, help="a new folder, or a new file"
@@ -116,17 +134,27 @@ def _to_folder(
     _tell(f"wrote {target}: {count:,} parameters")
 
 
+def _to_mean(
+    sources: list[pathlib.Path], target: pathlib.Path, options: argparse.Namespace
+) -> None:
+    if target.suffix in files.SUFFIXES:
+        raise ValueError(
+            f"the mean of checkpoints is written as a folder: got {target}. Convert it "
+            "to a file afterwards."
+        )
+    _refuse(options, (*_OF_FILES, "dialect"), "for files: --from names several folders")
+    folder.check_target(target, options.overwrite)
+    variables, models = averaging.average(sources, options.which)
+    folder.write(target, variables, models[0].config, overwrite=options.overwrite)
+    _tell(*(f"mean of: {model}" for model in models))
+    _tell(f"wrote {target}: {folder.num_parameters(variables):,} parameters")
+
+
 def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
     files.check_suffix(target)
-    of_files = ("config", "dataset", "num_classes", "rank", "not_strict")
-    given = [f"--{name}" for name in of_files if getattr(options, name)]
-    if given:
-        raise ValueError(
-            f"{', '.join(given)} are for reading files: {source} is a folder. Leave "
-            "them out."
-        )
+    _refuse(options, _OF_FILES, f"for reading files: {source} is a folder")
     dialect = options.dialect or ("jseg" if target.suffix == ".pkl" else "official")
     stored = reading.read(source, options.which)
     assert stored.config is not None  # Folders have one.
@@ -141,6 +169,12 @@ def _to_file(
         rank = config.model.rank or found.variant.rank
         _tell(f"rank {rank}: set ham_kwargs=dict(MD_R={rank}) where it is loaded")
     _tell(f"wrote {target}: {len(state_dict)} arrays, {dialect} names")
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    given = [f"--{name}" for name in names if getattr(options, name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} are {reason}. Leave them out.")
 
 
 def _tell(*lines: str) -> None:

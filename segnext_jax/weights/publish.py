@@ -1,7 +1,7 @@
-"""Publish a network: `python -m segnext_jax.weights.publish --checkpoint=RUN --to=DIR`.
+"""Publish a network: `python -m segnext_jax.weights.publish --checkpoint=RUN --output=DIR`.
 
-    python -m segnext_jax.weights.publish --checkpoint=runs/ade --which=best --to=shared
-    python -m segnext_jax.weights.publish --checkpoint=runs/ade --to=hf://user/name
+    python -m segnext_jax.weights.publish --checkpoint=runs/ade --which=best --output=shared
+    python -m segnext_jax.weights.publish --checkpoint=runs/ade --output=hf://user/name
 
 The model alone, with its checksum and a card: results, classes and a picture.
 """
@@ -30,13 +30,13 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    target = pathlib.Path(options.target)
-    is_for_hub = hub.is_address(options.target)
+    target = pathlib.Path(options.output)
+    is_for_hub = hub.is_address(options.output)
     if is_for_hub:
-        hub.parse(options.target)
+        hub.parse(options.output)
     elif target.exists() and not options.overwrite:
         raise ValueError(
-            f"--to must be a new folder, or hf://user/name: {target} exists. Name "
+            f"--output must be a new folder, or hf://user/name: {target} exists. Name "
             "another, or pass --overwrite."
         )
     elif target.exists() and not shared_folder.is_shared(target):
@@ -57,9 +57,9 @@ def main(arguments: Sequence[str]) -> None:
             _write(partial, stored, target.name, options)
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            _write(pathlib.Path(scratch), stored, options.target, options)
-            hub.upload(pathlib.Path(scratch), options.target)
-    sys.stdout.write(f"published {options.target}: {stored}\n")
+            _write(pathlib.Path(scratch), stored, options.output, options)
+            hub.upload(pathlib.Path(scratch), options.output)
+    sys.stdout.write(f"published {options.output}: {stored}\n")
 
 
 def _write(
@@ -106,9 +106,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--checkpoint", required=True, help="a run's workdir, or a model folder"
     )
     command.add_which(parser)
-    parser.add_argument(
-        "--to", dest="target", required=True, help="new folder, or hf://user/name"
-    )
+    parser.add_argument("--output", required=True, help="new folder, or hf://user/name")
     parser.add_argument(
         "--picture",
         type=pathlib.Path,

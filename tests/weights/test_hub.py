@@ -87,7 +87,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 def test_a_published_network_is_fetched_and_found_again_offline(old, tmp_path):
     pytest.importorskip("huggingface_hub", reason="needs the extra hub")
-    publish.main([f"--checkpoint={old / 'model'}", f"--to={old / 'shared'}"])
+    publish.main([f"--checkpoint={old / 'model'}", f"--output={old / 'shared'}"])
 
     def load(address, **variables):
         environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}

@@ -31,7 +31,7 @@ def shared(old):
     values["Acc"] = {"sky": 0.8, "field": 0.5, "house": None}
     (old / "run/evaluation.json").write_text(json.dumps(values))
     arguments = [f"--checkpoint={old / 'run'}", "--which=best"]
-    arguments += [f"--to={old / 'shared'}", "--licence=mit"]
+    arguments += [f"--output={old / 'shared'}", "--licence=mit"]
     assert command.run(publish.main, arguments) == 0
     return old / "shared"
 
@@ -105,28 +105,32 @@ def test_what_cannot_be_published_is_one_sentence(shared, old, tmp_path, capsys)
         return capsys.readouterr().err.splitlines()[-1]
 
     run = f"--checkpoint={old / 'run'}"
-    assert "must be a new folder, or hf://user/name: " in refusal(run, f"--to={shared}")
+    assert "must be a new folder, or hf://user/name: " in refusal(
+        run, f"--output={shared}"
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/file").write_text("x")
-    target = f"--to={tmp_path / 'mine'}"
+    target = f"--output={tmp_path / 'mine'}"
     assert "mine holds none. Name another" in refusal(run, target, "--overwrite")
     files.write(tmp_path / "a.npz", {"x": np.zeros(3)}, {})
-    found = refusal(f"--checkpoint={tmp_path / 'a.npz'}", f"--to={tmp_path / 'b'}")
+    found = refusal(f"--checkpoint={tmp_path / 'a.npz'}", f"--output={tmp_path / 'b'}")
     assert "a.npz is a file. Convert it first" in found
-    found = refusal(run, f"--to={tmp_path / 'b'}", f"--picture={tmp_path / 'a.npz'}")
+    found = refusal(
+        run, f"--output={tmp_path / 'b'}", f"--picture={tmp_path / 'a.npz'}"
+    )
     assert "--picture must be an image: " in found
     assert not (tmp_path / "b").exists()
-    assert "must be hf://user/name" in refusal(run, "--to=hf://name")
+    assert "must be hf://user/name" in refusal(run, "--output=hf://name")
 
 
 def test_without_an_evaluation_the_card_names_the_score_or_says_so(old):
     for which, wanted in (("best", "mIoU 50.95.\n"), ("6", "mIoU 39.10.\n")):
         shutil.rmtree(old / "shared", ignore_errors=True)
         arguments = [f"--checkpoint={old / 'run'}", f"--which={which}"]
-        publish.main([*arguments, f"--to={old / 'shared'}"])
+        publish.main([*arguments, f"--output={old / 'shared'}"])
         assert wanted in (old / "shared/README.md").read_text()
     publish.main(
-        [f"--checkpoint={old / 'model'}", f"--to={old / 'shared'}", "--overwrite"]
+        [f"--checkpoint={old / 'model'}", f"--output={old / 'shared'}", "--overwrite"]
     )
     text = (old / "shared/README.md").read_text()
     assert "Not evaluated.\n" in text and "model-index" not in text
