@@ -218,7 +218,7 @@ class _Run:
 
     def _report(self, step: int, state: state_lib.TrainState) -> None:
         interval = self.meter.flush()
-        self.writer.write(step, interval.values)
+        self.writer.write(step, interval.values, "train")
         self.progress.report(step, _shown(interval.values))
         self.broken_steps.add(interval.broken_steps, step, state, self.loader.image_ids)
 
@@ -243,7 +243,7 @@ class _Run:
             self.checkpoints.record_score(
                 step, metrics.summary()[self.task.main_metric]
             )
-        self.writer.write(step, metrics.summary())
+        self.writer.write(step, self.task.logged(metrics), "val")
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
         self.progress.note(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")

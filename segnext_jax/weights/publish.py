@@ -1,6 +1,6 @@
-"""Publish a network: `python -m segnext_jax.weights.publish --checkpoint=RUN --output=DIR`.
+"""Publish a network: `python -m segnext_jax.weights.publish`.
 
-    python -m segnext_jax.weights.publish --checkpoint=runs/ade --which=best --output=shared
+    python -m segnext_jax.weights.publish --checkpoint=runs/ade --output=shared
     python -m segnext_jax.weights.publish --checkpoint=runs/ade --output=hf://user/name
 
 The model alone, with its checksum and a card: results, classes and a picture.

@@ -54,16 +54,18 @@ class MetricWriter:
             str(self._workdir / "tensorboard"), purge_step=first_step + 1
         )
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write one line of named numbers; nested values go to JSON alone."""
+    def write(self, step: int, values: Mapping[str, Any], group: str = "train") -> None:
+        """Write one line of named numbers; elsewhere their names begin with a group.
+
+        Args:
+          step: The step.
+          values: Numbers, and dictionaries of them, as IoU by class.
+          group: ``"train"`` or ``"val"``: ``val/mIoU``, ``val_iou/sky``.
+        """
         if not self._is_writing:
             return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
-        numbers = {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, int | float)
-        }
+        numbers = _in_groups(values, group)
         for name, value in numbers.items():
             self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
@@ -98,6 +100,17 @@ class MetricWriter:
         self._tensorboard.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def _in_groups(values: Mapping[str, Any], group: str) -> dict[str, float]:
+    """Return the numbers under the names by which TensorBoard sorts its charts."""
+    numbers = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            numbers |= _in_groups(value, f"{group}_{name.lower()}")
+        elif isinstance(value, int | float):
+            numbers[f"{group}/{name}"] = value
+    return numbers
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:
