@@ -168,4 +168,6 @@ ADE20K = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(512, 683),
+    homepage="http://sceneparsing.csail.mit.edu",
+    citation="Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
 )

@@ -34,4 +34,7 @@ CITYSCAPES = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(1024, 2048),
+    homepage="https://www.cityscapes-dataset.com",
+    citation="Cordts et al., The Cityscapes Dataset for Semantic Urban Scene "
+    "Understanding, CVPR 2016",
 )

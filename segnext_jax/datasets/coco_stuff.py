@@ -188,4 +188,7 @@ COCO_STUFF = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(480, 640),
+    homepage="https://github.com/nightrome/cocostuff",
+    citation="Caesar, Uijlings, Ferrari, COCO-Stuff: Thing and Stuff Classes in "
+    "Context, CVPR 2018",
 )

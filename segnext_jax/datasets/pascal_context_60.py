@@ -11,4 +11,6 @@ PASCAL_CONTEXT_60 = DatasetSpec(
     classes=("background", *PASCAL_CONTEXT_59.classes),
     colours=((120, 120, 120), *PASCAL_CONTEXT_59.colours),
     photograph_size=(375, 500),
+    homepage=PASCAL_CONTEXT_59.homepage,
+    citation=PASCAL_CONTEXT_59.citation,
 )

@@ -26,6 +26,8 @@ class DatasetSpec:
         version: Version of the prepared data, "major.minor.patch".
         photograph_size: (height, width) that most photographs have, in pixels; None:
             unknown.
+        homepage: Where its authors publish it; empty: nowhere.
+        citation: What they ask to be cited.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -37,6 +39,8 @@ class DatasetSpec:
     ignore_label: int = 255
     version: str = "1.0.0"
     photograph_size: tuple[int, int] | None = None
+    homepage: str = ""
+    citation: str = ""
     builder: str = ""
 
     def __post_init__(self) -> None:

@@ -100,7 +100,11 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="what to do about outputs that exist (default: error)",
     )
     parser.add_argument(
-        "--batch_size", type=int, default=8, help="images at once (default: 8)"
+        "--batch_size",
+        type=int,
+        default=8,
+        help="images at once (default: 8); another number rounds otherwise, which "
+        "turns a pixel in a million where two classes are as good",
     )
     parser.add_argument(
         "--overlay_opacity",
