@@ -135,7 +135,7 @@ def _fetch(url: str, file: IO[bytes], notes: _Notes) -> None:
 def _receive(url: str, file: IO[bytes], notes: _Notes) -> bool:
     """Append what one connection gives; return whether the file is whole."""
     begun = notes.read()
-    validator = begun.get("validator") if begun.get("url") == url else None
+    validator = str(begun.get("validator") or "") if begun.get("url") == url else ""
     if not validator:  # Nothing tells whether the server still has the same file.
         file.truncate(0)
         file.seek(0)
@@ -160,15 +160,16 @@ def _receive(url: str, file: IO[bytes], notes: _Notes) -> bool:
                 *(url, response.status, "a web page came, not the file"),
                 *(response.headers, None),
             )
-        rest = response.headers.get("Content-Length")
-        size = None if rest is None else file.tell() + int(rest)
+        length: str | None = response.headers.get("Content-Length")
+        rest = None if length is None else int(length)
+        size = None if rest is None else file.tell() + rest
         etag = response.headers.get("ETag", "")
         # A weak one does not promise the same bytes.
         is_strong = etag and not etag.startswith("W/")
         modified = response.headers.get("Last-Modified")
         validator = etag if is_strong else modified
         notes.write({"url": url, "validator": validator, "size": size})
-        _check_room(pathlib.Path(file.name).parent, None if size is None else int(rest))
+        _check_room(pathlib.Path(file.name).parent, rest)
         _copy(response, file, size)
         return size is None or file.tell() == size
 

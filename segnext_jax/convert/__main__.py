@@ -145,7 +145,9 @@ def _to_mean(
     _refuse(options, (*_OF_FILES, "dialect"), "for files: --from names several folders")
     folder.check_target(target, options.overwrite)
     variables, models = averaging.average(sources, options.which)
-    folder.write(target, variables, models[0].config, overwrite=options.overwrite)
+    config = models[0].config
+    assert config is not None  # Folders have one.
+    folder.write(target, variables, config, overwrite=options.overwrite)
     _tell(*(f"mean of: {model}" for model in models))
     _tell(f"wrote {target}: {folder.num_parameters(variables):,} parameters")
 

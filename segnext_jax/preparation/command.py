@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import tensorflow_datasets as tfds
-
 from segnext_jax.cli import command
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.datasets.prepared import is_prepared, resolve_data_dir
@@ -93,9 +91,6 @@ def main(
     options = vars(parser.parse_args(arguments))
     command.set_up_logging()
     data_dir = resolve_data_dir(options.pop("data_dir"))
-    if not sys.stderr.isatty():
-        # Its bars are those of downloads; files are counted by `followed`.
-        tfds.disable_progress_bar()
     try:
         builder = builder_class(data_dir=data_dir, **options)
         target = Path(builder.data_dir)

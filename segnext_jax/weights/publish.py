@@ -65,6 +65,7 @@ def main(arguments: Sequence[str]) -> None:
 def _write(
     folder: pathlib.Path, stored: StoredModel, name: str, options: argparse.Namespace
 ) -> None:
+    assert stored.config is not None  # Folders have one.
     picture = options.picture or _overlay(stored)
     sha256 = shared_folder.write(folder, stored, picture)
     text = card(

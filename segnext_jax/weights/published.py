@@ -131,15 +131,18 @@ PUBLISHED = {one.name: one for one in _ALL}
 
 def table() -> str:
     """Return all names as text, with results, size, licence and source."""
-    rows = [("name", "mIoU", "flip, scales", "million", "MB", "licence", "source")]
-    for one in PUBLISHED.values():
-        scores = (f"{one.score:.1f}", f"{one.multi_scale or 0:.1f}")
-        if one.multi_scale is None:
-            scores = f"top-1 {one.score:.1f}", "-"
-        source = "mmsegmentation" if one.page == _MMSEG_PAGE else "official"
-        size = (f"{one.parameters:.1f}", f"{one.megabytes}")
-        rows.append((one.name, *scores, *size, one.licence, source))
+    header = ("name", "mIoU", "flip, scales", "million", "MB", "licence", "source")
+    rows = [header, *(_row(one) for one in PUBLISHED.values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     pages = (f"mmsegmentation: {_MMSEG_PAGE}", f"official: {_OFFICIAL_PAGE}")
     return "\n".join([*lines, "", *pages])
+
+
+def _row(one: Published) -> tuple[str, ...]:
+    scores = (f"{one.score:.1f}", f"{one.multi_scale or 0:.1f}")
+    if one.multi_scale is None:
+        scores = (f"top-1 {one.score:.1f}", "-")
+    size = (f"{one.parameters:.1f}", f"{one.megabytes}")
+    source = "mmsegmentation" if one.page == _MMSEG_PAGE else "official"
+    return (one.name, *scores, *size, one.licence, source)
