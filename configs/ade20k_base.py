@@ -4,7 +4,7 @@
     segnext-jax train --config=ade20k_base
 
 8 GPUs, batch 16. The base configuration is this run. From an ImageNet encoder: add
-``--config.init_from=mscan_b.pth``.
+``--config.init_from=mscan-base``.
 """
 
 from segnext_jax.config import base_config

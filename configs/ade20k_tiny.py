@@ -3,7 +3,7 @@
     segnext-jax prepare ade20k
     segnext-jax train --config=ade20k_tiny
 
-8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan-tiny``.
 """
 
 from segnext_jax.config import base_config

@@ -4,7 +4,7 @@
     segnext-jax train --config=cityscapes_base
 
 8 GPUs, batch 8. Evaluation keeps the images' size and slides the crop over them. From
-an ImageNet encoder: add ``--config.init_from=mscan_b.pth``.
+an ImageNet encoder: add ``--config.init_from=mscan-base``.
 """
 
 from segnext_jax.config import base_config

@@ -3,7 +3,7 @@
     segnext-jax prepare cityscapes
     segnext-jax train --config=cityscapes_large
 
-8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
+8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan-large``.
 """
 
 from segnext_jax.config import start_from

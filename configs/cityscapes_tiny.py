@@ -3,7 +3,7 @@
     segnext-jax prepare cityscapes
     segnext-jax train --config=cityscapes_tiny
 
-8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
+8 GPUs, batch 8. From an ImageNet encoder: add ``--config.init_from=mscan-tiny``.
 """
 
 from segnext_jax.config import start_from

@@ -4,7 +4,7 @@
     segnext-jax train --config=coco_stuff_base
 
 8 GPUs, batch 16. 171 classes; scale, crop and evaluation are those of ADE20K. From an
-ImageNet encoder: add ``--config.init_from=mscan_b.pth``.
+ImageNet encoder: add ``--config.init_from=mscan-base``.
 """
 
 from segnext_jax.config import base_config

@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. The number holds on patches cut as JSeg cuts them: 800 pixels, 200
 shared. Source: ``project/_base_/datasets/isaid_869x869.py`` of JSeg. From an ImageNet
-encoder: add ``--config.init_from=mscan_b.pth``.
+encoder: add ``--config.init_from=mscan-base``.
 """
 
 from segnext_jax.config import base_config

@@ -3,7 +3,7 @@
     segnext-jax prepare isaid
     segnext-jax train --config=isaid_large
 
-8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
+8 GPUs, batch 16. From an ImageNet encoder: add ``--config.init_from=mscan-large``.
 """
 
 from segnext_jax.config import start_from

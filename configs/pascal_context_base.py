@@ -6,7 +6,7 @@
 8 GPUs, batch 16. 59 classes; the paper does not say whether it has 59 or 60. With
 background: prepare and give ``--config.data.name=pascal_context_60``. Scales: mmseg's
 ``_base_/datasets/pascal_context_59.py``. From an ImageNet encoder: add
-``--config.init_from=mscan_b.pth``.
+``--config.init_from=mscan-base``.
 """
 
 from segnext_jax.config import base_config

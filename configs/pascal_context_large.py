@@ -4,7 +4,7 @@
     segnext-jax train --config=pascal_context_large
 
 8 GPUs, batch 16. 59 classes; with background: ``--config.data.name=pascal_context_60``.
-From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``. From ADE20K
+From an ImageNet encoder: add ``--config.init_from=mscan-large``. From ADE20K
 (``--config.init_from=runs/ade20k_large``): 59.2 and 60.9.
 """
 

@@ -4,7 +4,7 @@
     segnext-jax train --config=pascal_context_tiny
 
 8 GPUs, batch 16. 59 classes; with background: ``--config.data.name=pascal_context_60``.
-From an ImageNet encoder: add ``--config.init_from=mscan_t.pth``.
+From an ImageNet encoder: add ``--config.init_from=mscan-tiny``.
 """
 
 from segnext_jax.config import start_from

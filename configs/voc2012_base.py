@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. Then voc2012_finetune_base.py; mIoU 87.5 on the test server after both
 (paper). The paper gives no number on val. From an ImageNet encoder: add
-``--config.init_from=mscan_b.pth``. Scale, crop and evaluation are those of ADE20K, as
+``--config.init_from=mscan-base``. Scale, crop and evaluation are those of ADE20K, as
 in mmseg's ``_base_/datasets/pascal_voc12_aug.py``.
 """
 

@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. The paper names COCO, its crop, batch and steps (appendix, table 1),
 not the labels: here they are those of COCO-Stuff, which hold the classes of Pascal VOC.
-From an ImageNet encoder: add ``--config.init_from=mscan_l.pth``.
+From an ImageNet encoder: add ``--config.init_from=mscan-large``.
 """
 
 from segnext_jax.config import start_from

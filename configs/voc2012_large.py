@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. Then voc2012_finetune_large.py. The paper gives a number for L with
 COCO alone: voc2012_coco_finetune_large.py. From an ImageNet encoder: add
-``--config.init_from=mscan_l.pth``.
+``--config.init_from=mscan-large``.
 """
 
 from segnext_jax.config import start_from

@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. Then voc2012_finetune_small.py; mIoU 85.3 on the test server after
 both (paper). The paper gives no number on val. From an ImageNet encoder: add
-``--config.init_from=mscan_s.pth``.
+``--config.init_from=mscan-small``.
 """
 
 from segnext_jax.config import start_from

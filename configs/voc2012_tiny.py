@@ -5,7 +5,7 @@
 
 8 GPUs, batch 16. Then voc2012_finetune_tiny.py; mIoU 82.7 on the test server after both
 (paper). The paper gives no number on val. From an ImageNet encoder: add
-``--config.init_from=mscan_t.pth``.
+``--config.init_from=mscan-tiny``.
 """
 
 from segnext_jax.config import start_from

@@ -104,3 +104,10 @@ def old_data(old_maker, tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("old") / "moved"
     old_maker.draw_folder(folder)
     return folder
+
+
+@pytest.fixture
+def file_server():
+    """A server of files, `tests/file_server.py`."""
+    with load(ROOT / "tests" / "file_server.py").serve() as serving:
+        yield serving

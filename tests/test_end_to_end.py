@@ -91,6 +91,7 @@ def test_run_leaves_metrics_overlays_checkpoints_and_a_table(unbroken):
     assert list(losses(workdir)) == list(range(1, NUM_STEPS + 1))
     evaluations = [line["step"] for line in lines if "mIoU" in line]
     assert evaluations == [8, 12]
+    assert len(lines[-1]["IoU"]) == 7 and "mDice" in lines[-1]
     expected = {"loss", "learning_rate", "images_per_second", "data_wait_share"}
     expected |= {"gradient_norm", "update_norm", "learning_rate/head", "step_seconds"}
     assert expected <= lines[0].keys()

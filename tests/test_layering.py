@@ -22,7 +22,7 @@ ALLOWED = {
     "pipeline": {"datasets", "evaluation", "images"},
     "preparation": {"cli", "datasets", "images"},
     "convert": set("checkpoints cli config datasets models".split()),
-    "weights": {"checkpoints", "convert"},
+    "weights": set("checkpoints cli config convert datasets models".split()),
     "training": set(
         (
             "checkpoints cli config convert datasets evaluation "

@@ -22,9 +22,17 @@ class CocoStuff(SegmentationBuilder):
 
     spec = get_spec("coco_stuff")
     downloads = (
-        # Their SHA-256 are in TFDS's own list.
-        Download("http://images.cocodataset.org/zips/train2017.zip", 19_336_861_798),
-        Download("http://images.cocodataset.org/zips/val2017.zip", 815_585_330),
+        # Source: TFDS's own list.
+        Download(
+            "http://images.cocodataset.org/zips/train2017.zip",
+            19_336_861_798,
+            "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
+        ),
+        Download(
+            "http://images.cocodataset.org/zips/val2017.zip",
+            815_585_330,
+            "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
+        ),
         # No published checksum was found; each member's CRC-32 is checked.
         Download(
             "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/"

@@ -188,17 +188,22 @@ def set_up_compilation_cache() -> None:
     of device, and stores those that took more than a second. Nothing is kept where the
     user has no home, as an id without an account in a container.
     """
-    home = os.path.expanduser("~")
-    caches = os.environ.get("XDG_CACHE_HOME")
-    if not caches and home == "~":
-        return
-    caches = caches or pathlib.Path(home) / ".cache"
-    folder = pathlib.Path(caches) / "segnext_jax" / "compiled"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    caches = cache_folder()
+    if caches is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "compiled"))
     # Where devices share a batch, JAX would not find a program with kernels of our own
     # again: it holds addresses. What they stand for is in it as a number
     # (ops/kernels/per_image.py).
     os.environ.setdefault("JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY", "1")
+
+
+def cache_folder() -> pathlib.Path | None:
+    """Return our folder in the user's cache folder; None where there is no home."""
+    home = os.path.expanduser("~")
+    caches = os.environ.get("XDG_CACHE_HOME")
+    if not caches and home == "~":
+        return None
+    return pathlib.Path(caches or pathlib.Path(home) / ".cache") / "segnext_jax"
 
 
 # Names of glibc's malloc.h, and values: all memory from one heap, none from mmap, and

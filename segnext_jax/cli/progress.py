@@ -59,12 +59,12 @@ class Progress:
                 total=total, initial=first, desc=description, dynamic_ncols=True
             )
 
-    def advance(self) -> None:
-        """Count one step; the clock starts at the first, which holds compilation."""
+    def advance(self, steps: int = 1) -> None:
+        """Count steps; the clock starts at the first, which holds compilation."""
         if self._start is None:
             self._start = time.monotonic()
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(steps)
 
     def report(self, step: int, values: Mapping[str, str]) -> None:
         """Show the values at a step, with the time left by the pace so far."""

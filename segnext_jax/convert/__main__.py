@@ -7,6 +7,10 @@ From a PyTorch, safetensors, NumPy or JSeg file to a model folder:
 From a model folder or a run's workdir to a file:
 
     segnext-jax convert --checkpoint=tiny --output=out.pth --dialect=mmseg1
+
+Several runs, checkpoints or model folders become a model folder of their mean:
+
+    segnext-jax convert --checkpoint runs/a/checkpoints/{8000,9000} --output=mean
 """
 
 import argparse
@@ -16,9 +20,10 @@ from collections.abc import Sequence
 
 from segnext_jax import config as config_lib
 from segnext_jax.cli import command
-from segnext_jax.convert import files, folder
-from segnext_jax.convert.weights import source_of, to_state_dict
 from segnext_jax.datasets.class_table import read_class_table
+
+# Options for reading a file.
+_OF_FILES = ("config", "dataset", "classes", "num_classes", "rank", "not_strict")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,12 +34,17 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    source, target = pathlib.Path(options.checkpoint), pathlib.Path(options.output)
-    if not source.exists():
-        raise ValueError(
-            f"--checkpoint must name a file or folder: {source} is not there."
-        )
-    if source.is_dir():
+    sources = list(map(pathlib.Path, options.checkpoint))
+    target = pathlib.Path(options.output)
+    for source in sources:
+        if not source.exists():
+            raise ValueError(
+                f"--checkpoint must name a file or folder: {source} is not there."
+            )
+    source = sources[0]
+    if len(sources) > 1:
+        _to_mean(sources, target, options)
+    elif source.is_dir():
         _to_file(source, target, options)
     else:
         _to_folder(source, target, options)
@@ -50,8 +60,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        help="a file (.pth, .pt, .safetensors, .pkl, .npz), a model folder, or a run's "
-        "workdir",
+        nargs="+",
+        help="a file (.pth, .pt, .safetensors, .pkl, .npz), or a model folder or run's "
+        "workdir; several folders: their mean",
     )
     parser.add_argument(
         "--output", required=True, help="a new folder, or a new file of such a type"
@@ -88,6 +99,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _to_folder(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
+    from segnext_jax.convert import files, folder
 
     overwrite = options.existing == "overwrite"
     if files.suffix_of(target):
@@ -125,19 +137,40 @@ def _to_folder(
     _tell(f"wrote {target}: {count:,} parameters")
 
 
+def _to_mean(
+    sources: list[pathlib.Path], target: pathlib.Path, options: argparse.Namespace
+) -> None:
+    from segnext_jax.convert import averaging, files, folder
+
+    overwrite = options.existing == "overwrite"
+    if files.suffix_of(target):
+        raise ValueError(
+            f"the mean of checkpoints is written as a folder: got {target}. Convert it "
+            "to a file afterwards."
+        )
+    _refuse(
+        options,
+        (*_OF_FILES, "dialect"),
+        "for files: --checkpoint names several folders",
+    )
+    folder.check_target(target, overwrite)
+    variables, models = averaging.average(sources, options.which)
+    config = models[0].config
+    assert config is not None  # Folders have one.
+    folder.write(target, variables, config, overwrite=overwrite)
+    _tell(*(f"mean of: {model}" for model in models))
+    _tell(f"wrote {target}: {folder.num_parameters(variables):,} parameters")
+
+
 def _to_file(
     source: pathlib.Path, target: pathlib.Path, options: argparse.Namespace
 ) -> None:
     from segnext_jax.checkpoints import reading
+    from segnext_jax.convert import files, folder
+    from segnext_jax.convert.weights import source_of, to_state_dict
 
     files.check_suffix(target)
-    of_files = ("config", "dataset", "classes", "num_classes", "rank", "not_strict")
-    given = [f"--{name}" for name in of_files if getattr(options, name)]
-    if given:
-        raise ValueError(
-            f"{', '.join(given)} are for reading files: {source} is a folder. Leave "
-            "them out."
-        )
+    _refuse(options, _OF_FILES, f"for reading files: {source} is a folder")
     dialect = options.dialect or ("jseg" if target.suffix == ".pkl" else "official")
     stored = reading.read(source, options.which)
     assert stored.config is not None  # Folders have one.
@@ -153,6 +186,12 @@ def _to_file(
         rank = config.model.rank or found.variant.rank
         _tell(f"rank {rank}: set ham_kwargs=dict(MD_R={rank}) where it is loaded")
     _tell(f"wrote {target}: {len(state_dict)} arrays, {dialect} names")
+
+
+def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> None:
+    given = [f"--{name}" for name in names if getattr(options, name)]
+    if given:
+        raise ValueError(f"{', '.join(given)} are {reason}. Leave them out.")
 
 
 def _tell(*lines: str) -> None:

@@ -171,4 +171,6 @@ ADE20K = DatasetSpec(
     # 0 is "other": neither loss nor metric counts it.
     official_ids=tuple(range(1, 151)),
     ignored_ids=(0,),
+    homepage="http://sceneparsing.csail.mit.edu",
+    citation="Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
 )

@@ -29,4 +29,7 @@ CAMVID = DatasetSpec(
     photograph_size=(360, 480),
     official_ids=tuple(range(11)),
     ignored_ids=(11,),
+    homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid",
+    citation="Brostow, Fauqueur, Cipolla, Semantic Object Classes in Video: A "
+    "High-Definition Ground Truth Database, PRL 2009",
 )

@@ -39,4 +39,7 @@ CITYSCAPES = DatasetSpec(
     # Those of 0..33 that are not evaluated, and the licence plate: -1, 255 in a byte.
     ignored_ids=tuple(i for i in (*range(34), 255) if i not in _IDS),
     photograph_size=(1024, 2048),
+    homepage="https://www.cityscapes-dataset.com",
+    citation="Cordts et al., The Cityscapes Dataset for Semantic Urban Scene "
+    "Understanding, CVPR 2016",
 )

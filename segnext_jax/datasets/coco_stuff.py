@@ -194,4 +194,7 @@ COCO_STUFF = DatasetSpec(
     photograph_size=(480, 640),
     official_ids=tuple(i for i in range(182) if i not in _HOLES),
     ignored_ids=(255,),
+    homepage="https://github.com/nightrome/cocostuff",
+    citation="Caesar, Uijlings, Ferrari, COCO-Stuff: Thing and Stuff Classes in "
+    "Context, CVPR 2018",
 )

@@ -26,4 +26,7 @@ LOVEDA = DatasetSpec(
     # 0 is "no data": neither loss nor metric counts it.
     official_ids=tuple(range(1, 8)),
     ignored_ids=(0,),
+    homepage="https://zenodo.org/records/5706578",
+    citation="Wang et al., LoveDA: A Remote Sensing Land-Cover Dataset for Domain "
+    "Adaptive Semantic Segmentation, NeurIPS Datasets and Benchmarks 2021",
 )

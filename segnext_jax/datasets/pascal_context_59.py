@@ -78,4 +78,7 @@ PASCAL_CONTEXT_59 = DatasetSpec(
     # Of the 60 merged classes; 0 is background.
     official_ids=tuple(range(1, 60)),
     ignored_ids=(0,),
+    homepage="https://cs.stanford.edu/~roozbeh/pascal-context",
+    citation="Mottaghi et al., The Role of Context for Object Detection and "
+    "Semantic Segmentation in the Wild, CVPR 2014",
 )

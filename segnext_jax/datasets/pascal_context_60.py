@@ -12,4 +12,6 @@ PASCAL_CONTEXT_60 = DatasetSpec(
     colours=((120, 120, 120), *PASCAL_CONTEXT_59.colours),
     photograph_size=(375, 500),
     official_ids=tuple(range(60)),
+    homepage=PASCAL_CONTEXT_59.homepage,
+    citation=PASCAL_CONTEXT_59.citation,
 )

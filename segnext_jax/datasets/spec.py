@@ -31,6 +31,8 @@ class DatasetSpec:
         official_ids: Id of each class in the masks that the set's owners publish, in
             train-id order; empty: those masks are no files of such ids.
         ignored_ids: The other ids in their masks, whose pixels are ignored.
+        homepage: Where its authors publish it; empty: nowhere.
+        citation: What they ask to be cited.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -44,6 +46,8 @@ class DatasetSpec:
     photograph_size: tuple[int, int] | None = None
     official_ids: tuple[int, ...] = ()
     ignored_ids: tuple[int, ...] = ()
+    homepage: str = ""
+    citation: str = ""
     builder: str = ""
 
     def __post_init__(self) -> None:

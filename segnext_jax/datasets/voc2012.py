@@ -41,4 +41,8 @@ VOC2012 = DatasetSpec(
     photograph_size=(375, 500),
     official_ids=tuple(range(21)),
     ignored_ids=(255,),
+    homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2012",
+    citation="Everingham et al., The Pascal Visual Object Classes Challenge: A "
+    "Retrospective, IJCV 2015; Hariharan et al., Semantic Contours from "
+    "Inverse Detectors, ICCV 2011",
 )

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def measure_segmentation(
     num_classes: int,
     ignore_label: int,
     boundary_ratio: float | None = None,
-    num_examples: int = 0,
+    examples: Collection[int] = (),
     example_fn: ExampleFn | None = None,
 ) -> Metrics:
     """Return the metrics of a network over all batches of all processes.
@@ -34,8 +34,8 @@ def measure_segmentation(
       num_classes: Number of train ids.
       ignore_label: Label of pixels that are not counted.
       boundary_ratio: See `counting.count_image`.
-      num_examples: The first so many images of this process are given to
-        ``example_fn``, at the size of the first ratio.
+      examples: Numbers, from 0, of the images of this process that are given to
+        ``example_fn``, at the size of the first ratio; see `evenly`.
       example_fn: See `ExampleFn`.
 
     Raises:
@@ -48,7 +48,7 @@ def measure_segmentation(
         boundary_ratio=boundary_ratio,
     )
     total = counting.Counts.zeros(num_classes, boundary_ratio is not None)
-    num_shown = 0
+    number = 0
     # Counting a batch goes on while the devices compute the next one.
     with concurrent.futures.ThreadPoolExecutor(_NUM_COUNTING_THREADS) as executor:
         pending: list[concurrent.futures.Future] = []
@@ -62,7 +62,7 @@ def measure_segmentation(
                 for row in rows
             ]
             for row in rows:
-                if example_fn is not None and num_shown < num_examples:
+                if example_fn is not None and number in examples:
                     height, width = batch.fitted_sizes[0][batch.rows[row]].inner
                     example_fn(
                         batch.image_ids[row],
@@ -70,9 +70,20 @@ def measure_segmentation(
                         batch.labels[row],
                         predictions[row],
                     )
-                    num_shown += 1
+                number += 1
         total = sum((future.result() for future in pending), start=total)
     return compute_metrics(counting.sum_over_processes(total))
+
+
+def evenly(count: int, total: int) -> set[int]:
+    """Return numbers of images that lie evenly in a split.
+
+    The first ones by name are often frames of one scene.
+
+    >>> sorted(evenly(4, 100))
+    [12, 37, 62, 87]
+    """
+    return {(2 * i + 1) * total // (2 * count) for i in range(count)}
 
 
 def _check_finite(

@@ -19,8 +19,8 @@ class Metrics:
     Attributes:
       iou: Intersection over union per class (IoU).
       accuracy: Share of a class's labelled pixels that are right (Acc): its recall.
-      dice: Dice coefficient per class.
-      fscore: Harmonic mean of precision and recall per class.
+      dice: Dice coefficient per class, which is the F-score: the harmonic mean of
+        precision and recall.
       precision: Share of a class's predicted pixels that are right.
       boundary_iou: IoU of the boundary regions per class; None: not counted.
       pixel_accuracy: Share of labelled pixels that are right (aAcc).
@@ -31,7 +31,6 @@ class Metrics:
     iou: PerClass
     accuracy: PerClass
     dice: PerClass
-    fscore: PerClass
     precision: PerClass
     boundary_iou: PerClass | None
     pixel_accuracy: float
@@ -54,34 +53,34 @@ class Metrics:
             "IoU": self.iou,
             "Acc": self.accuracy,
             "Dice": self.dice,
-            "Fscore": self.fscore,
             "Precision": self.precision,
-            "Recall": self.accuracy,
         }
         if self.boundary_iou is not None:
             values["BoundaryIoU"] = self.boundary_iou
         return values
 
     def summary(self) -> dict[str, float]:
-        """Return the numbers of the whole under the names of the literature."""
-        values = {
+        """Return what a network is compared by, under the names of the literature."""
+        return {
             "mIoU": self.mean_iou,
             "mAcc": self.mean_accuracy,
             "aAcc": self.pixel_accuracy,
-            "fwIoU": self.frequency_weighted_iou,
-            "mDice": _mean(self.dice),
-            "mFscore": _mean(self.fscore),
-            "mPrecision": _mean(self.precision),
-            "mRecall": _mean(self.accuracy),
         }
-        if self.boundary_iou is not None:
-            values["mBoundaryIoU"] = _mean(self.boundary_iou)
-        return values
+
+    def means(self) -> dict[str, float]:
+        """Return all numbers of the whole: the summary, and the means of the rest."""
+        rest = {f"m{name}": _mean(values) for name, values in self.per_class().items()}
+        return self.summary() | {"fwIoU": self.frequency_weighted_iou} | rest
+
+    def to_log(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the means, and IoU by class; None for nan, as JSON has none."""
+        everything = self.to_dict(classes)
+        return {name: everything[name] for name in (*self.means(), "IoU")}
 
     def to_dict(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return means and per-class values; None for nan, as JSON has none."""
         return {
-            **{name: _or_none(value) for name, value in self.summary().items()},
+            **{name: _or_none(value) for name, value in self.means().items()},
             **{
                 name: dict(zip(classes, map(_or_none, values), strict=True))
                 for name, values in self.per_class().items()
@@ -96,17 +95,18 @@ def compute_metrics(counts: Counts) -> Metrics:
     sums (prediction), for each class
 
         IoU = I / (L + P - I)    Acc = recall = I / L    precision = I / P
-        Dice = 2 I / (L + P)     Fscore = 2 precision recall / (precision + recall)
+        Dice = F-score = 2 I / (L + P)
 
     and over all: aAcc = sum I / sum L, fwIoU = sum of IoU L / sum L. Boundary IoU is
     the IoU of the counts of boundary regions. 0 / 0 is nan, and the means leave it
-    out: IoU, Dice and boundary IoU of a class that occurs in neither; Acc of one
-    without labels; Fscore also of a class that is labelled or predicted, but never
-    hit, while its Dice is 0 and counts.
+    out: IoU, Dice and boundary IoU of a class that occurs in neither, Acc of one
+    without labels, precision of one that is never predicted.
 
     Source: ``mmseg/core/evaluation/metrics.py`` of SegNeXt@c87bcae; its numbers
     without its rounding to percents of two digits. fwIoU: Long et al., "Fully
     convolutional networks for semantic segmentation", CVPR 2015.
+    Differs: Its F-score of a class that is never hit is nan and left out of the mean;
+    here it is 0, as Dice and IoU are there and here.
     """
     confusion = np.asarray(counts.confusion, np.int64)
     hits = np.diag(confusion)
@@ -123,7 +123,6 @@ def compute_metrics(counts: Counts) -> Metrics:
         iou=iou,
         accuracy=recall,
         dice=_ratio(2 * hits, labelled + predicted),
-        fscore=_ratio(2 * precision * recall, precision + recall),
         precision=precision,
         boundary_iou=boundary_iou,
         pixel_accuracy=float(_ratio(hits.sum(), labelled.sum())),
@@ -133,12 +132,12 @@ def compute_metrics(counts: Counts) -> Metrics:
 
 
 def spread(metrics: Sequence[Metrics]) -> dict[str, dict[str, float]]:
-    """Return mean, standard deviation, smallest and largest of each summary number.
+    """Return mean, standard deviation, smallest and largest of each mean.
 
     Args:
       metrics: Of at least two evaluations; the deviation is that of a sample (n - 1).
     """
-    summaries = [one.summary() for one in metrics]
+    summaries = [one.means() for one in metrics]
     columns = {name: [s[name] for s in summaries] for name in summaries[0]}
     return {
         name: {

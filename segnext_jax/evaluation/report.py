@@ -71,28 +71,39 @@ def write_classification_results(
 
 
 def format_table(metrics: Metrics, classes: Sequence[str]) -> str:
-    """Return the per-class table and the means, in percent, as text."""
+    """Return the per-class table with its means, and the summary, in percent.
+
+    The last row weighs the classes by their labelled pixels: fwIoU and aAcc.
+    """
     columns = metrics.per_class()
-    del columns["Recall"]  # The same as Acc.
+    means = metrics.means()
     labelled = metrics.confusion.sum(axis=1)
     share = 100 * labelled / max(labelled.sum(), 1)
-    width = max(len("class"), *(len(name) for name in classes))
+    by_pixels = {"IoU": means["fwIoU"], "Acc": means["aAcc"]}
+    rows = [
+        (name, {key: values[index] for key, values in columns.items()}, share[index])
+        for index, name in enumerate(classes)
+    ]
+    rows.append(("mean", {key: means[f"m{key}"] for key in columns}, None))
+    rows.append(("by pixels", by_pixels, None))
+    width = max(len(name) for name, *_ in rows)
     headers = "".join(f"  {name:>{max(len(name), 6)}}" for name in columns)
     lines = [f"{'class':<{width}}{headers}  {'pixels':>6}"]
-    for index, name in enumerate(classes):
+    for name, values, percent in rows:
         cells = "".join(
-            f"  {_percent(values[index]):>{max(len(header), 6)}}"
-            for header, values in columns.items()
+            f"  {_percent(values.get(key, np.nan)):>{max(len(key), 6)}}"
+            for key in columns
         )
-        lines.append(f"{name:<{width}}{cells}  {share[index]:5.1f}%")
+        pixels = "" if percent is None else f"  {percent:5.1f}%"
+        lines.append(f"{name:<{width}}{cells}{pixels}")
     return "\n".join([*lines, format_summary(metrics)])
 
 
 def format_summary(metrics: Metrics) -> str:
-    """Return the numbers of the whole, in percent, in one line."""
-    summary = metrics.summary()
-    del summary["mRecall"]  # The same as mAcc.
-    return "  ".join(f"{name} {_percent(value)}" for name, value in summary.items())
+    """Return what a network is compared by, in percent, in one line."""
+    return "  ".join(
+        f"{name} {_percent(value)}" for name, value in metrics.summary().items()
+    )
 
 
 def to_csv(metrics: Metrics, classes: Sequence[str]) -> str:
@@ -108,7 +119,7 @@ def to_csv(metrics: Metrics, classes: Sequence[str]) -> str:
     for index, name in enumerate(classes):
         values = [_number(column[index]) for column in columns.values()]
         writer.writerow([name, *values, labelled[index], predicted[index]])
-    summary = metrics.summary()
+    summary = metrics.means()
     means = [_number(summary[f"m{name}"]) for name in columns]
     writer.writerow(["mean", *means, labelled.sum(), predicted.sum()])
     return text.getvalue()

@@ -96,7 +96,11 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     command.add_existing(parser, "skip")
     parser.add_argument(
-        "--batch_size", type=int, default=8, help="images at once (default: 8)"
+        "--batch_size",
+        type=int,
+        default=8,
+        help="images at once (default: 8); another number rounds otherwise, which "
+        "turns a pixel in a million where two classes are as good",
     )
     parser.add_argument(
         "--overlay_opacity",

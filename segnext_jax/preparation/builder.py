@@ -126,7 +126,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Generator]:
-        splits = self._open(dl_manager)
+        splits = self._open()
         needed = sum(self.size_bytes(e) for split in splits.values() for e in split)
         check_free_space(Path(self.data_dir).parent, needed, "prepared files")
         return {
@@ -134,7 +134,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for split, examples in splits.items()
         }
 
-    def _open(self, dl_manager: Any) -> Mapping[str, Sequence[Any]]:
+    def _open(self) -> Mapping[str, Sequence[Any]]:
         scratch_dir = Path(self.data_dir).parent
         if self.raw_dir is None:
             if not self.downloads:
@@ -142,7 +142,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     f"{self.name} must be downloaded by hand. {self._remedy()}"
                 )
             try:
-                archives = fetch(self.downloads, dl_manager)
+                archives = fetch(self.downloads, scratch_dir / "downloads")
             except PreparationError as error:
                 raise PreparationError(f"{error} {self._remedy()}") from error
             folders = [ArchiveFolder(path, scratch_dir) for path in archives]

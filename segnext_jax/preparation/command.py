@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-import tensorflow_datasets as tfds
-
 from segnext_jax.cli import command
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
@@ -91,9 +89,6 @@ def main(
     options = vars(parser.parse_args(arguments))
     command.set_up_logging()
     data_dir = resolve_data_dir(options.pop("data_dir"))
-    if not sys.stderr.isatty():
-        # Its bars are those of downloads; files are counted by `followed`.
-        tfds.disable_progress_bar()
     try:
         builder = builder_class(data_dir=data_dir, **options)
         target = Path(builder.data_dir)

@@ -1,14 +1,13 @@
 """Archives that the licence lets everybody fetch: address, size, checksum."""
 
 import dataclasses
-import hashlib
 import sys
-import urllib.request
+import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from segnext_jax.datasets.pairs import PreparationError, one_line
+from segnext_jax.cli.download import checksum_fault, download
+from segnext_jax.datasets.pairs import PreparationError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +17,8 @@ class Download:
     Attributes:
         url: Its address.
         size_bytes: About how large it is, for the check of free space.
-        checksum: "md5:..." or "sha1:..." as its users publish it; empty where none is
-            known (TFDS then still checks those that are in its own lists).
+        checksum: "md5:...", "sha1:..." or "sha256:..." as its users publish it; empty
+            where none is known.
     """
 
     url: str
@@ -27,14 +26,14 @@ class Download:
     checksum: str = ""
 
 
-def fetch(downloads: Sequence[Download], manager: Any) -> list[Path]:
-    """Fetch archives that are not yet in TFDS's folder of downloads.
+def fetch(downloads: Sequence[Download], folder: Path) -> list[Path]:
+    """Fetch archives that are not yet in a folder; see `segnext_jax.cli.download`.
 
     They are not unpacked: members are read from the archive.
 
     Args:
         downloads: What to fetch.
-        manager: TFDS's download manager.
+        folder: Where the archives are kept, under their own names.
 
     Returns:
         The archives on disk, in the same order.
@@ -44,34 +43,22 @@ def fetch(downloads: Sequence[Download], manager: Any) -> list[Path]:
             asked for.
     """
     paths = []
-    for download in downloads:
-        try:
-            # TFDS tries ten times, for minutes: ask once whether there is a way at all.
-            request = urllib.request.Request(download.url, method="HEAD")
-            urllib.request.urlopen(request, timeout=20).close()
+    for archive in downloads:
+        path = folder / urllib.parse.urlsplit(archive.url).path.rsplit("/", 1)[-1]
+        if path.exists():
+            fault = checksum_fault(path, archive.checksum)
+            if fault:
+                raise PreparationError(
+                    f"{path} is not {archive.url}: {fault}. Delete it and start again."
+                )
+        else:
             sys.stdout.write(
-                f"downloading {download.url}, about {download.size_bytes / 1e9:.1f} GB "
-                "(unless it is there already)\n"
+                f"downloading {archive.url}, about {archive.size_bytes / 1e9:.1f} GB\n"
             )
             sys.stdout.flush()
-            path = Path(manager.download(download.url))
-        except Exception as error:
-            # TFDS lets through whatever requests, urllib and its promises raise.
-            raise PreparationError(
-                f"could not download {download.url} ({one_line(error)})."
-            ) from error
-        if download.checksum:
-            _check(path, download)
+            try:
+                download(archive.url, path, archive.checksum)
+            except ValueError as error:
+                raise PreparationError(str(error)) from error
         paths.append(path)
     return paths
-
-
-def _check(path: Path, download: Download) -> None:
-    algorithm, _, expected = download.checksum.partition(":")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, algorithm).hexdigest()
-    if found != expected:
-        raise PreparationError(
-            f"{path}: the {algorithm} checksum of {download.url} must be {expected}: "
-            f"got {found}. Delete the file and start again."
-        )

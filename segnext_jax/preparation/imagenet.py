@@ -39,6 +39,12 @@ class RawPhotograph:
     label: int
 
 
+_HOMEPAGE = "https://image-net.org"
+_CITATION = (
+    "Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, IJCV 2015"
+)
+
+
 class ImageNet(RawBuilder, skip_registration=True):
     """Photographs in a folder per class, or ImageNet's own archives."""
 
@@ -125,9 +131,12 @@ class ImageNet(RawBuilder, skip_registration=True):
         return file_size(example.image)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        is_imagenet = self.name == "imagenet"
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{self.name}: photographs with one class each.",
+            homepage=_HOMEPAGE if is_imagenet else "none: a set of your own",
+            citation=_CITATION if is_imagenet else "",
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(),

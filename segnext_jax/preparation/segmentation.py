@@ -131,11 +131,14 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{self.spec.name} with {self.spec.num_classes} classes.",
+            # TFDS would name a page of its own catalogue, which does not exist.
+            homepage=self.spec.homepage or "none: a set of your own",
+            citation=self.spec.citation,
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(),
-                    "label": tfds.features.Image(
-                        shape=(None, None, 1), encoding_format="png"
+                    "label": tfds.features.LabeledImage(
+                        labels=list(self.spec.classes), encoding_format="png"
                     ),
                     "image_id": tfds.features.Text(),
                     "height": tfds.features.Scalar(np.int32),

@@ -197,7 +197,7 @@ class _Steps:
     def _report(self, step: int, state: state_lib.TrainState) -> None:
         self.run.lock.check()
         interval = self.meter.flush()
-        self.writer.write(step, interval.values)
+        self.writer.write(step, interval.values, "train")
         self.progress.report(step, _shown(interval.values))
         self.broken_steps.add(
             *(interval.broken_steps, step, state), self.run.loader.image_ids
@@ -224,7 +224,7 @@ class _Steps:
             self.checkpoints.record_score(
                 step, metrics.summary()[self.run.task.main_metric]
             )
-        self.writer.write(step, metrics.summary())
+        self.writer.write(step, self.run.task.logged(metrics), "val")
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
         logging.info(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")

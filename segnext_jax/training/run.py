@@ -83,11 +83,12 @@ class Run:
 def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Refuse a new run whose starting weights are missing, before it has a workdir."""
     start = config.init_from
-    if start and not pathlib.Path(start).exists() and not workdir.exists():
+    if start and not weights.is_there(start) and not workdir.exists():
         raise ValueError(
-            "config.init_from must be an existing file or folder of weights: "
-            f"{pathlib.Path(start).absolute()} does not exist. Run first what leaves "
-            "it there (see the config's docstring), or correct the path."
+            "config.init_from must be an existing file or folder of weights, or the "
+            f"name of a published network: {pathlib.Path(start).absolute()} does not "
+            "exist. Run first what leaves it there (see the config's docstring), or "
+            f"correct the path.{weights.suggestion(start)}"
         )
 
 

@@ -43,4 +43,4 @@ def test_without_files_a_download_or_a_source_is_named(name, preparing):
     for download in builder.downloads:
         assert download.size_bytes > 1e8 and download.url.startswith("http")
         algorithm, _, digest = download.checksum.partition(":")
-        assert len(digest) == {"": 0, "md5": 32, "sha1": 40}[algorithm]
+        assert len(digest) == {"": 0, "md5": 32, "sha1": 40, "sha256": 64}[algorithm]

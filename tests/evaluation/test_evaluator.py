@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.evaluation.batch import LabelledBatch
-from segnext_jax.evaluation.evaluator import measure_segmentation
+from segnext_jax.evaluation.evaluator import evenly, measure_segmentation
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.pipeline.fitting import Fitting
 
@@ -60,15 +60,20 @@ def test_examples_come_without_padding_and_copies():
     measure_segmentation(
         NETWORK,
         [make_batch((False, True, True)), make_batch()],
-        num_examples=3,
+        examples={0, 2},
         example_fn=lambda *example: shown.append(example),
         **OPTIONS,
     )
-    assert [name for name, *_ in shown] == ["b", "c", "a"]
+    assert [name for name, *_ in shown] == ["b", "a"]
     for name, image, label, prediction in shown:
         number = "abc".index(name)
         assert image.shape[:2] == label.shape == prediction.shape == SIZES[number]
         assert (image == number).all() and (prediction == number).all()
+
+
+def test_examples_lie_evenly_in_the_split():
+    assert evenly(4, 101) == {12, 37, 63, 88}
+    assert evenly(4, 2) == {0, 1} and evenly(0, 5) == set()
 
 
 def test_scores_that_are_no_numbers_are_refused():

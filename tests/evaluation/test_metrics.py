@@ -39,15 +39,20 @@ def test_counts_and_metrics_are_the_recorded_ones(reference):
         "IoU": "mIoU",
         "Acc": "mIoU",
         "Dice": "mDice",
-        "Fscore": "mFscore",
         "Precision": "mFscore",
-        "Recall": "mFscore",
     }.items():
         # The recorded ones are quotients of float32 sums.
         given, wanted = values[name][:12], recorded[f"metric/{source}/{name}"]
         np.testing.assert_allclose(given, wanted, rtol=2e-7)
         mean = np.mean(given[~np.isnan(given)])
         assert mean == pytest.approx(summary[f"{source}/{name}"], rel=2e-7)
+    # Its recall is its Acc; its F-score is Dice but for classes that are never hit.
+    recall, fscore = (recorded[f"metric/mFscore/{n}"] for n in ("Recall", "Fscore"))
+    np.testing.assert_allclose(values["Acc"][:12], recall, rtol=2e-7)
+    is_hit = np.isfinite(fscore)
+    dice = values["Dice"][:12]
+    np.testing.assert_allclose(dice[is_hit], fscore[is_hit], rtol=2e-7)
+    assert set(dice[~is_hit & np.isfinite(dice)]) == {0.0}
     hits, labelled = areas["area_intersect"], areas["area_label"]
     assert hits[:12].sum() / labelled[:12].sum() == pytest.approx(
         summary["mIoU/aAcc"], rel=2e-7
@@ -60,14 +65,13 @@ def test_metrics_by_hand():
     np.testing.assert_allclose(metrics.accuracy, [3 / 4, 2 / 4, np.nan])
     np.testing.assert_allclose(metrics.precision, [1, 2 / 3, 0])
     np.testing.assert_allclose(metrics.dice, [6 / 7, 4 / 7, 0])
-    np.testing.assert_allclose(metrics.fscore, [6 / 7, 4 / 7, np.nan])
-    summary = metrics.summary()
+    assert list(metrics.summary()) == ["mIoU", "mAcc", "aAcc"]
+    summary = metrics.means()
     assert summary["mIoU"] == metrics.mean_iou == pytest.approx((3 / 4 + 2 / 5) / 3)
     assert summary["mAcc"] == metrics.mean_accuracy == pytest.approx(5 / 8)
     assert summary["aAcc"] == pytest.approx(5 / 8)
     assert summary["fwIoU"] == pytest.approx((4 * 3 / 4 + 4 * 2 / 5) / 8)
     assert summary["mDice"] == pytest.approx((6 / 7 + 4 / 7) / 3)
-    assert summary["mFscore"] == pytest.approx((6 / 7 + 4 / 7) / 2)
     assert summary["mPrecision"] == pytest.approx(5 / 9)
 
 
@@ -75,19 +79,22 @@ def test_boundary_iou_by_hand():
     boundary = np.array([[10, 4, 0], [6, 0, 0], [4, 0, 0]])
     metrics = metrics_of(np.diag([20, 8, 0]), boundary)
     np.testing.assert_allclose(metrics.boundary_iou, [4 / 12, 0, np.nan])
-    assert metrics.summary()["mBoundaryIoU"] == pytest.approx(1 / 6)
+    assert metrics.means()["mBoundaryIoU"] == pytest.approx(1 / 6)
 
 
 def test_class_that_occurs_nowhere_is_left_out():
     metrics = metrics_of(np.diag([4, 0, 6]))
     assert all(np.isnan(values[1]) for values in metrics.per_class().values())
-    assert set(metrics.summary().values()) == {1.0}
-    assert metrics.to_dict(["a", "b", "c"])["IoU"] == {"a": 1.0, "b": None, "c": 1.0}
+    assert set(metrics.means().values()) == {1.0}
+    shares = {"a": 1.0, "b": None, "c": 1.0}
+    assert metrics.to_dict(["a", "b", "c"])["IoU"] == shares
+    logged = metrics.to_log(["a", "b", "c"])
+    assert logged == {**metrics.means(), "IoU": shares}
 
 
 def test_no_pixel_at_all_gives_nan_without_warning():
     metrics = metrics_of(np.zeros((2, 2), int))
-    assert all(np.isnan(value) for value in metrics.summary().values())
+    assert all(np.isnan(value) for value in metrics.means().values())
     assert metrics.to_dict(["a", "b"])["mIoU"] is None
 
 

@@ -9,6 +9,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.pairs import PreparationError, match_pairs
@@ -84,6 +85,13 @@ def test_the_prepared_folder_describes_itself(tree, tmp_path):
     }
     info = json.loads((folder / "dataset_info.json").read_text())
     assert info["fileFormat"] == "array_record"
+    assert info["location"]["urls"] == ["none: a set of your own"]
+    found = tfds.builder_from_directory(folder).info
+    assert found.features["label"].names == ["a", "b", "c"]
+    # As earlier versions left it: without names of the labels.
+    (folder / "label.labels.txt").unlink()
+    assert prepare(Tiny(data_dir=tmp_path, raw_dir=tree)) is False
+    assert len(open_source(SPEC, "train", tmp_path)) == 5
 
 
 def test_a_second_run_says_so_and_touches_nothing(tree, tmp_path, capsys):

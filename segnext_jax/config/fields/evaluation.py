@@ -132,8 +132,8 @@ FIELDS = (
         "evaluation.num_overlays",
         4,
         whole(),
-        "Validation images that each evaluation of a training draws with their "
-        "prediction.",
+        "Validation images, evenly from the whole split, that each evaluation of a "
+        "training draws with their prediction.",
         only=SEGMENTATION,
         is_resumable=True,
     ),

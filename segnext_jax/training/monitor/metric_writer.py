@@ -57,17 +57,19 @@ class MetricWriter:
         self._file = path.open("a", buffering=1)
         self._tensorboard = _Events(self._workdir / "tensorboard", first_step + 1)
 
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Write one line of named numbers, null for nan; nested ones to JSON alone."""
+    def write(self, step: int, values: Mapping[str, Any], group: str = "train") -> None:
+        """Write one line of named numbers; elsewhere their names begin with a group.
+
+        Args:
+          step: The step.
+          values: Numbers, and dictionaries of them, as IoU by class; null for nan.
+          group: ``"train"`` or ``"val"``: ``val/mIoU``, ``val_iou/sky``.
+        """
         if not self._is_writing:
             return
         with _naming(self._workdir / METRICS_FILE):
             self._file.write(to_json({"step": step, **values}) + "\n")
-        numbers = {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, int | float)
-        }
+        numbers = _in_groups(values, group)
         scalars = [summary.scalar(name, value) for name, value in numbers.items()]
         self._tensorboard.write(step, scalars)
         if self._wandb is not None:
@@ -150,6 +152,17 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _in_groups(values: Mapping[str, Any], group: str) -> dict[str, float]:
+    """Return the numbers under the names by which TensorBoard sorts its charts."""
+    numbers = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            numbers |= _in_groups(value, f"{group}_{name.lower()}")
+        elif isinstance(value, int | float):
+            numbers[f"{group}/{name}"] = value
+    return numbers
 
 
 def _start_wandb(project: str, workdir: pathlib.Path) -> Any:

@@ -94,6 +94,10 @@ class Segmentation:
         """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
         return self._validator.run_draws(variables)
 
+    def logged(self, metrics: Metrics) -> dict[str, Any]:
+        """Return all means, and IoU by class."""
+        return metrics.to_log(self._spec.classes)
+
     def write_results(
         self, metrics: Metrics, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:

@@ -65,6 +65,10 @@ class Task(Protocol):
         """Return the metrics, and what else to write: the spread over draws."""
         ...
 
+    def logged(self, metrics: Any) -> dict[str, Any]:
+        """Return what a training logs of an evaluation: shares, and shares by class."""
+        ...
+
     def write_results(
         self, metrics: Any, step: int | None, workdir: pathlib.Path, **more: Any
     ) -> None:

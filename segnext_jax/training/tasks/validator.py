@@ -14,7 +14,7 @@ from segnext_jax.cli import command
 from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation import report
-from segnext_jax.evaluation.evaluator import ExampleFn, measure_segmentation
+from segnext_jax.evaluation.evaluator import ExampleFn, evenly, measure_segmentation
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
 from segnext_jax.models.segnext import SegNeXt
@@ -68,7 +68,7 @@ class Validator:
 
         Args:
           variables: The weights.
-          example_fn: Gets ``config.evaluation.num_overlays`` images.
+          example_fn: Gets ``config.evaluation.num_overlays`` images of the whole split.
           draw: One of `SegNeXt.draws`. None: the first.
         """
         options = self._config.evaluation
@@ -82,6 +82,7 @@ class Validator:
             return self._apply(variables, draw, np.uint32(next(calls)), images)
 
         self._log_plan()
+        num_images = -(-self._batches.num_examples // jax.process_count())
         return measure_segmentation(
             Inference.from_config(
                 self._config,
@@ -97,7 +98,7 @@ class Validator:
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
-            num_examples=options.num_overlays,
+            examples=evenly(options.num_overlays, num_images),
             example_fn=example_fn,
         )
 

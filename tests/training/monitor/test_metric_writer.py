@@ -27,6 +27,29 @@ def test_values_are_written_at_once(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+def test_tensorboard_has_groups_and_json_the_names(tmp_path):
+    writer = MetricWriter(tmp_path)
+    writer.write(1, {"loss": 1.5, "learning_rate/head": 0.25})
+    values = {"mIoU": 0.5, "mAcc": None, "IoU": {"sky": 0.75, "road": None}}
+    writer.write(2, values, "val")
+    writer.close()
+    assert read(tmp_path)[1] == {"step": 2, **values}
+    (path,) = (tmp_path / "tensorboard").glob("events*")
+    found, content = {}, path.read_bytes()
+    while content:
+        # TFRecord: length, its checksum, the event, its checksum.
+        length = int.from_bytes(content[:8], "little")
+        event = event_pb2.Event.FromString(content[12 : 12 + length])
+        found |= {v.tag: (event.step, v.simple_value) for v in event.summary.value}
+        content = content[16 + length :]
+    assert found == {
+        "train/loss": (1, 1.5),
+        "train/learning_rate/head": (1, 0.25),
+        "val/mIoU": (2, 0.5),
+        "val_iou/sky": (2, 0.75),
+    }
+
+
 def test_steps_that_will_be_done_again_are_removed(tmp_path):
     writer = MetricWriter(tmp_path)
     for step in (5, 10, 15):

@@ -2,7 +2,8 @@
 
 `segnext_jax.load`, predict, demo, export, ``--mode=evaluate`` and ``config.init_from``
 take it. Folders are read by `segnext_jax.checkpoints.reading`, files by
-`segnext_jax.convert`.
+`segnext_jax.convert`; published networks (`published`) are fetched by name, those of
+the Hugging Face hub (`hub`) by address.
 """
 
 import os
@@ -14,6 +15,11 @@ from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.reading import StoredModel
 from segnext_jax.convert import files, folder
+from segnext_jax.weights import hub, named, shared_folder
+from segnext_jax.weights.named import suggestion
+from segnext_jax.weights.published import PUBLISHED
+
+__all__ = ["StoredModel", "find", "is_there", "load", "load_network", "suggestion"]
 
 
 def load(
@@ -22,15 +28,19 @@ def load(
     """Return weights of any kind of network, and say which they are.
 
     Args:
-      path: A run's workdir, one of its checkpoints, a model folder, or a file of
-        PyTorch, safetensors, NumPy or JSeg, whose configuration is None.
+      path: A run's workdir, one of its checkpoints, a model folder, a file of PyTorch,
+        safetensors, NumPy or JSeg, whose configuration is None, or, where there is no
+        such path, the name of a published network or ``hf://user/name[@revision]``.
       which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
       ValueError: If there are none, or they are damaged.
     """
-    path = _existing(path)
-    if path.is_dir():
+    path = find(path)
+    if shared_folder.is_shared(path):
+        _refuse_choice(path, which)
+        stored = shared_folder.read(path)
+    elif path.is_dir():
         stored = reading.read(path, which)
     else:
         _refuse_choice(path, which)
@@ -54,7 +64,7 @@ def load_network(
     Raises:
       ValueError: If there are none, they are damaged, or they are of another network.
     """
-    path = _existing(path)
+    path = find(path)
     if path.is_dir():
         stored = load(path, which)
         if stored.config is not None and stored.config.task != "segmentation":
@@ -70,16 +80,32 @@ def load_network(
     return stored
 
 
-def _existing(path: str | os.PathLike[str]) -> pathlib.Path:
-    path = pathlib.Path(path)
-    if not path.exists():
-        raise ValueError(f"the network to load must exist: {path} does not.")
-    return path
+def find(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Return where weights are on disk; what has a name is fetched first.
+
+    Raises:
+      ValueError: If there are none, or they cannot be fetched.
+    """
+    if not is_there(path):
+        raise ValueError(
+            f"the network to load must exist: {path} does not.{suggestion(str(path))}"
+        )
+    if pathlib.Path(path).exists():
+        return pathlib.Path(path)
+    if hub.is_address(str(path)):
+        return hub.fetch(str(path))
+    return named.fetch(str(path))
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a path exists, or is the name of what can be fetched."""
+    text = str(path)
+    return pathlib.Path(path).exists() or text in PUBLISHED or hub.is_address(text)
 
 
 def _refuse_choice(path: pathlib.Path, which: str | int) -> None:
     if reading.parse_which(which) != reading.LATEST:
         raise ValueError(
-            f"{path} is one file, not the checkpoints of a run: got {which} as the one "
-            "to take. Leave it out."
+            f"{path} is one {'model' if path.is_dir() else 'file'}, not the "
+            f"checkpoints of a run: got {which} as the one to take. Leave it out."
         )
