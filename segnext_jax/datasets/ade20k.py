@@ -165,9 +165,9 @@ _TABLE = (
 
 ADE20K = DatasetSpec(
     name="ade20k",
+    homepage="http://sceneparsing.csail.mit.edu",
+    citation="Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(512, 683),
-    homepage="http://sceneparsing.csail.mit.edu",
-    citation="Zhou et al., Scene Parsing through ADE20K Dataset, CVPR 2017",
 )

@@ -24,10 +24,10 @@ _TABLE = (
 
 CAMVID = DatasetSpec(
     name="camvid",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    photograph_size=(360, 480),
     homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid",
     citation="Brostow, Fauqueur, Cipolla, Semantic Object Classes in Video: A "
     "High-Definition Ground Truth Database, PRL 2009",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(360, 480),
 )

@@ -185,10 +185,10 @@ _TABLE = (
 
 COCO_STUFF = DatasetSpec(
     name="coco_stuff",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    photograph_size=(480, 640),
     homepage="https://github.com/nightrome/cocostuff",
     citation="Caesar, Uijlings, Ferrari, COCO-Stuff: Thing and Stuff Classes in "
     "Context, CVPR 2018",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(480, 640),
 )

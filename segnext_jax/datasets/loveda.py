@@ -20,10 +20,10 @@ _TABLE = (
 
 LOVEDA = DatasetSpec(
     name="loveda",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    photograph_size=(1024, 1024),
     homepage="https://zenodo.org/records/5706578",
     citation="Wang et al., LoveDA: A Remote Sensing Land-Cover Dataset for Domain "
     "Adaptive Semantic Segmentation, NeurIPS Datasets and Benchmarks 2021",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(1024, 1024),
 )

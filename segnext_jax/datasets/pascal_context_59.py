@@ -72,10 +72,10 @@ _TABLE = (
 
 PASCAL_CONTEXT_59 = DatasetSpec(
     name="pascal_context_59",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    photograph_size=(375, 500),
     homepage="https://cs.stanford.edu/~roozbeh/pascal-context",
     citation="Mottaghi et al., The Role of Context for Object Detection and "
     "Semantic Segmentation in the Wild, CVPR 2014",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(375, 500),
 )

@@ -8,9 +8,9 @@ from segnext_jax.datasets.spec import DatasetSpec
 
 PASCAL_CONTEXT_60 = DatasetSpec(
     name="pascal_context_60",
+    homepage=PASCAL_CONTEXT_59.homepage,
+    citation=PASCAL_CONTEXT_59.citation,
     classes=("background", *PASCAL_CONTEXT_59.classes),
     colours=((120, 120, 120), *PASCAL_CONTEXT_59.colours),
     photograph_size=(375, 500),
-    homepage=PASCAL_CONTEXT_59.homepage,
-    citation=PASCAL_CONTEXT_59.citation,
 )

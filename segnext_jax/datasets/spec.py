@@ -23,11 +23,11 @@ class DatasetSpec:
         train_split: Name of the split that training reads by default.
         val_split: Name of the split that evaluation reads by default.
         ignore_label: Id of pixels that neither loss nor metric counts.
+        homepage: Where its authors publish it; empty: nowhere.
+        citation: What they ask to be cited.
         version: Version of the prepared data, "major.minor.patch".
         photograph_size: (height, width) that most photographs have, in pixels; None:
             unknown.
-        homepage: Where its authors publish it; empty: nowhere.
-        citation: What they ask to be cited.
         builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
@@ -37,10 +37,10 @@ class DatasetSpec:
     train_split: str = "train"
     val_split: str = "val"
     ignore_label: int = 255
-    version: str = "1.0.0"
-    photograph_size: tuple[int, int] | None = None
     homepage: str = ""
     citation: str = ""
+    version: str = "1.0.0"
+    photograph_size: tuple[int, int] | None = None
     builder: str = ""
 
     def __post_init__(self) -> None:

@@ -35,12 +35,12 @@ _TABLE = (
 
 VOC2012 = DatasetSpec(
     name="voc2012",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    train_split="trainaug",
-    photograph_size=(375, 500),
     homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2012",
     citation="Everingham et al., The Pascal Visual Object Classes Challenge: A "
     "Retrospective, IJCV 2015; Hariharan et al., Semantic Contours from "
     "Inverse Detectors, ICCV 2011",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    train_split="trainaug",
+    photograph_size=(375, 500),
 )
