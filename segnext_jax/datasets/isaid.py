@@ -30,10 +30,10 @@ _TABLE = (
 
 ISAID = DatasetSpec(
     name="isaid",
-    classes=tuple(name for name, _ in _TABLE),
-    colours=tuple(colour for _, colour in _TABLE),
-    photograph_size=(896, 896),
     homepage="https://captain-whu.github.io/iSAID",
     citation="Waqas Zamir et al., iSAID: A Large-scale Dataset for Instance "
     "Segmentation in Aerial Images, CVPR Workshops 2019",
+    classes=tuple(name for name, _ in _TABLE),
+    colours=tuple(colour for _, colour in _TABLE),
+    photograph_size=(896, 896),
 )
