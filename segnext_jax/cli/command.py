@@ -251,10 +251,12 @@ def set_up_logging() -> None:
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
     if _PACKAGE in pathlib.Path(record.pathname).parents:
         return True
-    # Orbax warns whenever a save waits for the one before, and logs the traceback of an
-    # error that it raises besides, once in each of its threads.
+    # Orbax warns whenever a save waits for the one before and of a file that it does
+    # not need, and logs the traceback of an error that it raises besides, once in each
+    # of its threads.
+    told = ("Waiting for previous save", "Metadata file does not exist")
     is_known = "orbax" in record.pathname and (
-        record.exc_info or "Waiting for previous save" in record.getMessage()
+        record.exc_info or any(text in record.getMessage() for text in told)
     )
     return record.levelno >= logging.WARNING and not is_known
 
