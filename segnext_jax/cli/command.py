@@ -241,7 +241,8 @@ def set_up_logging() -> None:
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.INFO)
     handler = absl_logging.get_absl_handler()
-    handler.python_handler.setStream(AboveBars())
+    if sys.stderr.isatty():  # Elsewhere there are no bars.
+        handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
     if sys.unraisablehook is sys.__unraisablehook__:
