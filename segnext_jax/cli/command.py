@@ -250,7 +250,8 @@ def set_up_logging() -> None:
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(absl_logging.INFO)
     handler = absl_logging.get_absl_handler()
-    handler.python_handler.setStream(AboveBars())
+    if sys.stderr.isatty():  # Elsewhere there are no bars.
+        handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
     if sys.unraisablehook is sys.__unraisablehook__:
@@ -260,10 +261,12 @@ def set_up_logging() -> None:
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
     if _PACKAGE in pathlib.Path(record.pathname).parents:
         return True
-    # Orbax warns whenever a save waits for the one before, and logs the traceback of an
-    # error that it raises besides, once in each of its threads.
+    # Orbax warns whenever a save waits for the one before and of a file that it does
+    # not need, and logs the traceback of an error that it raises besides, once in each
+    # of its threads.
+    told = ("Waiting for previous save", "Metadata file does not exist")
     is_known = "orbax" in record.pathname and (
-        record.exc_info or "Waiting for previous save" in record.getMessage()
+        record.exc_info or any(text in record.getMessage() for text in told)
     )
     return record.levelno >= logging.WARNING and not is_known
 

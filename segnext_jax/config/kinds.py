@@ -162,8 +162,10 @@ SHARE = number(0, 1)
 RATE = number(0, below=1)
 POSITIVE = number(above=0)
 NOT_NEGATIVE = number(0)
+SIDES = pair(whole(1), "two whole numbers of pixels, each at least 1")
 SIZE = dataclasses.replace(
-    pair(whole(1), "two whole numbers of pixels, each at least 1, as 512x768"),
+    SIDES,
+    requirement="HEIGHTxWIDTH in pixels, each at least 1",
     in_python=lambda text: re.sub(r"^(\d+)x(\d+)$", r"\1,\2", text.strip()),
 )
 FACTORS = rising(

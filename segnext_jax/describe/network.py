@@ -127,6 +127,8 @@ def _products(jaxpr: Any, outer: str) -> Iterator[tuple[str, int]]:
 
 def _module_path(stack: str) -> Path:
     parts = [part for part in stack.split("/") if part and "(" not in part]
+    # The scope of an einsum: "bnd,bdr->bnr".
+    parts = [part for part in parts if "->" not in part]
     if parts and parts[0] == "SegNeXt":
         parts = parts[1:]
     return tuple(part.removesuffix(".__call__") for part in parts)

@@ -118,7 +118,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "export",
         "Write a network as StableHLO and ONNX, with its metadata.",
         "Fields of the configuration that change a prediction are options, too: "
-        "--config.evaluation.scale=1024x512, --config.model.nmf_eval_seed=1.",
+        "--config.evaluation.mode=slide, --config.model.nmf_eval_seed=1.",
         renamed,
     )
     parser.add_argument(

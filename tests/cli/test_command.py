@@ -87,3 +87,27 @@ def test_a_user_without_a_home_gets_no_traceback(tmp_path):
         (line,) = ended.stderr.splitlines()
         assert line.startswith("error: ")
     assert "this user has no home folder. Set TFDS_DATA_DIR" in line
+
+
+ABROAD = """
+import sys
+from segnext_jax.cli import command
+
+def main(arguments):
+    sys.stdout.write("classes: road, \\u9053\\u8def\\n")
+    raise ValueError("no \\u9053")
+
+sys.exit(command.run(main, []))
+"""
+
+
+def test_letters_that_a_terminal_has_not_are_escaped():
+    ended = subprocess.run(
+        [sys.executable, "-c", ABROAD],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout == "classes: road, \\u9053\\u8def\n"
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("ValueError: no \\u9053")

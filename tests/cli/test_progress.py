@@ -65,8 +65,10 @@ def test_time_left_is_told_when_a_pace_is_known(clock, caplog):
 
 def test_a_line_of_the_log_stands_above_the_bar(monkeypatch, capsys):
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    set_up_logging()
+    handler = logging.get_absl_handler().python_handler
+    monkeypatch.setattr(handler, "stream", handler.stream)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    set_up_logging()
     counter = Progress(3, 0, "train")
     counter.advance()
     logging.warning("hello")

@@ -23,7 +23,9 @@ def load_builder(name, preparing) -> type[SegmentationBuilder]:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_every_data_set_has_the_script_that_messages_name(name, preparing):
-    script = ROOT / prepare_command(SPECS[name]).split()[1]
+    program, command, folder = prepare_command(SPECS[name]).split()[:3]
+    assert (program, command) == ("segnext-jax", "prepare")
+    script = ROOT / "data" / folder / "prepare.py"
     assert script.is_file() and script.with_name("README.md").is_file()
     builder = load_builder(name, preparing)
     assert builder.name == name

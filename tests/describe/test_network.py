@@ -62,11 +62,12 @@ def test_program_prints_modules_features_and_groups(capsys):
 
 
 def test_modules_are_in_the_order_of_their_numbers(capsys):
-    main(["--config=ade20k_base", "--size=64x96", "--depth=2"])
+    main(["--config=ade20k_base", "--size=64x96", "--depth=9"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("of a 64x96 image.")
     names = [line.split()[0] for line in lines[3:] if line.startswith("    ")]
     blocks = [name for name in names if name.startswith("block3_")]
+    assert "hamburger" in names
     assert blocks == [f"block3_{i}" for i in range(12)]
     assert all("," not in name and "->" not in name for name in names)
 

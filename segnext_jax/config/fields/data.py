@@ -9,6 +9,7 @@ from segnext_jax.config.kinds import (
     ID_MAP,
     POSITIVE,
     SHARE,
+    SIDES,
     SIZE,
     flag,
     number,
@@ -110,7 +111,7 @@ FIELDS = (
     _augmentation(
         "data.base_scale",
         (2048, 512),
-        SIZE,
+        SIDES,
         "(long side, short side) that an image is fitted into at scale 1, in pixels.",
     ),
     _augmentation(
