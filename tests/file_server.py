@@ -9,13 +9,13 @@ class FileServer:
     """What it serves, how, and what it was asked for.
 
     Attributes:
-        url: Its address, without a slash at the end.
-        files: Contents by name. ``/moved/NAME`` redirects to it, ``/page/NAME`` is a
-            web page.
-        cuts: After how many bytes the next connections break off.
-        has_ranges: Whether it gives parts of a file.
-        claimed_size: Length that it claims for all files; None: the true one.
-        requests: Path and range of each request.
+      url: Its address, without a slash at the end.
+      files: Contents by name. ``/moved/NAME`` redirects to it, ``/page/NAME`` is a
+        web page.
+      cuts: After how many bytes the next connections break off.
+      has_ranges: Whether it gives parts of a file.
+      claimed_size: Length that it claims for all files; None: the true one.
+      requests: Path and range of each request.
     """
 
     def __init__(self, url):

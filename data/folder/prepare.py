@@ -30,9 +30,9 @@ def folder_builder(
     """Return the builder of a user's own set.
 
     Args:
-        name: Name of the set.
-        table: Its classes.
-        masks: How its masks are read.
+      name: Name of the set.
+      table: Its classes.
+      masks: How its masks are read.
     """
 
     class Folder(SegmentationBuilder):

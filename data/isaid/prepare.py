@@ -67,13 +67,13 @@ def window_starts(length: int, patch: int, stride: int) -> list[int]:
     """Return where windows begin along one side.
 
     Args:
-        length: Pixels of the side, at least `patch`.
-        patch: Pixels of a window.
-        stride: Pixels from one window to the next.
+      length: Pixels of the side, at least `patch`.
+      patch: Pixels of a window.
+      stride: Pixels from one window to the next.
 
     Returns:
-        Multiples of the stride; windows that would reach over the end are moved inside,
-        and each is named once.
+      Multiples of the stride; windows that would reach over the end are moved inside,
+      and each is named once.
     """
     return sorted({min(x, length - patch) for x in range(0, length, stride)})
 
@@ -103,13 +103,13 @@ class Isaid(SegmentationBuilder):
         """Choose the patches.
 
         Args:
-            preset: Whose patches: "mmseg", "jseg", or "cut" for a folder of patches.
-            patch_size: Side of a patch in pixels; None for the preset's.
-            overlap: Pixels that neighbours share; None for the preset's.
-            **kwargs: What every builder takes.
+          preset: Whose patches: "mmseg", "jseg", or "cut" for a folder of patches.
+          patch_size: Side of a patch in pixels; None for the preset's.
+          overlap: Pixels that neighbours share; None for the preset's.
+          **kwargs: What every builder takes.
 
         Raises:
-            PreparationError: The overlap is not smaller than the patch.
+          PreparationError: The overlap is not smaller than the patch.
         """
         self._preset = preset
         size, shared, self._keeps_small, self._left_out = _PRESETS.get(

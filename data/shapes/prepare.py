@@ -42,11 +42,11 @@ def draw_example(
     """Draw one image and its exact labels.
 
     Args:
-        split: "train" or "val".
-        index: Number of the example in its split.
+      split: "train" or "val".
+      index: Number of the example in its split.
 
     Returns:
-        The RGB image and the train id of every pixel: the class that covers most of it.
+      The RGB image and the train id of every pixel: the class that covers most of it.
     """
     rng = np.random.default_rng([SPLIT_SEEDS[split], index])
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)

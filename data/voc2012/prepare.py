@@ -36,12 +36,12 @@ def trainaug_ids(
     """Return VOC's train photographs and SBD's, without those of VOC's val.
 
     Args:
-        train: Photographs of VOC's train split.
-        val: Photographs of VOC's val split.
-        sbd: Photographs of both splits of SBD.
+      train: Photographs of VOC's train split.
+      val: Photographs of VOC's val split.
+      sbd: Photographs of both splits of SBD.
 
     Returns:
-        10,582 sorted names for the published lists.
+      10,582 sorted names for the published lists.
     """
     return sorted((set(train) | set(sbd)) - set(val))
 

@@ -15,10 +15,10 @@ class Finding:
     """Something that is wrong, or may be.
 
     Attributes:
-        level: "error": a training stops there, or its result means nothing;
-            "warning": it may be meant so.
-        text: One or two sentences.
-        names: All that it concerns, where that are files or images.
+      level: "error": a training stops there, or its result means nothing;
+        "warning": it may be meant so.
+      text: One or two sentences.
+      names: All that it concerns, where that are files or images.
     """
 
     level: str

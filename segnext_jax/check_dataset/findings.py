@@ -32,8 +32,8 @@ def find(summary: Summary, data: Any) -> list[Finding]:
     """Return what is wrong with a data set, errors first.
 
     Args:
-        summary: What it holds.
-        data: The section `data` of the configuration it is to be used with.
+      summary: What it holds.
+      data: The section `data` of the configuration it is to be used with.
     """
     findings = [Finding(ERROR, fault) for fault in summary.target.faults]
     for rule in _RULES:

@@ -41,22 +41,22 @@ class Facts:
     """What was found in a pair; what could not be found out keeps its default.
 
     Attributes:
-        split: Name of the split.
-        image_id: Name of the photograph.
-        faults: Sentences about files that cannot be used.
-        size: (height, width) of the photograph.
-        file_format: Format and kind of pixels of its file, as Pillow names them.
-        orientation: Its EXIF orientation.
-        digest: Hash of its pixels.
-        channel_sums: Sum of its pixels, RGB.
-        channel_squares: Sum of their squares.
-        counts: Number of pixels of each id that the mask holds, before
-            `MaskReader.train_ids`; of a colour mask, of each train id.
-        num_strays: Pixels whose id is no class and not ignored.
-        num_inner_strays: Those around which a square of seven pixels is all strays.
-        num_speckles: Labelled pixels whose id none of their four neighbours has.
-        colours: Pixels of each colour that stands in no table, if the mask has such.
-        num_colours: Number of these colours, the uncounted ones included.
+      split: Name of the split.
+      image_id: Name of the photograph.
+      faults: Sentences about files that cannot be used.
+      size: (height, width) of the photograph.
+      file_format: Format and kind of pixels of its file, as Pillow names them.
+      orientation: Its EXIF orientation.
+      digest: Hash of its pixels.
+      channel_sums: Sum of its pixels, RGB.
+      channel_squares: Sum of their squares.
+      counts: Number of pixels of each id that the mask holds, before
+        `MaskReader.train_ids`; of a colour mask, of each train id.
+      num_strays: Pixels whose id is no class and not ignored.
+      num_inner_strays: Those around which a square of seven pixels is all strays.
+      num_speckles: Labelled pixels whose id none of their four neighbours has.
+      colours: Pixels of each colour that stands in no table, if the mask has such.
+      num_colours: Number of these colours, the uncounted ones included.
     """
 
     split: str
@@ -89,12 +89,12 @@ def inspect_all(
     """Inspect pairs in several threads; the order is kept.
 
     Args:
-        pairs: The pairs.
-        masks: How masks are read.
-        num_threads: Number of threads.
+      pairs: The pairs.
+      masks: How masks are read.
+      num_threads: Number of threads.
 
     Yields:
-        What was found in each.
+      What was found in each.
     """
     with concurrent.futures.ThreadPoolExecutor(num_threads) as executor:
         try:
@@ -107,11 +107,11 @@ def inspect(pair: Pair, masks: MaskReader) -> Facts:
     """Read a pair and find out what it holds.
 
     Args:
-        pair: The pair.
-        masks: How masks are read.
+      pair: The pair.
+      masks: How masks are read.
 
     Returns:
-        Everything, faults included; what a user can cause raises nothing.
+      Everything, faults included; what a user can cause raises nothing.
     """
     try:
         image_id, encoded, mask = pair.read()

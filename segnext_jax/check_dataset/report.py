@@ -27,8 +27,8 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
     """Return the report for the terminal.
 
     Args:
-        summary: What the data set holds.
-        findings: What is wrong with it.
+      summary: What the data set holds.
+      findings: What is wrong with it.
     """
     lines = [summary.target.name, *[""] * bool(summary.splits)]
     for name, split in summary.splits.items():
@@ -62,12 +62,12 @@ def write(
     """Write the JSON report and one contact sheet per split.
 
     Args:
-        folder: Where to; made when missing.
-        summary: What the data set holds.
-        findings: What is wrong with it.
+      folder: Where to; made when missing.
+      summary: What the data set holds.
+      findings: What is wrong with it.
 
     Returns:
-        The files.
+      The files.
     """
     path = folder / REPORT_FILE
     content = summary.to_dict()
@@ -91,11 +91,11 @@ def contact_sheet(summary: Summary, split: str) -> np.ndarray | None:
     """Draw pairs of a split, evenly taken from its whole length.
 
     Args:
-        summary: What the data set holds.
-        split: Name of the split.
+      summary: What the data set holds.
+      split: Name of the split.
 
     Returns:
-        An RGB image; None if no pair can be drawn.
+      An RGB image; None if no pair can be drawn.
     """
     target = summary.target
     usable = [

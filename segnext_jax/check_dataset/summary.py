@@ -17,13 +17,13 @@ class Split:
     """What a split holds.
 
     Attributes:
-        num_images: Number of pairs.
-        raw_counts: Pixels of each id that the masks hold (of colour masks: train id).
-        counts: Pixels of each train id; ids without one are not among them.
-        images: Number of images in which each train id occurs.
-        without_label: Names of images all of whose pixels are ignored.
-        sizes: (height, width) of each readable photograph.
-        formats: Number of photographs of each format.
+      num_images: Number of pairs.
+      raw_counts: Pixels of each id that the masks hold (of colour masks: train id).
+      counts: Pixels of each train id; ids without one are not among them.
+      images: Number of images in which each train id occurs.
+      without_label: Names of images all of whose pixels are ignored.
+      sizes: (height, width) of each readable photograph.
+      formats: Number of photographs of each format.
     """
 
     num_images: int
@@ -40,12 +40,12 @@ class Summary:
     """What a data set holds.
 
     Attributes:
-        target: The data set.
-        facts: What was found in each pair.
-        splits: The splits by name.
-        mean: Mean of the photographs, RGB, in grey levels.
-        std: Standard deviation, likewise.
-        duplicates: Groups of names whose photographs have the same pixels.
+      target: The data set.
+      facts: What was found in each pair.
+      splits: The splits by name.
+      mean: Mean of the photographs, RGB, in grey levels.
+      std: Standard deviation, likewise.
+      duplicates: Groups of names whose photographs have the same pixels.
     """
 
     target: Target
@@ -103,11 +103,11 @@ def summarize(target: Target, facts: Sequence[Facts]) -> Summary:
     """Add up the facts.
 
     Args:
-        target: The data set.
-        facts: What was found in each of its pairs.
+      target: The data set.
+      facts: What was found in each of its pairs.
 
     Returns:
-        Everything that findings and report need.
+      Everything that findings and report need.
     """
     splits = {
         name: _summarize_split(target, [f for f in facts if f.split == name])

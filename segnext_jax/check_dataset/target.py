@@ -28,9 +28,9 @@ class Pair:
     """One photograph and its mask, not yet read.
 
     Attributes:
-        split: Name of the split.
-        files: Names of the two files; empty in a prepared set.
-        read: Returns name, encoded photograph and encoded mask.
+      split: Name of the split.
+      files: Names of the two files; empty in a prepared set.
+      read: Returns name, encoded photograph and encoded mask.
     """
 
     split: str
@@ -43,15 +43,15 @@ class Target:
     """A data set to check.
 
     Attributes:
-        name: What the report calls it.
-        spec: Its classes; None where nothing names them.
-        masks: How its masks are read.
-        pairs: Its pairs, split by split.
-        faults: What is known to be wrong before any pair is read.
-        is_folder: Whether it is a folder, and its masks' conventions can be changed.
-        planned_splits: The splits that it is meant to have; of one without a pair, the
-            faults tell why.
-        settings: Fields of `config.data` that name it and say how masks are read.
+      name: What the report calls it.
+      spec: Its classes; None where nothing names them.
+      masks: How its masks are read.
+      pairs: Its pairs, split by split.
+      faults: What is known to be wrong before any pair is read.
+      is_folder: Whether it is a folder, and its masks' conventions can be changed.
+      planned_splits: The splits that it is meant to have; of one without a pair, the
+        faults tell why.
+      settings: Fields of `config.data` that name it and say how masks are read.
     """
 
     name: str
@@ -81,11 +81,11 @@ def settings_of(target: str) -> dict[str, str]:
     """Return the fields of a configuration that a name or path stands for.
 
     Args:
-        target: Name of a prepared set, its folder (with dataset_info.json), or a folder
-            of photographs and masks.
+      target: Name of a prepared set, its folder (with dataset_info.json), or a folder
+        of photographs and masks.
 
     Returns:
-        Values of `data.name`, `data.folder` and `data.data_dir`, where they are set.
+      Values of `data.name`, `data.folder` and `data.data_dir`, where they are set.
     """
     path = pathlib.Path(target).expanduser()
     if is_prepared(path):
@@ -100,12 +100,12 @@ def open_target(data: Any, split: str | None = None) -> Target:
     """Find the pairs of the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration.
-        split: Name of the only split to check; None for all.
+      data: The section `data` of a configuration.
+      split: Name of the only split to check; None for all.
 
     Raises:
-        FileNotFoundError: The data set is not there.
-        ValueError: There is no such split, or the configuration contradicts itself.
+      FileNotFoundError: The data set is not there.
+      ValueError: There is no such split, or the configuration contradicts itself.
     """
     target = _open_folder(data) if data.name == FOLDER else _open_prepared(data)
     if split is None:

@@ -33,11 +33,11 @@ class ProcessOptions:
     """Where the processes of a run meet.
 
     Attributes:
-        is_distributed: Whether there are several processes. Without the other fields
-            JAX asks SLURM, Kubernetes, Cloud TPU or Open MPI.
-        coordinator: host:port that process 0 listens at; empty to detect it.
-        num_processes: Number of processes; None to detect it.
-        process_id: Number of this process, from 0; None to detect it.
+      is_distributed: Whether there are several processes. Without the other fields
+        JAX asks SLURM, Kubernetes, Cloud TPU or Open MPI.
+      coordinator: host:port that process 0 listens at; empty to detect it.
+      num_processes: Number of processes; None to detect it.
+      process_id: Number of this process, from 0; None to detect it.
     """
 
     is_distributed: bool = False

@@ -33,13 +33,13 @@ def get_spec(name: str) -> DatasetSpec:
     """Return the description of a data set.
 
     Args:
-        name: A key of `SPECS`.
+      name: A key of `SPECS`.
 
     Returns:
-        Its classes, colours and splits.
+      Its classes, colours and splits.
 
     Raises:
-        ValueError: No data set has this name.
+      ValueError: No data set has this name.
     """
     if name in SPECS:
         return SPECS[name]

@@ -53,9 +53,9 @@ class ClassTable:
     """Classes of a data set whose table is not in the code.
 
     Attributes:
-        classes: Class names in train-id order.
-        colours: (red, green, blue) of each class; empty: none were given.
-        ignore_colours: Colours that colour masks give to ignored pixels.
+      classes: Class names in train-id order.
+      colours: (red, green, blue) of each class; empty: none were given.
+      ignore_colours: Colours that colour masks give to ignored pixels.
     """
 
     classes: tuple[str, ...]
@@ -66,10 +66,10 @@ class ClassTable:
         """Return the table as a data set; colours that were not given are made up.
 
         Args:
-            name: Name of the data set.
+          name: Name of the data set.
 
         Raises:
-            ValueError: The table contradicts itself; see `DatasetSpec`.
+          ValueError: The table contradicts itself; see `DatasetSpec`.
         """
         colours = self.colours or distinct_colours(len(self.classes))
         return DatasetSpec(name, self.classes, colours, builder="folder")
@@ -79,14 +79,14 @@ def read_class_table(path: Path) -> ClassTable:
     """Read a file of classes.
 
     Args:
-        path: The file; the module's docstring has its form.
+      path: The file; the module's docstring has its form.
 
     Returns:
-        The classes in the order of their lines.
+      The classes in the order of their lines.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: Lines cannot be understood; all are named by number.
+      FileNotFoundError: There is no such file.
+      ValueError: Lines cannot be understood; all are named by number.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -172,10 +172,10 @@ def distinct_colours(count: int) -> tuple[Colour, ...]:
     """Return colours that are told apart easily; the first ones do not change.
 
     Args:
-        count: How many.
+      count: How many.
 
     Returns:
-        (red, green, blue) triples: hues by the golden ratio, in turn light and dark.
+      (red, green, blue) triples: hues by the golden ratio, in turn light and dark.
     """
     colours = []
     for index in range(count):

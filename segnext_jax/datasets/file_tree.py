@@ -13,14 +13,14 @@ def walk_files(folder: Path) -> Iterator[Path]:
     that it lies in is not, or there would be no end.
 
     Args:
-        folder: The folder.
+      folder: The folder.
 
     Yields:
-        Files and whatever else is no folder: pipes, devices, links to nothing.
+      Files and whatever else is no folder: pipes, devices, links to nothing.
 
     Raises:
-        OSError: A folder cannot be read.
-        ValueError: A name is not UTF-8: reports and prepared sets could not hold it.
+      OSError: A folder cannot be read.
+      ValueError: A name is not UTF-8: reports and prepared sets could not hold it.
     """
     yield from _walk(folder, ())
 
@@ -29,7 +29,7 @@ def comparable_name(name: str) -> str:
     """Return a name as it compares with others: macOS decomposes letters (NFD).
 
     Args:
-        name: A name or path.
+      name: A name or path.
     """
     return unicodedata.normalize("NFC", name)
 
@@ -38,10 +38,10 @@ def check_utf8(path: Path) -> None:
     """Refuse a path that is not UTF-8.
 
     Args:
-        path: The path.
+      path: The path.
 
     Raises:
-        ValueError: It is not.
+      ValueError: It is not.
     """
     try:
         os.fspath(path).encode()

@@ -44,9 +44,9 @@ class Scan:
     """What was found in a folder.
 
     Attributes:
-        splits: The pairs of each split that is meant to be, in the order of their
-            names; none where the faults tell why.
-        faults: Sentences about files that cannot be used.
+      splits: The pairs of each split that is meant to be, in the order of their
+        names; none where the faults tell why.
+      faults: Sentences about files that cannot be used.
     """
 
     splits: dict[str, list[RawExample]]
@@ -57,15 +57,15 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, list[RawExample]]:
     """List the pairs of a folder.
 
     Args:
-        folder: The folder; the module's docstring has the layouts.
+      folder: The folder; the module's docstring has the layouts.
 
     Returns:
-        The pairs of each split, in the order of their names. A folder without splits
-        has one, "all".
+      The pairs of each split, in the order of their names. A folder without splits
+      has one, "all".
 
     Raises:
-        FileNotFoundError: The folder, or one in it that must be there, is missing.
-        ValueError: Files do not match, or a list names what is not there.
+      FileNotFoundError: The folder, or one in it that must be there, is missing.
+      ValueError: Files do not match, or a list names what is not there.
     """
     scan = scan_folder(folder)
     if scan.faults:
@@ -80,14 +80,14 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
     """List the pairs of a folder, and what keeps other files from being pairs.
 
     Args:
-        folder: The folder; the module's docstring has the layouts.
+      folder: The folder; the module's docstring has the layouts.
 
     Returns:
-        The pairs of each split, and the faults.
+      The pairs of each split, and the faults.
 
     Raises:
-        FileNotFoundError: The folder, or one in it that must be there, is missing.
-        ValueError: The name of a file is not UTF-8.
+      FileNotFoundError: The folder, or one in it that must be there, is missing.
+      ValueError: The name of a file is not UTF-8.
     """
     root = Path(folder).expanduser()
     images_dir = _subfolder(root, IMAGE_FOLDERS, "photographs")

@@ -41,9 +41,9 @@ class RawExample:
     """One photograph of the official download and its mask.
 
     Attributes:
-        image_id: Name of the photograph, unique within the split.
-        image: Its file.
-        label: The file of its mask.
+      image_id: Name of the photograph, unique within the split.
+      image: Its file.
+      label: The file of its mask.
     """
 
     image_id: str
@@ -62,17 +62,17 @@ def match_pairs(
     """Match the photographs and masks of two folders by name.
 
     Args:
-        images_dir: Folder of photographs, nested or not.
-        labels_dir: Folder of masks, with the same paths below it.
-        image_ending: What the names of photographs end with, cut off for the match.
-        label_ending: What the names of masks end with, likewise.
-        other_ending: What the names of masks must not end with; empty for nothing.
+      images_dir: Folder of photographs, nested or not.
+      labels_dir: Folder of masks, with the same paths below it.
+      image_ending: What the names of photographs end with, cut off for the match.
+      label_ending: What the names of masks end with, likewise.
+      other_ending: What the names of masks must not end with; empty for nothing.
 
     Returns:
-        The pairs in the order of their names.
+      The pairs in the order of their names.
 
     Raises:
-        PreparationError: A photograph has no mask, or a mask no photograph.
+      PreparationError: A photograph has no mask, or a mask no photograph.
     """
     images = files_by_name(images_dir, image_ending)
     labels = files_by_name(labels_dir, label_ending, other_ending)
@@ -92,12 +92,12 @@ def files_by_name(
     """List files by what their paths hold before an ending.
 
     Args:
-        folder: The folder, nested or not.
-        ending: What the files end with; others are left out.
-        other_ending: What they must not end with; empty for nothing.
+      folder: The folder, nested or not.
+      ending: What the files end with; others are left out.
+      other_ending: What they must not end with; empty for nothing.
 
     Returns:
-        The files by path in the folder, the ending cut off.
+      The files by path in the folder, the ending cut off.
     """
     endings = (ending,) if isinstance(ending, str) else ending
     if isinstance(folder, Path):
@@ -120,15 +120,15 @@ def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Read a file whole.
 
     Args:
-        file: The file.
-        max_bytes: How large it may be.
+      file: The file.
+      max_bytes: How large it may be.
 
     Returns:
-        Its contents.
+      Its contents.
 
     Raises:
-        PreparationError: There is no such file, it is too large, or what has its name
-            is a pipe, a device or a folder, which could be read without an end.
+      PreparationError: There is no such file, it is too large, or what has its name
+        is a pipe, a device or a folder, which could be read without an end.
     """
     try:
         if isinstance(file, Path):
@@ -151,11 +151,11 @@ def check_regular(path: Path) -> None:
     """Refuse what could be read for ever.
 
     Args:
-        path: What is to be opened.
+      path: What is to be opened.
 
     Raises:
-        FileNotFoundError: It does not exist.
-        PreparationError: It is a folder, a pipe or a device.
+      FileNotFoundError: It does not exist.
+      PreparationError: It is a folder, a pipe or a device.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise PreparationError(
@@ -168,11 +168,11 @@ def read_head(file: RawFile, num_bytes: int) -> bytes:
     """Read the first bytes of a file.
 
     Args:
-        file: The file.
-        num_bytes: How many bytes.
+      file: The file.
+      num_bytes: How many bytes.
 
     Returns:
-        Its first bytes, fewer if it is shorter.
+      Its first bytes, fewer if it is shorter.
     """
     if isinstance(file, Path):
         with file.open("rb") as opened:

@@ -22,11 +22,11 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
     """Return the names of the class folders, in the order of their numbers.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config/fields.py).
+      data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
     Raises:
-        FileNotFoundError: The folder is missing, or the set is not prepared.
-        ValueError: The folder has no classes, or the prepared set is one of masks.
+      FileNotFoundError: The folder is missing, or the set is not prepared.
+      ValueError: The folder has no classes, or the prepared set is one of masks.
     """
     if data.name == FOLDER:
         folder = Path(data.folder).expanduser() / TRAIN_SPLIT
@@ -57,7 +57,7 @@ def prepared_photographs_dir(data: Any) -> Path:
     """Return the folder of a prepared set.
 
     Raises:
-        FileNotFoundError: It is not there.
+      FileNotFoundError: It is not there.
     """
     folder = own_prepared_dir(data.name, data.data_dir)
     if not is_prepared(folder):
@@ -74,15 +74,15 @@ def find_photographs(folder: Path, classes: tuple[str, ...]) -> list[str]:
     """List the photographs of one split, in the order of classes and names.
 
     Args:
-        folder: The split's folder.
-        classes: The names that its folders may have.
+      folder: The split's folder.
+      classes: The names that its folders may have.
 
     Returns:
-        Paths below the folder, "CLASS/1.jpg".
+      Paths below the folder, "CLASS/1.jpg".
 
     Raises:
-        FileNotFoundError: The folder is missing.
-        ValueError: It holds no photograph, or a class that is none of those.
+      FileNotFoundError: The folder is missing.
+      ValueError: It holds no photograph, or a class that is none of those.
     """
     if not folder.is_dir():
         raise FileNotFoundError(

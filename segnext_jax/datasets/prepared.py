@@ -13,10 +13,10 @@ def default_data_dir() -> Path:
     """Return the folder of all prepared data sets when none is named.
 
     Returns:
-        `$TFDS_DATA_DIR` if it is set and not empty, else `~/tensorflow_datasets`.
+      `$TFDS_DATA_DIR` if it is set and not empty, else `~/tensorflow_datasets`.
 
     Raises:
-        ValueError: Neither is there.
+      ValueError: Neither is there.
     """
     folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
@@ -40,11 +40,11 @@ def prepared_dir(
     """Return the folder that holds a prepared data set.
 
     Args:
-        spec: The data set.
-        data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
+      spec: The data set.
+      data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
 
     Returns:
-        `<data_dir>/<name>/<version>`; it exists only if the preparation finished.
+      `<data_dir>/<name>/<version>`; it exists only if the preparation finished.
     """
     return resolve_data_dir(data_dir) / spec.name / spec.version
 
@@ -58,10 +58,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """Return what the builder of a prepared set has noted: classes, colours, ...
 
     Args:
-        folder: Folder of the set.
+      folder: Folder of the set.
 
     Raises:
-        ValueError: The file is missing or damaged.
+      ValueError: The file is missing or damaged.
     """
     try:
         metadata = json.loads((folder / "metadata.json").read_bytes())
@@ -76,8 +76,8 @@ def damaged(folder: Path, error: Exception) -> ValueError:
     """Return the error for a prepared set that cannot be read.
 
     Args:
-        folder: Folder of the set.
-        error: What a library has raised.
+      folder: Folder of the set.
+      error: What a library has raised.
     """
     reason = one_line(error)[:200]
     return ValueError(
@@ -92,11 +92,11 @@ def prepare_command(
     """Return the command that prepares a data set, for error messages.
 
     Args:
-        spec: The data set.
-        data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
+      spec: The data set.
+      data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
 
     Returns:
-        A shell command.
+      A shell command.
     """
     own = f" --name={spec.name} --raw_dir=FOLDER" if spec.builder else ""
     return (

@@ -27,14 +27,14 @@ def resolve_spec(data: Any) -> DatasetSpec:
     """Return the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config/fields.py).
+      data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
     Returns:
-        Its classes, colours and splits.
+      Its classes, colours and splits.
 
     Raises:
-        FileNotFoundError: The folder or its classes.txt is missing.
-        ValueError: No data set has this name, or its classes contradict each other.
+      FileNotFoundError: The folder or its classes.txt is missing.
+      ValueError: No data set has this name, or its classes contradict each other.
     """
     if data.name in SPECS:
         return get_spec(data.name)
@@ -45,11 +45,11 @@ def class_table(data: Any) -> ClassTable:
     """Return the classes of a user's own data set.
 
     Args:
-        data: The section `data` of a configuration, its name none of `SPECS`.
+      data: The section `data` of a configuration, its name none of `SPECS`.
 
     Raises:
-        FileNotFoundError: The folder or its classes.txt is missing.
-        ValueError: There is no such data set, or classes.txt is wrong.
+      FileNotFoundError: The folder or its classes.txt is missing.
+      ValueError: There is no such data set, or classes.txt is wrong.
     """
     if data.classes:
         return ClassTable(
@@ -76,10 +76,10 @@ def prepared_table(folder: Path) -> ClassTable:
     """Return the classes that a prepared set names.
 
     Args:
-        folder: Folder of the set, with its metadata.json.
+      folder: Folder of the set, with its metadata.json.
 
     Raises:
-        ValueError: It names none: it is damaged, or not a set of masks.
+      ValueError: It names none: it is damaged, or not a set of masks.
     """
     metadata: Any = read_metadata(folder)
     classes, colours = metadata.get("classes"), metadata.get("colours")
@@ -103,8 +103,8 @@ def faults_of(data: Any) -> list[str]:
     """Return what is wrong with the choice of a data set, one sentence each.
 
     Args:
-        data: The section `data` of a configuration. The contents of a folder are not
-            looked at before it is opened.
+      data: The section `data` of a configuration. The contents of a folder are not
+        looked at before it is opened.
     """
     if data.name in SPECS:
         return [

@@ -18,22 +18,22 @@ class DatasetSpec:
     that holds the prepared data.
 
     Attributes:
-        name: Lower-case name; also the folder `<data_dir>/<name>/<version>` and the
-            command `segnext-jax prepare <name>`.
-        classes: Class names in train-id order.
-        colours: One (red, green, blue) triple in [0, 255] per class.
-        train_split: Name of the split that training reads by default.
-        val_split: Name of the split that evaluation reads by default.
-        ignore_label: Id of pixels that neither loss nor metric counts.
-        version: Version of the prepared data, "major.minor.patch".
-        photograph_size: (height, width) that most photographs have, in pixels; None:
-            unknown.
-        official_ids: Id of each class in the masks that the set's owners publish, in
-            train-id order; empty: those masks are no files of such ids.
-        ignored_ids: The other ids in their masks, whose pixels are ignored.
-        homepage: Where its authors publish it; empty: nowhere.
-        citation: What they ask to be cited.
-        builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
+      name: Lower-case name; also the folder `<data_dir>/<name>/<version>` and the
+        command `segnext-jax prepare <name>`.
+      classes: Class names in train-id order.
+      colours: One (red, green, blue) triple in [0, 255] per class.
+      train_split: Name of the split that training reads by default.
+      val_split: Name of the split that evaluation reads by default.
+      ignore_label: Id of pixels that neither loss nor metric counts.
+      version: Version of the prepared data, "major.minor.patch".
+      photograph_size: (height, width) that most photographs have, in pixels; None:
+        unknown.
+      official_ids: Id of each class in the masks that the set's owners publish, in
+        train-id order; empty: those masks are no files of such ids.
+      ignored_ids: The other ids in their masks, whose pixels are ignored.
+      homepage: Where its authors publish it; empty: nowhere.
+      citation: What they ask to be cited.
+      builder: Folder of data/ with the `prepare.py`; empty: the name is its own.
     """
 
     name: str
@@ -54,11 +54,11 @@ class DatasetSpec:
         """Refuse a table that contradicts itself.
 
         Raises:
-            ValueError: The name is not a lower-case identifier, a class is missing,
-                empty or repeated, there are more than 255, the number of colours is not
-                the number of classes, a colour is not three integers in [0, 255], or
-                the ignore label is a class or does not fit in a byte, or the official
-                ids are not one for each class.
+          ValueError: The name is not a lower-case identifier, a class is missing,
+            empty or repeated, there are more than 255, the number of colours is not
+            the number of classes, a colour is not three integers in [0, 255], or
+            the ignore label is a class or does not fit in a byte, or the official
+            ids are not one for each class.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(

@@ -29,15 +29,15 @@ def read_lines(file: RawFile, max_bytes: int = _MAX_BYTES) -> list[str]:
     them as Latin-1, with a warning. Lines end in \n, \r\n or \r.
 
     Args:
-        file: The file.
-        max_bytes: How large it may be.
+      file: The file.
+      max_bytes: How large it may be.
 
     Returns:
-        The lines without their ends.
+      The lines without their ends.
 
     Raises:
-        PreparationError: The file is missing, or no file that can be read.
-        ValueError: It is no text.
+      PreparationError: The file is missing, or no file that can be read.
+      ValueError: It is no text.
     """
     text = decode_text(read_file(file, max_bytes), str(file))
     lines = re.split(r"\r\n|\n|\r", text)
@@ -48,11 +48,11 @@ def decode_text(contents: bytes, name: str) -> str:
     """Return the text of a file's contents; see `read_lines`.
 
     Args:
-        contents: The bytes.
-        name: The file's name, for messages.
+      contents: The bytes.
+      name: The file's name, for messages.
 
     Raises:
-        ValueError: They are no text.
+      ValueError: They are no text.
     """
     try:
         text = contents.decode(_encoding(contents))

@@ -35,14 +35,14 @@ def decode_image(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w 3
     photograph.
 
     Args:
-        encoded: Contents of an image file.
-        image_id: Name of the image, for the error message.
+      encoded: Contents of an image file.
+      image_id: Name of the image, for the error message.
 
     Returns:
-        The pixels in RGB order.
+      The pixels in RGB order.
 
     Raises:
-        ValueError: The bytes are no image, only a part of one, or too large.
+      ValueError: The bytes are no image, only a part of one, or too large.
 
     Differs: the official pipeline goes on with BGR and turns the channels round when it
         normalises; here images are RGB from the start.
@@ -61,16 +61,16 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
     alpha channel is dropped, an EXIF orientation is not applied (except to TIFF).
 
     Args:
-        encoded: Contents of an image file: PNG, TIFF, WebP, BMP.
-        image_id: Name of the image, for the error message.
+      encoded: Contents of an image file: PNG, TIFF, WebP, BMP.
+      image_id: Name of the image, for the error message.
 
     Returns:
-        One id per pixel.
+      One id per pixel.
 
     Raises:
-        ValueError: The bytes are no image or only a part of one, they were compressed
-            with loss, the image is coloured, its ids are in the alpha channel, or an
-            id does not fit in a byte.
+      ValueError: The bytes are no image or only a part of one, they were compressed
+        with loss, the image is coloured, its ids are in the alpha channel, or an
+        id does not fit in a byte.
     """
     name = image_id or "label"
     subject = f"{name}: its label map cannot be decoded"
@@ -116,15 +116,15 @@ def decode_colours(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w
     """Decode a colour mask to RGB; palettes are looked up, alpha is dropped.
 
     Args:
-        encoded: Contents of an image file: PNG, TIFF, WebP, BMP.
-        image_id: Name of the image, for the error message.
+      encoded: Contents of an image file: PNG, TIFF, WebP, BMP.
+      image_id: Name of the image, for the error message.
 
     Returns:
-        The colours as stored; an EXIF orientation is not applied (except to TIFF).
+      The colours as stored; an EXIF orientation is not applied (except to TIFF).
 
     Raises:
-        ValueError: The bytes are no image, only a part of one or too large, or they
-            were compressed with loss.
+      ValueError: The bytes are no image, only a part of one or too large, or they
+        were compressed with loss.
     """
     name = image_id or "label"
     subject = f"{name}: its label map cannot be decoded"
@@ -146,13 +146,13 @@ def check_sizes(
     """Refuse a photograph and a label map of different sizes.
 
     Args:
-        image: The decoded photograph.
-        labels: The decoded label map.
-        encoded_image: The file contents of the photograph, for its EXIF orientation.
-        image_id: Name of the image, for the error message.
+      image: The decoded photograph.
+      labels: The decoded label map.
+      encoded_image: The file contents of the photograph, for its EXIF orientation.
+      image_id: Name of the image, for the error message.
 
     Raises:
-        ValueError: The sizes differ.
+      ValueError: The sizes differ.
     """
     size = image.shape[:2]
     if size == labels.shape:
@@ -176,10 +176,10 @@ def encode_label(labels: UInt8[np.ndarray, "h w"]) -> bytes:
     is decoded in a quarter of the time of what OpenCV makes by default.
 
     Args:
-        labels: One id per pixel.
+      labels: One id per pixel.
 
     Returns:
-        The contents of a PNG file.
+      The contents of a PNG file.
     """
     options = [
         *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
@@ -202,13 +202,13 @@ def check_labels(
     A device would not complain: JAX clips an index that is out of range.
 
     Args:
-        labels: One id per pixel.
-        num_classes: Number of classes; their ids are 0..num_classes-1.
-        ignore_label: The one other id that may occur.
-        image_id: Name of the image, for the error message.
+      labels: One id per pixel.
+      num_classes: Number of classes; their ids are 0..num_classes-1.
+      ignore_label: The one other id that may occur.
+      image_id: Name of the image, for the error message.
 
     Raises:
-        ValueError: Another id occurs.
+      ValueError: Another id occurs.
     """
     # 255 + 1 is 0 in bytes: two quick passes settle nearly every call.
     if ignore_label == 255 and (labels + np.uint8(1)).max() <= num_classes:

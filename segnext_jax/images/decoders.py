@@ -26,7 +26,7 @@ def max_pixels() -> int:
     """Return how many pixels an image may have.
 
     Raises:
-        ValueError: The environment variable `SEGNEXT_JAX_MAX_PIXELS` is no number.
+      ValueError: The environment variable `SEGNEXT_JAX_MAX_PIXELS` is no number.
     """
     text = os.environ.get(MAX_PIXELS_VARIABLE) or str(_DEFAULT_MAX_PIXELS)
     if not text.isdecimal():
@@ -41,11 +41,11 @@ def check_header(encoded: bytes, subject: str) -> Header:
     """Return what a file promises, if it may be decoded.
 
     Args:
-        encoded: Contents of the file.
-        subject: Beginning of the error message: the file's name and what failed.
+      encoded: Contents of the file.
+      subject: Beginning of the error message: the file's name and what failed.
 
     Raises:
-        ValueError: It is no image file, or has too many pixels.
+      ValueError: It is no image file, or has too many pixels.
     """
     header = read_header(encoded)
     if header.size is None or 0 in header.size:
@@ -66,13 +66,13 @@ def decode_with_opencv(
     """Decode a file with OpenCV.
 
     Args:
-        encoded: Contents of the file.
-        header: What `check_header` has returned.
-        flags: `cv2.IMREAD_...`.
-        subject: Beginning of the error message.
+      encoded: Contents of the file.
+      header: What `check_header` has returned.
+      flags: `cv2.IMREAD_...`.
+      subject: Beginning of the error message.
 
     Raises:
-        ValueError: It cannot be decoded, or is only a part of an image.
+      ValueError: It cannot be decoded, or is only a part of an image.
     """
     # OpenCV 4 decodes a JPEG that ends early to grey without a word.
     if header.format == "JPEG" and not jpeg_is_whole(encoded):
@@ -92,13 +92,13 @@ def decode_with_pillow(
     """Decode a file with Pillow.
 
     Args:
-        encoded: Contents of the file.
-        header: What `check_header` has returned.
-        mode: Pillow's name of the pixels that are wanted; None: as they are stored.
-        subject: Beginning of the error message.
+      encoded: Contents of the file.
+      header: What `check_header` has returned.
+      mode: Pillow's name of the pixels that are wanted; None: as they are stored.
+      subject: Beginning of the error message.
 
     Raises:
-        ValueError: It cannot be decoded, or is only a part of an image.
+      ValueError: It cannot be decoded, or is only a part of an image.
     """
     try:
         with _open(encoded, header) as image:
@@ -111,8 +111,8 @@ def stored_mode(encoded: bytes, header: Header) -> tuple[str, str]:
     """Return format and kind of pixels as Pillow names them, empty if it cannot.
 
     Args:
-        encoded: Contents of the file.
-        header: What `check_header` has returned.
+      encoded: Contents of the file.
+      header: What `check_header` has returned.
     """
     try:
         with _open(encoded, header) as image:
@@ -125,11 +125,11 @@ def from_pillow(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """Return what `decode.decode_image` gives of the file of a Pillow image.
 
     Args:
-        image: A `PIL.Image.Image`. An EXIF orientation is applied, of 16 bits the upper
-            eight are kept, an alpha channel is dropped.
+      image: A `PIL.Image.Image`. An EXIF orientation is applied, of 16 bits the upper
+        eight are kept, an alpha channel is dropped.
 
     Raises:
-        ValueError: Its file cannot be decoded, or its numbers are no grey levels.
+      ValueError: Its file cannot be decoded, or its numbers are no grey levels.
     """
     from PIL import ImageOps
 
@@ -175,10 +175,10 @@ def undecodable(
     """Return the error for a file that cannot be decoded.
 
     Args:
-        encoded: Contents of the file.
-        header: What `read_header` says of it.
-        subject: Beginning of the message.
-        error: What the decoder has raised.
+      encoded: Contents of the file.
+      header: What `read_header` says of it.
+      subject: Beginning of the message.
+      error: What the decoder has raised.
     """
     reason, advice = _why_undecodable(encoded, header)
     if isinstance(error, cv2.error):

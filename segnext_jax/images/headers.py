@@ -64,10 +64,10 @@ class Header:
     """What an image file promises.
 
     Attributes:
-        format: "JPEG", "PNG", "TIFF", "WebP", "BMP", "GIF", "JPEG 2000", "AVIF" or
-            "PNM"; empty: none of these.
-        size: (height, width) before an EXIF orientation; None where the header ends
-            before saying it.
+      format: "JPEG", "PNG", "TIFF", "WebP", "BMP", "GIF", "JPEG 2000", "AVIF" or
+        "PNM"; empty: none of these.
+      size: (height, width) before an EXIF orientation; None where the header ends
+        before saying it.
     """
 
     format: str
@@ -78,7 +78,7 @@ def read_header(encoded: bytes) -> Header:
     """Return format and size of an image file; it raises nothing.
 
     Args:
-        encoded: Contents of any file.
+      encoded: Contents of any file.
     """
     file_format = _format_of(encoded)
     try:
@@ -95,7 +95,7 @@ def jpeg_is_whole(encoded: bytes) -> bool:
     (motion photos), and a thumbnail before it has an end marker of its own.
 
     Args:
-        encoded: Contents of a file that begins as a JPEG.
+      encoded: Contents of a file that begins as a JPEG.
     """
     return encoded.endswith(b"\xff\xd9") or any(
         marker == _JPEG_END for marker, _ in _jpeg_segments(encoded)
@@ -106,8 +106,8 @@ def why_undecodable(encoded: bytes, header: Header) -> tuple[str, str]:
     """Return why a decoder may have failed, and what to do, for an error message.
 
     Args:
-        encoded: Contents of the file.
-        header: What `read_header` says of it.
+      encoded: Contents of the file.
+      header: What `read_header` says of it.
     """
     replace = "Replace the file."
     if not encoded:
@@ -134,7 +134,7 @@ def tiff_tags(encoded: bytes) -> dict[int, tuple[int, ...]]:
     """Return the whole numbers in the first directory of a TIFF, by tag.
 
     Args:
-        encoded: Contents of a TIFF or BigTIFF. What lies beyond the end is left out.
+      encoded: Contents of a TIFF or BigTIFF. What lies beyond the end is left out.
     """
     order = "<" if encoded[:2] == b"II" else ">"
     is_big = encoded[2:4] in (b"+\0", b"\0+")

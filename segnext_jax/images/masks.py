@@ -26,15 +26,15 @@ class MaskReader:
     """Read masks of one convention as train ids.
 
     Attributes:
-        num_classes: Number of classes.
-        mask_values: "ids": the masks hold numbers (grey or palette files); "colours":
-            they hold the colours of the classes.
-        colours: (red, green, blue) of each class, for "colours".
-        ignore_colours: Colours of ignored pixels, for "colours".
-        zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
-        id_map: (id in the masks, train id) pairs, which are then all ids that may occur
-            besides the ignore label; empty: they are train ids.
-        ignore_label: Train id of ignored pixels; masks may hold it, too.
+      num_classes: Number of classes.
+      mask_values: "ids": the masks hold numbers (grey or palette files); "colours":
+        they hold the colours of the classes.
+      colours: (red, green, blue) of each class, for "colours".
+      ignore_colours: Colours of ignored pixels, for "colours".
+      zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
+      id_map: (id in the masks, train id) pairs, which are then all ids that may occur
+        besides the ignore label; empty: they are train ids.
+      ignore_label: Train id of ignored pixels; masks may hold it, too.
     """
 
     num_classes: int
@@ -49,7 +49,7 @@ class MaskReader:
         """Refuse conventions that contradict each other.
 
         Raises:
-            ValueError: They do.
+          ValueError: They do.
         """
         if self.mask_values not in MASK_VALUES:
             raise ValueError(
@@ -103,15 +103,15 @@ class MaskReader:
         """Decode a mask.
 
         Args:
-            encoded: Contents of the file.
-            name: Its name, for error messages.
+          encoded: Contents of the file.
+          name: Its name, for error messages.
 
         Returns:
-            One train id per pixel; whether each is a class `check_labels` tells.
+          One train id per pixel; whether each is a class `check_labels` tells.
 
         Raises:
-            ValueError: It cannot be decoded, or it holds a colour or an id that has no
-                train id.
+          ValueError: It cannot be decoded, or it holds a colour or an id that has no
+            train id.
         """
         if self.mask_values == "colours":
             ids = [*range(self.num_classes)]
@@ -139,11 +139,11 @@ def check_names(classes: Sequence[str], zero_is_ignore: bool) -> None:
     """Refuse class names that `zero_is_ignore` would shift by one.
 
     Args:
-        classes: Names in train-id order.
-        zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
+      classes: Names in train-id order.
+      zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
 
     Raises:
-        ValueError: The first class is called by what id 0 means already.
+      ValueError: The first class is called by what id 0 means already.
     """
     if zero_is_ignore and classes[0].strip().lower() in NOTHING:
         raise ValueError(
@@ -158,11 +158,11 @@ def mask_reader(data: Any) -> MaskReader:
     """Return how the masks of a folder are read.
 
     Args:
-        data: The section `data` of a configuration, its name "folder".
+      data: The section `data` of a configuration, its name "folder".
 
     Raises:
-        FileNotFoundError: The folder or its classes.txt is missing.
-        ValueError: The conventions contradict each other or the classes.
+      FileNotFoundError: The folder or its classes.txt is missing.
+      ValueError: The conventions contradict each other or the classes.
     """
     table = class_table(data)
     return MaskReader(
@@ -184,17 +184,17 @@ def colours_to_ids(
     """Replace each colour by its id.
 
     Args:
-        mask: RGB pixels.
-        colours: The (red, green, blue) triples that may occur.
-        name: Name of the mask's file, for the error message.
-        ids: One id in [0, 255] per colour; their positions in `colours` when left out.
+      mask: RGB pixels.
+      colours: The (red, green, blue) triples that may occur.
+      name: Name of the mask's file, for the error message.
+      ids: One id in [0, 255] per colour; their positions in `colours` when left out.
 
     Returns:
-        One id per pixel.
+      One id per pixel.
 
     Raises:
-        ValueError: A pixel has a colour that is not in the table, or the table gives
-            one colour two ids.
+      ValueError: A pixel has a colour that is not in the table, or the table gives
+        one colour two ids.
     """
     ids = range(len(colours)) if ids is None else ids
     table = _colour_table(tuple(map(tuple, colours)), tuple(ids))

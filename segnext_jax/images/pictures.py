@@ -39,11 +39,11 @@ def colour_labels(
     """Give each class its colour.
 
     Args:
-        labels: One id per pixel.
-        colours: (red, green, blue) of each class; any other id becomes black.
+      labels: One id per pixel.
+      colours: (red, green, blue) of each class; any other id becomes black.
 
     Returns:
-        An RGB image.
+      An RGB image.
     """
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
@@ -59,16 +59,16 @@ def overlay(
     """Tint an image by its labels; ignored pixels are hatched instead.
 
     Args:
-        image: An RGB image.
-        labels: One id per pixel, of the image's size.
-        colours: (red, green, blue) of each class.
-        opacity: Weight of the class colour in [0, 1].
+      image: An RGB image.
+      labels: One id per pixel, of the image's size.
+      colours: (red, green, blue) of each class.
+      opacity: Weight of the class colour in [0, 1].
 
     Returns:
-        An RGB image.
+      An RGB image.
 
     Raises:
-        ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: The sizes differ, or the opacity is outside [0, 1].
     """
     if image.shape[:2] != labels.shape:
         raise ValueError(
@@ -91,12 +91,12 @@ def legend(
     """Draw a swatch and a name for each class, in as many rows as it takes.
 
     Args:
-        classes: Names.
-        colours: (red, green, blue) of each; None: hatched, for ignored pixels.
-        width: Width of the picture; a name that is longer is cut off.
+      classes: Names.
+      colours: (red, green, blue) of each; None: hatched, for ignored pixels.
+      width: Width of the picture; a name that is longer is cut off.
 
     Returns:
-        An RGB image of that width.
+      An RGB image of that width.
     """
     line = _TEXT_HEIGHT_PX * max(1, round(width / _SMALL_TEXT_WIDTH_PX))
     padding, swatch = line // 3, line
@@ -132,19 +132,19 @@ def side_by_side(
     classes that truth or prediction hold; without a truth, with their shares.
 
     Args:
-        image: An RGB image.
-        truth: One id per pixel; None: not known, and no panel.
-        prediction: One id per pixel.
-        spec: Classes and colours.
-        opacity: Weight of the class colours in [0, 1].
-        all_classes: Whether the legend names every class, which gives the pictures of
-            all images of one size one size.
+      image: An RGB image.
+      truth: One id per pixel; None: not known, and no panel.
+      prediction: One id per pixel.
+      spec: Classes and colours.
+      opacity: Weight of the class colours in [0, 1].
+      all_classes: Whether the legend names every class, which gives the pictures of
+        all images of one size one size.
 
     Returns:
-        An RGB image.
+      An RGB image.
 
     Raises:
-        ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: The sizes differ, or the opacity is outside [0, 1].
     """
     height, width = image.shape[:2]
     # No panorama is made wider for the sake of its height.
@@ -191,17 +191,17 @@ def contact_sheet(
     """Show many images, each beside its labels, with one legend below.
 
     Args:
-        cells: Caption, RGB image and labels of each; image and labels of one size.
-        spec: Classes and colours.
-        panel_size: (height, width) in pixels that each image is fitted into.
-        is_present: Whether the legend names an id.
-        num_columns: Number of cells in a row.
+      cells: Caption, RGB image and labels of each; image and labels of one size.
+      spec: Classes and colours.
+      panel_size: (height, width) in pixels that each image is fitted into.
+      is_present: Whether the legend names an id.
+      num_columns: Number of cells in a row.
 
     Returns:
-        An RGB image.
+      An RGB image.
 
     Raises:
-        ValueError: The sizes of an image and its labels differ.
+      ValueError: The sizes of an image and its labels differ.
     """
     height, width = panel_size
     num_columns = min(num_columns, len(cells))

@@ -18,14 +18,14 @@ def count_classes(source: Source, num_classes: int) -> Int[np.ndarray, "examples
     """Count the pixels of each class in each example.
 
     Args:
-        source: The examples; every label map is read and decoded once.
-        num_classes: Ids 0..num_classes-1 are classes; others are not counted.
+      source: The examples; every label map is read and decoded once.
+      num_classes: Ids 0..num_classes-1 are classes; others are not counted.
 
     Returns:
-        Numbers of pixels, [examples, num_classes].
+      Numbers of pixels, [examples, num_classes].
 
     Raises:
-        ValueError: A label map cannot be decoded.
+      ValueError: A label map cannot be decoded.
     """
 
     def count(index: int) -> np.ndarray:
@@ -52,15 +52,15 @@ def example_probabilities(
     occur take no part.
 
     Args:
-        counts: Pixels of each class in each example.
-        temperature: T; small values (0.01) prefer rare classes strongly, large ones
-            make all classes equally likely.
+      counts: Pixels of each class in each example.
+      temperature: T; small values (0.01) prefer rare classes strongly, large ones
+        make all classes equally likely.
 
     Returns:
-        Probabilities; their sum is 1.
+      Probabilities; their sum is 1.
 
     Raises:
-        ValueError: No example has a labelled pixel.
+      ValueError: No example has a labelled pixel.
     """
     totals = counts.sum(axis=0)
     if not totals.any():

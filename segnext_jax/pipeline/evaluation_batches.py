@@ -42,18 +42,18 @@ class EvaluationBatches:
         """Check the options; nothing is read yet.
 
         Args:
-            source: The examples.
-            fitting: How images become inputs of the network.
-            num_classes: Ids 0..num_classes-1 are classes.
-            batch_size: Examples per batch over all processes.
-            ignore_label: Id of ignored pixels.
-            max_examples: Only the first so many examples; None for all.
-            process_index: Number of this process among those of the run.
-            process_count: Number of processes of the run.
-            num_threads: Threads that decode.
+          source: The examples.
+          fitting: How images become inputs of the network.
+          num_classes: Ids 0..num_classes-1 are classes.
+          batch_size: Examples per batch over all processes.
+          ignore_label: Id of ignored pixels.
+          max_examples: Only the first so many examples; None for all.
+          process_index: Number of this process among those of the run.
+          process_count: Number of processes of the run.
+          num_threads: Threads that decode.
 
         Raises:
-            ValueError: An option is impossible, or there is nothing to evaluate.
+          ValueError: An option is impossible, or there is nothing to evaluate.
         """
         if batch_size < 1 or process_count < 1 or batch_size % process_count:
             raise ValueError(
@@ -94,7 +94,7 @@ class EvaluationBatches:
         """Read and decode, one batch ahead.
 
         Raises:
-            ValueError: An example cannot be used; it is named.
+          ValueError: An example cannot be used; it is named.
         """
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as executor:
 

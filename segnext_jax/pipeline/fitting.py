@@ -18,15 +18,15 @@ class Fitting:
     """The rule by which images of any size become inputs of the network.
 
     Attributes:
-        scale: (long, short) bounds of the resized image at ratio 1, as in
-            `rescaled_size`; None: the image's own size.
-        ratios: The image is fitted once for each: to the scale times the ratio, cut to
-            integers, or to its own size times the ratio, rounded.
-        multiple: Both sides of the input are multiples of this.
-        alignment: How they come to be so. "resize" stretches the image, a second time
-            after the resize to the scale (official); "pad" adds rows below and columns
-            to the right (mmsegmentation 1.x), which are 0 once normalised, and whose
-            scores are cut off.
+      scale: (long, short) bounds of the resized image at ratio 1, as in
+        `rescaled_size`; None: the image's own size.
+      ratios: The image is fitted once for each: to the scale times the ratio, cut to
+        integers, or to its own size times the ratio, rounded.
+      multiple: Both sides of the input are multiples of this.
+      alignment: How they come to be so. "resize" stretches the image, a second time
+        after the resize to the scale (official); "pad" adds rows below and columns
+        to the right (mmsegmentation 1.x), which are 0 once normalised, and whose
+        scores are cut off.
 
     Source: MultiScaleFlipAug, Resize and ResizeToMultiple in mmseg/datasets/pipelines
     of SegNeXt@c87bcae; SegDataPreProcessor with size_divisor of mmsegmentation 1.2.2.
@@ -41,8 +41,8 @@ class Fitting:
         """Check the rule.
 
         Raises:
-            ValueError: The multiple is below 1, there is no ratio, or the alignment is
-                unknown.
+          ValueError: The multiple is below 1, there is no ratio, or the alignment is
+            unknown.
         """
         if self.multiple < 1:
             raise ValueError(f"multiple must be at least 1: got {self.multiple}.")

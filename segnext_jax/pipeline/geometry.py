@@ -28,10 +28,10 @@ class CropWindow:
     """A part of a resized image, in pixels of the resized image.
 
     Attributes:
-        top: First row.
-        left: First column.
-        height: Number of rows, less than asked for where the image is smaller.
-        width: Number of columns, likewise.
+      top: First row.
+      left: First column.
+      height: Number of rows, less than asked for where the image is smaller.
+      width: Number of columns, likewise.
     """
 
     top: int
@@ -47,11 +47,11 @@ def rescaled_size(size: Size, scale: tuple[int, int]) -> Size:
     whatever the orientation; sides are rounded half up.
 
     Args:
-        size: (height, width) of the image.
-        scale: Two bounds in pixels, in any order.
+      size: (height, width) of the image.
+      scale: Two bounds in pixels, in any order.
 
     Returns:
-        (height, width) after resizing, at least one pixel each.
+      (height, width) after resizing, at least one pixel each.
     """
     factor = min(max(scale) / max(size), min(scale) / min(size))
     height, width = (int(side * factor + 0.5) for side in size)
@@ -62,11 +62,11 @@ def size_of_multiple(size: Size, multiple: int) -> Size:
     """Round both sides up to a multiple.
 
     Args:
-        size: (height, width).
-        multiple: The divisor; 1 leaves the size as it is.
+      size: (height, width).
+      multiple: The divisor; 1 leaves the size as it is.
 
     Returns:
-        The enlarged (height, width).
+      The enlarged (height, width).
     """
     height, width = (math.ceil(side / multiple) * multiple for side in size)
     return height, width
@@ -76,12 +76,12 @@ def network_size(size: Size, scale: tuple[int, int] | None, multiple: int = 1) -
     """Return the size at which an image of a given size enters the network.
 
     Args:
-        size: (height, width) of the image.
-        scale: Two bounds as in `rescaled_size`; None for the image's own size.
-        multiple: Both sides are then rounded up to a multiple of this.
+      size: (height, width) of the image.
+      scale: Two bounds as in `rescaled_size`; None for the image's own size.
+      multiple: Both sides are then rounded up to a multiple of this.
 
     Returns:
-        (height, width).
+      (height, width).
     """
     return size_of_multiple(rescaled_size(size, scale) if scale else size, multiple)
 
@@ -94,12 +94,12 @@ def draw_scale(
     """Draw the scale of one training example: one uniform number.
 
     Args:
-        base_scale: Two bounds in pixels at ratio 1.
-        scale_range: Smallest and largest ratio.
-        rng: Source of the number.
+      base_scale: Two bounds in pixels at ratio 1.
+      scale_range: Smallest and largest ratio.
+      rng: Source of the number.
 
     Returns:
-        Two bounds in pixels, each cut to an integer.
+      Two bounds in pixels, each cut to an integer.
     """
     low, high = scale_range
     ratio = rng.random() * (high - low) + low
@@ -111,8 +111,8 @@ class SourcePart:
     """One side of the part of an image that a window of the resized image needs.
 
     Attributes:
-        source: The part, in pixels of the image.
-        inside: The window, in pixels of the part once it is resized.
+      source: The part, in pixels of the image.
+      inside: The window, in pixels of the part once it is resized.
     """
 
     source: slice
@@ -130,13 +130,13 @@ def source_part(
     (positions shift by no more than that); the image's own edge where none is near.
 
     Args:
-        start: First pixel of the window in the resized image.
-        length: Its number of pixels.
-        source_size: Length of the image.
-        target_size: Length of the resized image.
+      start: First pixel of the window in the resized image.
+      length: Its number of pixels.
+      source_size: Length of the image.
+      target_size: Length of the resized image.
 
     Returns:
-        The part, along one side.
+      The part, along one side.
     """
     step = source_size / target_size
     margin = math.ceil(0.5 / step) + 1
@@ -163,11 +163,11 @@ def nearest_indices(source_size: int, target_size: int) -> Int[np.ndarray, " tar
     is one less than the exact floor in rare cases.
 
     Args:
-        source_size: Length before.
-        target_size: Length after.
+      source_size: Length before.
+      target_size: Length after.
 
     Returns:
-        Indices in [0, source_size).
+      Indices in [0, source_size).
     """
     step = 1.0 / (target_size / source_size)
     indices = np.floor(np.arange(target_size) * step).astype(np.intp)
@@ -180,12 +180,12 @@ def window_labels(
     """Return a window of the resized label map without making the whole of it.
 
     Args:
-        labels: The label map at its own size.
-        resized: (height, width) that the whole map would be resized to.
-        window: The part of the resized map to make.
+      labels: The label map at its own size.
+      resized: (height, width) that the whole map would be resized to.
+      window: The part of the resized map to make.
 
     Returns:
-        Exactly the values of OpenCV's nearest-neighbour resize.
+      Exactly the values of OpenCV's nearest-neighbour resize.
     """
     rows = nearest_indices(labels.shape[0], resized[0])
     columns = nearest_indices(labels.shape[1], resized[1])
@@ -213,16 +213,16 @@ def draw_crop(
     the next one is taken as it comes. Each window takes two numbers, row first.
 
     Args:
-        labels: The label map at its own size; the resized one is never made.
-        resized: (height, width) of the resized image.
-        crop_size: (height, width) of the window.
-        max_class_share: Bound on the largest class; 1 accepts every window.
-        ignore_label: Id that is not counted.
-        rng: Source of the numbers.
+      labels: The label map at its own size; the resized one is never made.
+      resized: (height, width) of the resized image.
+      crop_size: (height, width) of the window.
+      max_class_share: Bound on the largest class; 1 accepts every window.
+      ignore_label: Id that is not counted.
+      rng: Source of the numbers.
 
     Returns:
-        The window, smaller than `crop_size` where the resized image is, and the labels
-        inside.
+      The window, smaller than `crop_size` where the resized image is, and the labels
+      inside.
     """
     bounds = [max(r - c, 0) + 1 for r, c in zip(resized, crop_size, strict=True)]
     for attempt in range(_NUM_CROP_TRIES + 1):

@@ -28,8 +28,8 @@ class ShuffledEpochs:
     0.3 ms an example for a data set of 64.
 
     Attributes:
-        num_examples: Length of an epoch.
-        seed: Of the orders.
+      num_examples: Length of an epoch.
+      seed: Of the orders.
     """
 
     num_examples: int
@@ -46,8 +46,8 @@ class WeightedDraws:
     """Each place drawn by itself, with given probabilities.
 
     Attributes:
-        cumulative: Cumulative probabilities of the examples; the last is about 1.
-        seed: Of the draws.
+      cumulative: Cumulative probabilities of the examples; the last is about 1.
+      seed: Of the draws.
     """
 
     cumulative: Float[np.ndarray, " examples"]

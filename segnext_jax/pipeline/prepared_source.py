@@ -11,10 +11,10 @@ def prepared_info(folder: Path) -> Any:
     """Return TFDS's description of a prepared set: its splits and metadata.
 
     Args:
-        folder: Folder with TFDS's `dataset_info.json` and the record files.
+      folder: Folder with TFDS's `dataset_info.json` and the record files.
 
     Raises:
-        ValueError: The folder is damaged.
+      ValueError: The folder is damaged.
     """
     # Imported here: it takes a second, and nothing else needs it.
     import tensorflow_datasets as tfds

@@ -53,17 +53,17 @@ def open_source(
     """Open one split of a prepared data set.
 
     Args:
-        spec: The data set.
-        split: Name of the split, `spec.train_split` for instance.
-        data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
+      spec: The data set.
+      split: Name of the split, `spec.train_split` for instance.
+      data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
 
     Returns:
-        The examples in their natural order.
+      The examples in their natural order.
 
     Raises:
-        FileNotFoundError: The data set has not been prepared there.
-        ValueError: There is no such split, or the folder is damaged or was prepared
-            with other classes than `spec` names.
+      FileNotFoundError: The data set has not been prepared there.
+      ValueError: There is no such split, or the folder is damaged or was prepared
+        with other classes than `spec` names.
     """
     folder = prepared_dir(spec, data_dir)
     command = prepare_command(spec, data_dir)
@@ -103,13 +103,13 @@ class FolderSource:
         """List and match the files.
 
         Args:
-            folder: The folder that holds images/ and masks/.
-            split: Name of the split.
-            masks: How masks are read.
+          folder: The folder that holds images/ and masks/.
+          split: Name of the split.
+          masks: How masks are read.
 
         Raises:
-            FileNotFoundError: The folder, or one in it that must be there, is missing.
-            ValueError: Files do not match, or there is no such split.
+          FileNotFoundError: The folder, or one in it that must be there, is missing.
+          ValueError: Files do not match, or there is no such split.
         """
         self.folder, self.split, self.masks = Path(folder).expanduser(), split, masks
         splits = find_splits(self.folder)
@@ -143,17 +143,17 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
     """Open one split of the data set that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config/fields.py).
-        spec: The data set; see `segnext_jax.datasets.resolve`.
-        split: Name of the split, `spec.train_split` for instance.
+      data: The section `data` of a configuration (segnext_jax/config/fields.py).
+      spec: The data set; see `segnext_jax.datasets.resolve`.
+      split: Name of the split, `spec.train_split` for instance.
 
     Returns:
-        The examples in their natural order.
+      The examples in their natural order.
 
     Raises:
-        FileNotFoundError: The data set has not been prepared, or its folder is missing.
-        ValueError: There is no such split, the data have other classes than `spec`
-            names, or photographs and masks do not match.
+      FileNotFoundError: The data set has not been prepared, or its folder is missing.
+      ValueError: There is no such split, the data have other classes than `spec`
+        names, or photographs and masks do not match.
     """
     if data.name != FOLDER:
         return open_source(spec, split, data.data_dir or None)
@@ -176,12 +176,12 @@ def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
     masks, evenly taken, at most.
 
     Args:
-        source: The examples.
-        spec: The data set.
-        split: Name of the split, for the error message.
+      source: The examples.
+      spec: The data set.
+      split: Name of the split, for the error message.
 
     Raises:
-        ValueError: None of these masks has a labelled pixel.
+      ValueError: None of these masks has a labelled pixel.
     """
     indices = np.unique(np.linspace(0, len(source) - 1, _NUM_LOOKED_AT).astype(int))
     for index in indices.tolist():

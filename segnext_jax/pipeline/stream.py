@@ -31,9 +31,9 @@ class Share:
     """The part of each global batch that one process makes.
 
     Attributes:
-        batch_size: Examples per step over all processes.
-        process_index: Number of this process among those of the run.
-        process_count: Number of processes of the run.
+      batch_size: Examples per step over all processes.
+      process_index: Number of this process among those of the run.
+      process_count: Number of processes of the run.
     """
 
     batch_size: int
@@ -44,7 +44,7 @@ class Share:
         """Refuse what cannot be.
 
         Raises:
-            ValueError: The batch cannot be shared evenly.
+          ValueError: The batch cannot be shared evenly.
         """
         check_at_least(1, batch_size=self.batch_size, process_count=self.process_count)
         index, count = self.process_index, self.process_count
@@ -92,14 +92,14 @@ class BatchStream(Iterator[Batch]):
         """Check the options; nothing is made before the first batch is asked for.
 
         Args:
-            batch_bytes: Size of a batch of this process.
-            num_workers: Processes that make batches; 0 for threads of this process.
-            num_threads: Threads that make batches, in each process that does.
-            prefetch: Batches made ahead, by each process that makes batches.
+          batch_bytes: Size of a batch of this process.
+          num_workers: Processes that make batches; 0 for threads of this process.
+          num_threads: Threads that make batches, in each process that does.
+          prefetch: Batches made ahead, by each process that makes batches.
 
         Raises:
-            ValueError: An option is impossible, or the batches of the workers do not
-                fit into the shared memory.
+          ValueError: An option is impossible, or the batches of the workers do not
+            fit into the shared memory.
         """
         check_at_least(0, num_workers=num_workers)
         check_at_least(1, num_threads=num_threads, prefetch=prefetch)
@@ -134,8 +134,8 @@ class BatchStream(Iterator[Batch]):
         """Return the next batch.
 
         Raises:
-            ValueError: An example cannot be used; the message names it.
-            ChildProcessError: A worker process was killed.
+          ValueError: An example cannot be used; the message names it.
+          ChildProcessError: A worker process was killed.
         """
         if not self._running:
             self._running.append(iter(self._dataset()))
@@ -167,11 +167,11 @@ class BatchStream(Iterator[Batch]):
         """Go on where a stream with the same options was when it gave this state.
 
         Args:
-            state: A value of `state()`; older ones lack the number of examples. Where
-                it was another, a warning is logged.
+          state: A value of `state()`; older ones lack the number of examples. Where
+            it was another, a warning is logged.
 
         Raises:
-            ValueError: The state is none of a stream.
+          ValueError: The state is none of a stream.
         """
         next_batch = state.get("next_batch")
         if not isinstance(next_batch, int | np.integer) or next_batch < 0:
@@ -231,7 +231,7 @@ def check_at_least(lowest: int, **values: int) -> None:
     """Refuse a value below the lowest.
 
     Raises:
-        ValueError: One is.
+      ValueError: One is.
     """
     for name, value in values.items():
         if value < lowest:

@@ -51,12 +51,12 @@ def resize_window(
     step = width / resized width (centres of pixels, no antialiasing, edges repeated).
 
     Args:
-        image: The decoded image.
-        resized: (height, width) that the whole image would be resized to.
-        window: The part of the resized image to keep.
+      image: The decoded image.
+      resized: (height, width) that the whole image would be resized to.
+      window: The part of the resized image to keep.
 
     Returns:
-        The window.
+      The window.
     """
     rows = source_part(window.top, window.height, image.shape[0], resized[0])
     columns = source_part(window.left, window.width, image.shape[1], resized[1])
@@ -79,10 +79,10 @@ def place_in_crop(
     """Mirror a window, or not, and put it into the upper left corner of a crop.
 
     Args:
-        window: Pixels or labels, no larger than the crop.
-        crop: Is written.
-        is_flipped: Whether to mirror the window left to right.
-        fill: Colour or id below and to the right of the window.
+      window: Pixels or labels, no larger than the crop.
+      crop: Is written.
+      is_flipped: Whether to mirror the window left to right.
+      fill: Colour or id below and to the right of the window.
     """
     height, width = window.shape[:2]
     if window.shape != crop.shape:
@@ -111,15 +111,15 @@ def rotate_window(
     the image ends.
 
     Args:
-        pixels: The decoded image or label map.
-        resized: (height, width) that the whole would be resized to.
-        window: The part of the resized image to keep.
-        degrees: The angle, clockwise.
-        interpolation: OpenCV's constant: INTER_LINEAR, or INTER_NEAREST for labels.
-        fill: Colour or id outside of the image.
+      pixels: The decoded image or label map.
+      resized: (height, width) that the whole would be resized to.
+      window: The part of the resized image to keep.
+      degrees: The angle, clockwise.
+      interpolation: OpenCV's constant: INTER_LINEAR, or INTER_NEAREST for labels.
+      fill: Colour or id outside of the image.
 
     Returns:
-        The window.
+      The window.
     """
     step = np.array([pixels.shape[1] / resized[1], pixels.shape[0] / resized[0]])
     angle = np.deg2rad(degrees)
@@ -154,16 +154,16 @@ class RandomScaleCropFlip:
     flip; rotation last, and only where it is asked for.
 
     Attributes:
-        num_classes: Ids 0..num_classes-1 are classes; others are refused.
-        ignore_label: Id of ignored pixels and of padding.
-        crop_size: (height, width) of the crop.
-        base_scale: (long, short) bounds of the resized image at ratio 1.
-        scale_range: Smallest and largest ratio.
-        max_class_share: Largest share of one class in a crop, see `draw_crop`.
-        flip_probability: Probability of mirroring.
-        rotation_probability: Probability of turning the window; the bound
-            `max_class_share` counts what it shows before that.
-        max_rotation: Largest angle to either side, in degrees; uniform.
+      num_classes: Ids 0..num_classes-1 are classes; others are refused.
+      ignore_label: Id of ignored pixels and of padding.
+      crop_size: (height, width) of the crop.
+      base_scale: (long, short) bounds of the resized image at ratio 1.
+      scale_range: Smallest and largest ratio.
+      max_class_share: Largest share of one class in a crop, see `draw_crop`.
+      flip_probability: Probability of mirroring.
+      rotation_probability: Probability of turning the window; the bound
+        `max_class_share` counts what it shows before that.
+      max_rotation: Largest angle to either side, in degrees; uniform.
     """
 
     num_classes: int
@@ -275,13 +275,13 @@ def decode_pair(
     """Decode the photograph and the label map of an example.
 
     Args:
-        example: Encoded photograph, label map (encoded or decoded), name.
+      example: Encoded photograph, label map (encoded or decoded), name.
 
     Returns:
-        The RGB image and the label map, of one size.
+      The RGB image and the label map, of one size.
 
     Raises:
-        ValueError: One cannot be decoded, or their sizes differ.
+      ValueError: One cannot be decoded, or their sizes differ.
     """
     image_id = example["image_id"]
     image = decode_image(example["image"], image_id)
@@ -302,12 +302,12 @@ def resize_for_network(
     with the aspect ratio kept, then stretched to a multiple.
 
     Args:
-        image: The decoded image.
-        scale: Two bounds in pixels, see `rescaled_size`; None keeps the size.
-        multiple: Both sides of the result are multiples of this; 1 for no stretch.
+      image: The decoded image.
+      scale: Two bounds in pixels, see `rescaled_size`; None keeps the size.
+      multiple: Both sides of the result are multiples of this; 1 for no stretch.
 
     Returns:
-        The resized image; the image itself where nothing is to do.
+      The resized image; the image itself where nothing is to do.
     """
     size = image.shape[:2]
     sizes = [rescaled_size(size, scale)] if scale else []

@@ -31,10 +31,10 @@ def check_shared_memory(needed_bytes: int) -> None:
     SIGBUS in a worker.
 
     Args:
-        needed_bytes: See `shared_bytes`.
+      needed_bytes: See `shared_bytes`.
 
     Raises:
-        ValueError: They do not.
+      ValueError: They do not.
     """
     if _SHARED_MEMORY.is_dir() and needed_bytes > _free_bytes():
         raise ValueError(
@@ -69,8 +69,8 @@ def death(error: RuntimeError, needed_bytes: int) -> ChildProcessError | None:
     """Return the sentence for a worker that was killed; None: it is another error.
 
     Args:
-        error: What grain raised.
-        needed_bytes: See `shared_bytes`.
+      error: What grain raised.
+      needed_bytes: See `shared_bytes`.
     """
     found = re.search(r"terminated unexpectedly with exit code (-?\d+)", str(error))
     if not found:

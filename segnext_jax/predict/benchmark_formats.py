@@ -22,12 +22,12 @@ class BenchmarkFormat:
     """How one benchmark wants its files.
 
     Attributes:
-        dataset: Whose classes the network must have.
-        ids: What is written for each train id.
-        folder: Where the files lie within the archive.
-        has_palette: Whether files show the colours of the classes.
-        ending: What follows an image's name, before the suffix.
-        archive: Suffix of the archive that is made of all files; None: none.
+      dataset: Whose classes the network must have.
+      ids: What is written for each train id.
+      folder: Where the files lie within the archive.
+      has_palette: Whether files show the colours of the classes.
+      ending: What follows an image's name, before the suffix.
+      archive: Suffix of the archive that is made of all files; None: none.
     """
 
     dataset: str
@@ -91,13 +91,13 @@ def check(name: str, spec: DatasetSpec, names: Sequence[pathlib.PurePath]) -> No
     """Refuse a format that does not fit the network or the inputs.
 
     Args:
-        name: Key of `FORMATS`.
-        spec: Classes of the network.
-        names: Names of the inputs.
+      name: Key of `FORMATS`.
+      spec: Classes of the network.
+      names: Names of the inputs.
 
     Raises:
-        ValueError: The network's classes are others, or a name does not say which
-            image of Cityscapes it is.
+      ValueError: The network's classes are others, or a name does not say which
+        image of Cityscapes it is.
     """
     wanted = FORMATS[name].spec
     if spec.classes != wanted.classes:
@@ -125,9 +125,9 @@ def write_archive(
     Nothing is compressed again: PNG files are.
 
     Args:
-        archive: The file to write, replaced if it is there.
-        root: The folder.
-        paths: The files.
+      archive: The file to write, replaced if it is there.
+      root: The folder.
+      paths: The files.
     """
     with whole_file(archive) as partial:
         if archive.suffix == ".tar":

@@ -35,10 +35,10 @@ class FileOptions:
     """How files are written.
 
     Attributes:
-        opacity: Weight of the class colours in pictures, in [0, 1].
-        max_picture_side: Pictures for people are reduced by a whole factor until their
-            longer side is no more, in pixels.
-        probability_type: "float16" or "float32".
+      opacity: Weight of the class colours in pictures, in [0, 1].
+      max_picture_side: Pictures for people are reduced by a whole factor until their
+        longer side is no more, in pixels.
+      probability_type: "float16" or "float32".
     """
 
     opacity: float = 0.5
@@ -49,7 +49,7 @@ class FileOptions:
         """Check the options.
 
         Raises:
-            ValueError: One is impossible.
+          ValueError: One is impossible.
         """
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must lie in [0, 1]: got {self.opacity}.")
@@ -95,10 +95,10 @@ class LabelFile:
         """Begin a file.
 
         Args:
-            file: Where to write.
-            size: (height, width) of the image.
-            colours: Of the ids that are written; None: a grey file.
-            id_of: What is written for each train id; None: the train id.
+          file: Where to write.
+          size: (height, width) of the image.
+          colours: Of the ids that are written; None: a grey file.
+          id_of: What is written for each train id; None: the train id.
         """
         self._file = file
         self._colours = colours
@@ -132,10 +132,10 @@ class PictureFile:
         """Begin a picture.
 
         Args:
-            file: Where to write.
-            image: The photograph, RGB.
-            draw_fn: Makes the picture of photograph and labels.
-            max_side: See `FileOptions.max_picture_side`.
+          file: Where to write.
+          image: The photograph, RGB.
+          draw_fn: Makes the picture of photograph and labels.
+          max_side: See `FileOptions.max_picture_side`.
         """
         self._file = file
         self._image = image
@@ -215,11 +215,11 @@ def begin(
     """Begin a file of one of the kinds in `SUFFIXES`.
 
     Args:
-        kind: Which.
-        file: Where to write.
-        image: The photograph, RGB.
-        spec: Classes and colours.
-        options: How.
+      kind: Which.
+      file: Where to write.
+      image: The photograph, RGB.
+      spec: Classes and colours.
+      options: How.
     """
     height, width = image.shape[:2]
     if kind == "labels":
@@ -238,11 +238,11 @@ def picture_fn(
     """Return the function that draws a picture of photograph and labels.
 
     Args:
-        kind: "overlay" or "side_by_side".
-        spec: Classes and colours.
-        opacity: Weight of the class colours in [0, 1].
-        all_classes: Whether the legend names all classes, not only those that occur:
-            its size is then the same for all images of a size.
+      kind: "overlay" or "side_by_side".
+      spec: Classes and colours.
+      opacity: Weight of the class colours in [0, 1].
+      all_classes: Whether the legend names all classes, not only those that occur:
+        its size is then the same for all images of a size.
     """
 
     def draw_overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -51,14 +51,14 @@ def predict_images(
     large ones go alone, block of rows by block of rows.
 
     Args:
-        predictor: The network.
-        jobs: What to do.
-        options: How.
-        report_fn: Is told each input that is done, or why it is not.
+      predictor: The network.
+      jobs: What to do.
+      options: How.
+      report_fn: Is told each input that is done, or why it is not.
 
     Raises:
-        OSError: An output cannot be written.
-        FloatingPointError: The network's scores are not numbers.
+      OSError: An output cannot be written.
+      FloatingPointError: The network's scores are not numbers.
     """
     with concurrent.futures.ThreadPoolExecutor(options.num_threads) as pool:
         writes: collections.deque = collections.deque()

@@ -27,9 +27,9 @@ class Input:
     """One file to predict.
 
     Attributes:
-        path: Where it is.
-        name: Where its outputs go below their folders: its path below the folder that
-            was given, without the suffix.
+      path: Where it is.
+      name: Where its outputs go below their folders: its path below the folder that
+        was given, without the suffix.
     """
 
     path: pathlib.Path
@@ -51,11 +51,11 @@ def find_inputs(
     ones and without the outputs of an earlier run. What else they hold is logged.
 
     Args:
-        words: Files, folders, or patterns (``photos/**/*.jpg``).
-        output_folders: Folders of outputs: left out of a folder that holds them.
+      words: Files, folders, or patterns (``photos/**/*.jpg``).
+      output_folders: Folders of outputs: left out of a folder that holds them.
 
     Raises:
-        ValueError: A word means no file, or a name is not UTF-8.
+      ValueError: A word means no file, or a name is not UTF-8.
     """
     found: dict[pathlib.Path, Input] = {}
     for word in words:

@@ -21,12 +21,12 @@ class Options:
     """What is written of each input, and where.
 
     Attributes:
-        output: Folder in which each format has its own.
-        formats: Of `FORMATS`.
-        existing: What to do about outputs that exist: one of `EXISTING`.
-        batch_size: How many images go through the network at once, at most.
-        files: How files are written.
-        num_threads: Threads that read and decode, and that encode and write.
+      output: Folder in which each format has its own.
+      formats: Of `FORMATS`.
+      existing: What to do about outputs that exist: one of `EXISTING`.
+      batch_size: How many images go through the network at once, at most.
+      files: How files are written.
+      num_threads: Threads that read and decode, and that encode and write.
     """
 
     output: pathlib.Path
@@ -40,7 +40,7 @@ class Options:
         """Check the options.
 
         Raises:
-            ValueError: One is impossible.
+          ValueError: One is impossible.
         """
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
@@ -72,10 +72,10 @@ class Job:
     """One input and its outputs.
 
     Attributes:
-        input: The file.
-        paths: Output of each format that is to be written; of a video a folder of
-            frames, but for pictures.
-        done: Outputs that exist already and are left as they are.
+      input: The file.
+      paths: Output of each format that is to be written; of a video a folder of
+        frames, but for pictures.
+      done: Outputs that exist already and are left as they are.
     """
 
     input: Input
@@ -91,8 +91,8 @@ def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[J
     """Return a job for each input.
 
     Raises:
-        ValueError: A format does not fit the network or an input, two inputs would
-            give one output, an output would replace an input, or it exists already.
+      ValueError: A format does not fit the network or an input, two inputs would
+        give one output, an output would replace an input, or it exists already.
     """
     for name in options.formats:
         if name in BENCHMARK_FORMATS:

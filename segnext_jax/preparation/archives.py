@@ -54,14 +54,14 @@ class ArchiveMember:
     """One file of an archive.
 
     Attributes:
-        archive: The open file that holds it.
-        origin: The archive's path, for messages.
-        path: The member's path inside.
-        offset: Where its bytes begin; for a zip, its local header.
-        stored_size: Number of bytes that it takes in the archive.
-        size: Number of bytes that it holds.
-        zip_method: Compression in a zip; None in a tar.
-        checksum: Its CRC-32 in a zip.
+      archive: The open file that holds it.
+      origin: The archive's path, for messages.
+      path: The member's path inside.
+      offset: Where its bytes begin; for a zip, its local header.
+      stored_size: Number of bytes that it takes in the archive.
+      size: Number of bytes that it holds.
+      zip_method: Compression in a zip; None in a tar.
+      checksum: Its CRC-32 in a zip.
     """
 
     archive: Handle
@@ -86,13 +86,13 @@ class ArchiveMember:
         """Read the member.
 
         Args:
-            limit: Number of bytes from its beginning that are wanted; None for all.
+          limit: Number of bytes from its beginning that are wanted; None for all.
 
         Returns:
-            Its contents.
+          Its contents.
 
         Raises:
-            PreparationError: The archive ends early, is damaged or encrypted.
+          PreparationError: The archive ends early, is damaged or encrypted.
         """
         try:
             contents = self._read(limit)
@@ -149,14 +149,14 @@ def index_archive(path: Path, scratch_dir: Path) -> Index:
     """List the members of a zip or tar, also of tars inside a tar.
 
     Args:
-        path: The archive; its first bytes tell what it is, not its name.
-        scratch_dir: Where a compressed tar is inflated.
+      path: The archive; its first bytes tell what it is, not its name.
+      scratch_dir: Where a compressed tar is inflated.
 
     Returns:
-        Its members, as a tree of folders.
+      Its members, as a tree of folders.
 
     Raises:
-        PreparationError: The file is no archive, or a part of one.
+      PreparationError: The file is no archive, or a part of one.
     """
     try:
         with path.open("rb") as file:
@@ -185,7 +185,7 @@ def _inflate(packed: Any, file: Any, packed_size: int) -> None:
     """Copy what a compressed file holds, up to a bound.
 
     Raises:
-        ValueError: It holds far more than data sets do.
+      ValueError: It holds far more than data sets do.
     """
     left = packed_size * _MAX_INFLATION + 64 * _INFLATION_BLOCK
     while block := packed.read(_INFLATION_BLOCK):

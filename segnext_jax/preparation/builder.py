@@ -35,12 +35,12 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Turn the files of a download into prepared examples, whatever they hold.
 
     Attributes:
-        downloads: Archives that are fetched when no folder of files is given; empty
-            where the licence asks for a download by hand.
-        archive_names: Patterns of the archives that are read where the folder does not
-            hold their files unpacked.
-        expected_tree: What `--raw_dir` must look like, for messages.
-        source: Where to get the files by hand, for messages.
+      downloads: Archives that are fetched when no folder of files is given; empty
+        where the licence asks for a download by hand.
+      archive_names: Patterns of the archives that are read where the folder does not
+        hold their files unpacked.
+      expected_tree: What `--raw_dir` must look like, for messages.
+      source: Where to get the files by hand, for messages.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -59,12 +59,12 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Bind the builder to its folders.
 
         Args:
-            data_dir: Folder of all prepared data sets.
-            raw_dir: Folder of the official files, or their archive; None to download.
-            skip_broken: How many broken examples may be left out.
+          data_dir: Folder of all prepared data sets.
+          raw_dir: Folder of the official files, or their archive; None to download.
+          skip_broken: How many broken examples may be left out.
 
         Raises:
-            PreparationError: The number is negative.
+          PreparationError: The number is negative.
         """
         if skip_broken < 0:
             raise PreparationError(
@@ -90,13 +90,13 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """List the examples of each split in their natural order.
 
         Args:
-            root: The folder of the official files; archives count as folders.
+          root: The folder of the official files; archives count as folders.
 
         Returns:
-            What `encode` takes, by split name.
+          What `encode` takes, by split name.
 
         Raises:
-            PreparationError: The folder is not the expected tree.
+          PreparationError: The folder is not the expected tree.
         """
         raise NotImplementedError
 
@@ -104,13 +104,13 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Read and check one example; called in several threads.
 
         Args:
-            example: An element of a sequence returned by `find_examples`.
+          example: An element of a sequence returned by `find_examples`.
 
         Returns:
-            Values by feature.
+          Values by feature.
 
         Raises:
-            ValueError: A file is missing, broken, or does not fit its pair.
+          ValueError: A file is missing, broken, or does not fit its pair.
         """
         raise NotImplementedError
 
@@ -246,12 +246,12 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
     """Refuse what would fill a disk, before anything is written.
 
     Args:
-        folder: Where it will lie.
-        needed_bytes: About how much.
-        what: What it is, for the message.
+      folder: Where it will lie.
+      needed_bytes: About how much.
+      what: What it is, for the message.
 
     Raises:
-        PreparationError: Less is free.
+      PreparationError: Less is free.
     """
     free = shutil.disk_usage(folder).free
     if needed_bytes >= free:
@@ -270,11 +270,11 @@ def map_in_order(
     Close the generator where the results may not be taken to their end.
 
     Args:
-        function: What to do with an item.
-        items: The items; few of them are taken ahead of the results.
+      function: What to do with an item.
+      items: The items; few of them are taken ahead of the results.
 
     Yields:
-        The results in the order of the items; an exception is raised in its turn.
+      The results in the order of the items; an exception is raised in its turn.
     """
     num_threads = len(os.sched_getaffinity(0))
     waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()

@@ -20,15 +20,15 @@ def prepare(builder: RawBuilder) -> bool:
     with the final name is whole; what a killed preparation left is removed first.
 
     Args:
-        builder: The data set, bound to its folders.
+      builder: The data set, bound to its folders.
 
     Returns:
-        Whether anything was written.
+      Whether anything was written.
 
     Raises:
-        ValueError: The files are not what they should be, or another process is
-            preparing the same data set.
-        OSError: A folder cannot be read or written, or the disk is full.
+      ValueError: The files are not what they should be, or another process is
+        preparing the same data set.
+      OSError: A folder cannot be read or written, or the disk is full.
     """
     target = Path(builder.data_dir)
     if is_prepared(target):
@@ -55,11 +55,11 @@ def main(
     """Run the command line of a `prepare.py`.
 
     Args:
-        builder_class: The data set.
-        arguments: Command-line arguments; None for those of the process.
+      builder_class: The data set.
+      arguments: Command-line arguments; None for those of the process.
 
     Returns:
-        The exit status: 0 prepared now or before, 1 refused with one sentence.
+      The exit status: 0 prepared now or before, 1 refused with one sentence.
     """
     parser = command.Parser(
         f"prepare {builder_class.name}",

@@ -15,10 +15,10 @@ class Download:
     """One archive of a data set.
 
     Attributes:
-        url: Its address.
-        size_bytes: About how large it is, for the check of free space.
-        checksum: "md5:...", "sha1:..." or "sha256:..." as its users publish it; empty
-            where none is known.
+      url: Its address.
+      size_bytes: About how large it is, for the check of free space.
+      checksum: "md5:...", "sha1:..." or "sha256:..." as its users publish it; empty
+        where none is known.
     """
 
     url: str
@@ -32,15 +32,15 @@ def fetch(downloads: Sequence[Download], folder: Path) -> list[Path]:
     They are not unpacked: members are read from the archive.
 
     Args:
-        downloads: What to fetch.
-        folder: Where the archives are kept, under their own names.
+      downloads: What to fetch.
+      folder: Where the archives are kept, under their own names.
 
     Returns:
-        The archives on disk, in the same order.
+      The archives on disk, in the same order.
 
     Raises:
-        PreparationError: A server cannot be reached, or what came is not what was
-            asked for.
+      PreparationError: A server cannot be reached, or what came is not what was
+        asked for.
     """
     paths = []
     for archive in downloads:

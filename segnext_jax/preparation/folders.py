@@ -77,10 +77,10 @@ class RawFolder:
         """Search this folder and those below it, the nearest first.
 
         Args:
-            paths: Folders or files, relative to a folder that is searched for.
+          paths: Folders or files, relative to a folder that is searched for.
 
         Yields:
-            The folders that hold all of them, at most four levels down.
+          The folders that hold all of them, at most four levels down.
         """
         level: list[RawFolder] = [self]
         for _ in range(_SEARCH_DEPTH + 1):
@@ -107,9 +107,9 @@ class DiskFolder(RawFolder):
         """Bind the folder; nothing is read yet.
 
         Args:
-            path: The folder.
-            archive_names: Patterns of the archives that count as folders, "*.zip".
-            scratch_dir: Where compressed tars are inflated; the folder itself if None.
+          path: The folder.
+          archive_names: Patterns of the archives that count as folders, "*.zip".
+          scratch_dir: Where compressed tars are inflated; the folder itself if None.
         """
         super().__init__(str(path))
         self._disk_path = path

@@ -60,11 +60,11 @@ class ImageNet(RawBuilder, skip_registration=True):
         """Choose the name of the prepared folder.
 
         Args:
-            name: Lower-case name; one per data set of this layout.
-            **kwargs: What every builder takes.
+          name: Lower-case name; one per data set of this layout.
+          **kwargs: What every builder takes.
 
         Raises:
-            PreparationError: The name is no lower-case identifier.
+          PreparationError: The name is no lower-case identifier.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise PreparationError(

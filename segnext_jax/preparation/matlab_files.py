@@ -13,15 +13,15 @@ def read_label_map(
     """Read one matrix of ids.
 
     Args:
-        contents: A `.mat` file of version 5.
-        fields: The variable, and the field of it if it is a struct.
-        name: The file's name, for the error message.
+      contents: A `.mat` file of version 5.
+      fields: The variable, and the field of it if it is a struct.
+      name: The file's name, for the error message.
 
     Returns:
-        The ids.
+      The ids.
 
     Raises:
-        ValueError: The file is broken or holds something else.
+      ValueError: The file is broken or holds something else.
     """
     try:
         value = scipy.io.loadmat(io.BytesIO(contents), variable_names=fields[0])

@@ -96,14 +96,14 @@ def merge_459(raw: np.ndarray, name: str) -> UInt8[np.ndarray, "h w"]:
     """Merge the 459 classes of the release into 60.
 
     Args:
-        raw: Ids 1..459; 0 where nothing is annotated.
-        name: The mask's file, for the error message.
+      raw: Ids 1..459; 0 where nothing is annotated.
+      name: The mask's file, for the error message.
 
     Returns:
-        0 for background and every class that is not evaluated, else 1..59.
+      0 for background and every class that is not evaluated, else 1..59.
 
     Raises:
-        ValueError: An id is larger.
+      ValueError: An id is larger.
     """
     if raw.max(initial=0) > _NUM_RAW:
         raise ValueError(

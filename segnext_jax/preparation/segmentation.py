@@ -42,9 +42,9 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
     a pair is more than two files and a table of ids.
 
     Attributes:
-        spec: The data set; its name and version are the folder that is written.
-        train_id_of: Train id of each raw id; where a subclass names none, that of the
-            spec, empty for masks of train ids.
+      spec: The data set; its name and version are the folder that is written.
+      train_id_of: Train id of each raw id; where a subclass names none, that of the
+        spec, empty for masks of train ids.
     """
 
     spec: ClassVar[DatasetSpec]
@@ -63,14 +63,14 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
         """Read one example.
 
         Args:
-            example: An element of a sequence returned by `find_examples`.
+          example: An element of a sequence returned by `find_examples`.
 
         Returns:
-            The image id, the file contents of the photograph, and the train ids.
+          The image id, the file contents of the photograph, and the train ids.
 
         Raises:
-            PreparationError: A file is missing or cannot be decoded, or the mask
-                holds an id that `train_id_of` does not know.
+          PreparationError: A file is missing or cannot be decoded, or the mask
+            holds an id that `train_id_of` does not know.
         """
         image = read_file(example.image)
         raw = decode_label(read_file(example.label), str(example.label))
@@ -82,14 +82,14 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
         """Map raw ids by `train_id_of`.
 
         Args:
-            raw: Ids as the mask's file holds them.
-            name: The mask's file, for the error message.
+          raw: Ids as the mask's file holds them.
+          name: The mask's file, for the error message.
 
         Returns:
-            Train ids; the raw ids where the table is empty.
+          Train ids; the raw ids where the table is empty.
 
         Raises:
-            PreparationError: The mask holds an id that the table does not know.
+          PreparationError: The mask holds an id that the table does not know.
         """
         if not self.train_id_of:
             return raw

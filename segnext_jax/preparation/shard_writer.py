@@ -24,13 +24,13 @@ def write_split(
     """Write the examples of a split in the order in which they come.
 
     Args:
-        name: The split.
-        examples: Values by feature.
-        features: The features.
-        template: Names of the shards' files.
+      name: The split.
+      examples: Values by feature.
+      features: The features.
+      template: Names of the shards' files.
 
     Returns:
-        What TFDS keeps about the split.
+      What TFDS keeps about the split.
     """
     serializer = example_serializer.ExampleSerializer(
         cast(Any, features.get_serialized_info())

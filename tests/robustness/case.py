@@ -12,10 +12,10 @@ class Case:
     """An input to try.
 
     Attributes:
-        what: How it was made, for the report.
-        try_fn: Uses it as a program would; what a user is told is raised as the
-            program raises it. Returning is acceptance.
-        is_wrong: Whether acceptance would be wrong.
+      what: How it was made, for the report.
+      try_fn: Uses it as a program would; what a user is told is raised as the
+        program raises it. Returning is acceptance.
+      is_wrong: Whether acceptance would be wrong.
     """
 
     what: str

@@ -32,11 +32,11 @@ class Result:
     """What became of one input.
 
     Attributes:
-        door: Name of the door.
-        number: Number of the input; with the seed it makes the input again.
-        what: How the input was made.
-        outcome: One of `GOOD` or `BAD`.
-        words: What a user reads, or the error.
+      door: Name of the door.
+      number: Number of the input; with the seed it makes the input again.
+      what: How the input was made.
+      outcome: One of `GOOD` or `BAD`.
+      words: What a user reads, or the error.
     """
 
     door: str
@@ -50,9 +50,9 @@ def run(num_inputs: int, seed: int, doors: Sequence[str] = DOORS) -> list[Result
     """Try inputs, as many of each door.
 
     Args:
-        num_inputs: Their number, of all doors together.
-        seed: Of what is random.
-        doors: Names of the doors.
+      num_inputs: Their number, of all doors together.
+      seed: Of what is random.
+      doors: Names of the doors.
     """
     count = -(-num_inputs // len(doors))
     todo = [(door, 0, count) for door in doors]

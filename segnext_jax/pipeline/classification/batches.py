@@ -30,20 +30,20 @@ def photograph_eval_batches(
     same number of batches, each its own rows of every global batch.
 
     Args:
-        source: The photographs.
-        batch_size: Photographs per batch over all processes.
-        crop_size: See `segnext_jax.pipeline.classification.resized_crop.central_crop`.
-        crop_share: Likewise.
-        process_index: Number of this process among those of the run.
-        process_count: Number of processes of the run.
-        num_threads: Threads that decode.
+      source: The photographs.
+      batch_size: Photographs per batch over all processes.
+      crop_size: See `segnext_jax.pipeline.classification.resized_crop.central_crop`.
+      crop_share: Likewise.
+      process_index: Number of this process among those of the run.
+      process_count: Number of processes of the run.
+      num_threads: Threads that decode.
 
     Yields:
-        `image`, uint8 [local batch, height, width, 3], RGB; `label`, int32 [local
-        batch]; `mask`, bool [local batch], False for copies.
+      `image`, uint8 [local batch, height, width, 3], RGB; `label`, int32 [local
+      batch]; `mask`, bool [local batch], False for copies.
 
     Raises:
-        ValueError: An option is impossible, or a photograph cannot be decoded.
+      ValueError: An option is impossible, or a photograph cannot be decoded.
     """
     share = Share(batch_size, process_index, process_count)
     if not len(source):

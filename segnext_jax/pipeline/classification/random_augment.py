@@ -22,10 +22,10 @@ class Draw:
     """What is drawn for one operation.
 
     Attributes:
-        level: Magnitude over the largest, in [0, 1].
-        sign: 1 or -1, for operations that have two directions.
-        resample: How pixels are interpolated, for operations that move them.
-        fill: Colour where the moved image ends.
+      level: Magnitude over the largest, in [0, 1].
+      sign: 1 or -1, for operations that have two directions.
+      resample: How pixels are interpolated, for operations that move them.
+      fill: Colour where the moved image ends.
     """
 
     level: float
@@ -120,13 +120,13 @@ class RandAugment:
     """Apply operations drawn from `OPERATIONS`, with replacement.
 
     Attributes:
-        num_operations: Drawn for each image (timm: 2).
-        probability: With which each of them is applied (timm: 0.5).
-        magnitude: Mean of the magnitude, of at most 10 (timm: ``m9``).
-        magnitude_deviation: Its standard deviation (``mstd0.5``); the magnitude is cut
-            to [0, 10].
-        fill: Colour where a moved image ends (timm: the mean that images are
-            normalised with).
+      num_operations: Drawn for each image (timm: 2).
+      probability: With which each of them is applied (timm: 0.5).
+      magnitude: Mean of the magnitude, of at most 10 (timm: ``m9``).
+      magnitude_deviation: Its standard deviation (``mstd0.5``); the magnitude is cut
+        to [0, 10].
+      fill: Colour where a moved image ends (timm: the mean that images are
+        normalised with).
     """
 
     num_operations: int
@@ -161,12 +161,12 @@ def jitter_colours(
     """Change brightness, contrast and saturation, in an order that is drawn.
 
     Args:
-        image: RGB.
-        strength: Each factor is uniform in [1 - strength, 1 + strength], at least 0.
-        rng: Of the order and of the factors.
+      image: RGB.
+      strength: Each factor is uniform in [1 - strength, 1 + strength], at least 0.
+      rng: Of the order and of the factors.
 
     Returns:
-        The changed image.
+      The changed image.
     """
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, size=len(kinds))

@@ -38,13 +38,13 @@ def draw_window(
     ten draws do not fit, it is the largest central part of a ratio in the range.
 
     Args:
-        size: (height, width) of the image.
-        area_range: Smallest and largest share of the image's area.
-        aspect_range: Smallest and largest width over height.
-        rng: Of the draws.
+      size: (height, width) of the image.
+      area_range: Smallest and largest share of the image's area.
+      aspect_range: Smallest and largest width over height.
+      rng: Of the draws.
 
     Returns:
-        The part, in pixels of the image.
+      The part, in pixels of the image.
     """
     height, width = size
     for _ in range(_NUM_TRIES):
@@ -68,12 +68,12 @@ class RandomResizedCrop:
     """Turn a photograph into a training crop.
 
     Attributes:
-        crop_size: (height, width) of the crop.
-        area_range: See `draw_window`.
-        aspect_range: See `draw_window`.
-        flip_probability: Probability of mirroring.
-        augment: Applied to the crop; None for nothing.
-        colour_jitter: Strength of `jitter_colours`, after that; 0 for nothing.
+      crop_size: (height, width) of the crop.
+      area_range: See `draw_window`.
+      aspect_range: See `draw_window`.
+      flip_probability: Probability of mirroring.
+      augment: Applied to the crop; None for nothing.
+      colour_jitter: Strength of `jitter_colours`, after that; 0 for nothing.
     """
 
     crop_size: Size
@@ -157,12 +157,12 @@ def central_crop(
     Bicubic.
 
     Args:
-        image: The photograph.
-        crop_size: (height, width) of the result.
-        share: Side of the crop over that length, in (0, 1].
+      image: The photograph.
+      crop_size: (height, width) of the result.
+      share: Side of the crop over that length, in (0, 1].
 
     Returns:
-        The middle.
+      The middle.
     """
     height, width = image.shape[:2]
     need_height, need_width = (math.floor(side / share) for side in crop_size)

@@ -46,12 +46,12 @@ class FolderPhotographs:
         """List the files.
 
         Args:
-            folder: The split's folder.
-            classes: Names of the class folders.
+          folder: The split's folder.
+          classes: Names of the class folders.
 
         Raises:
-            FileNotFoundError: The folder is missing.
-            ValueError: It holds no photograph, or a class that is none of those.
+          FileNotFoundError: The folder is missing.
+          ValueError: It holds no photograph, or a class that is none of those.
         """
         self.folder = folder
         # Of names alone: a list of a million paths is slow to send to a worker.
@@ -80,16 +80,16 @@ def open_photographs(data: Any, classes: tuple[str, ...], split: str) -> Photogr
     """Open one split of the photographs that a configuration means.
 
     Args:
-        data: The section `data` of a configuration (segnext_jax/config/fields.py).
-        classes: Names of the class folders that the network knows.
-        split: "train" or "val".
+      data: The section `data` of a configuration (segnext_jax/config/fields.py).
+      classes: Names of the class folders that the network knows.
+      split: "train" or "val".
 
     Returns:
-        The photographs in the order of their classes.
+      The photographs in the order of their classes.
 
     Raises:
-        FileNotFoundError: The set is not prepared, or its folder is missing.
-        ValueError: The data have other classes, or there is no such split.
+      FileNotFoundError: The set is not prepared, or its folder is missing.
+      ValueError: The data have other classes, or there is no such split.
     """
     if data.name == FOLDER:
         return FolderPhotographs(Path(data.folder).expanduser() / split, classes)
