@@ -274,7 +274,7 @@ class Shapes(SegmentationBuilder):
         assert is_encoded
         return f"{split}_{index:04d}", encoded.tobytes(), labels
 
-    def _open(self, dl_manager: object) -> Mapping[str, Sequence[tuple[str, int]]]:
+    def _open(self) -> Mapping[str, Sequence[tuple[str, int]]]:
         return self.find_examples(SeveralFolders(()))
 
 
