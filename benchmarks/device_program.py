@@ -29,17 +29,17 @@ class Gpu(NamedTuple):
     """What XLA is told of a GPU.
 
     Attributes:
-      name: Of the device.
+      name: The name of the device.
       capability: CUDA compute capability.
-      cores: Streaming multiprocessors.
-      lanes: Of float32 in each of them.
-      threads: That each of them holds.
-      shared_kib: Shared memory of each of them.
-      shared_block_kib: Of it for one block, where it asks for it.
-      cache_mib: Second-level cache.
-      clock_ghz: Of the cores.
-      bandwidth: Of memory, in bytes per second.
-      memory_gib: Of memory.
+      cores: Number of streaming multiprocessors.
+      lanes: Number of float32 lanes of each multiprocessor.
+      threads: Number of threads that each multiprocessor holds.
+      shared_kib: Shared memory of each multiprocessor.
+      shared_block_kib: Largest part of the shared memory that one block may ask for.
+      cache_mib: Size of the second-level cache.
+      clock_ghz: Clock of the multiprocessors.
+      bandwidth: Bandwidth of the memory, in bytes per second.
+      memory_gib: Size of the memory.
     """
 
     name: str

@@ -147,11 +147,11 @@ class _Operation(NamedTuple):
     """One formulation of an operation.
 
     Attributes:
-      name: Of the operation.
-      form: Of the formulation; empty where there is one alone.
-      function: Of arrays, all of which it is differentiated by.
-      shapes: Of the arrays.
-      flops: Of one call, by the operation's definition.
+      name: The name of the operation.
+      form: The name of the formulation; empty where there is only one.
+      function: A function of arrays, differentiated by all of them.
+      shapes: The shapes of the arrays.
+      flops: Floating-point operations of one call, by the operation's definition.
     """
 
     name: str

@@ -93,8 +93,8 @@ class Checkpoints:
         """Note how good a checkpoint is; higher is better.
 
         Args:
-          step: Of the checkpoint.
-          score: Of its evaluation; nan counts as the worst.
+          step: The step of the checkpoint.
+          score: The score of its evaluation; nan counts as the worst.
         """
         self._best.record(step, score)
         self._has_new_score = True

@@ -84,8 +84,9 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
     Args:
       path: A run's workdir, its ``checkpoints`` or ``checkpoints/STEP``, or a model
         folder.
-      which: Of a run, ``"latest"``: the newest whole checkpoint, with a warning for
-        each damaged one after it; ``"best"``: that with the best score; or a step.
+      which: The checkpoint of a run. ``"latest"``: the newest whole one, with a warning
+        for each damaged one after it; ``"best"``: the one with the best score; or a
+        step.
 
     Raises:
       ValueError: If there is no such checkpoint, or it is damaged; if the folder is of

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         """Describe a command.
 
         Args:
-          name: Of the command.
+          name: The name of the command.
           description: What it does.
           epilog: What stands below the options.
           renamed: Options of earlier versions, which are taken but not shown, to those

@@ -28,7 +28,7 @@ def average(
 
     Args:
       paths: Runs, checkpoints of runs, model folders.
-      which: Of runs; see `reading.read`.
+      which: The checkpoint that is taken of each run; see `reading.read`.
 
     Raises:
       ValueError: If one cannot be read, comes twice, or is of another network.

@@ -166,7 +166,7 @@ def read(path: pathlib.Path) -> Any:
 
     Raises:
       Refused: If it names anything that could execute code.
-      Exception: Of many types, if it is damaged.
+      Exception: If the file is damaged; many types are possible.
     """
     with path.open("rb") as stream:
         if zipfile.is_zipfile(stream):

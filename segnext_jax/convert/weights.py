@@ -168,8 +168,8 @@ def to_state_dict(
     of an encoder, with or without linear head, bear no ``backbone.``.
 
     Args:
-      variables: Of a `SegNeXt`, an `MSCANClassifier` or an encoder alone under
-        ``backbone``.
+      variables: The variables of a `SegNeXt`, of an `MSCANClassifier` or of an encoder
+        alone under ``backbone``.
       dialect: ``"official"``, ``"mmseg1"`` (mmsegmentation 1.x) or ``"jseg"``.
 
     Raises:

@@ -44,7 +44,7 @@ class _View(NamedTuple):
     """Logits of one view of a batch, and how they lie on the original images.
 
     Attributes:
-      logits: Of all windows, side by side.
+      logits: The logits of all windows, side by side.
       axes: Vertical and horizontal axes of all rows of the batch.
     """
 

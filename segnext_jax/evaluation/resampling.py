@@ -137,8 +137,8 @@ def stack(tiles: list[Tiles], rows: range) -> Tiles:
     """Join the tiles of a batch's rows, filled up to the largest of all of them.
 
     Args:
-      tiles: Of all rows of the batch.
-      rows: Which of them to return.
+      tiles: The tiles of all rows of the batch.
+      rows: The rows to return.
 
     Returns:
       Indices [rows, tiles, needed] and weights [rows, tiles, tile, needed].

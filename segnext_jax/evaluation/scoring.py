@@ -72,7 +72,7 @@ def resample(
     """Return the logits of one tile of the original images.
 
     Args:
-      logits: Of all windows of one view, side by side.
+      logits: The logits of all windows of one view, side by side.
       vertical: Rows of logits that the tile needs, [batch, needed], and their weights,
         [batch, tile, needed].
       horizontal: The same of columns.

@@ -74,13 +74,14 @@ def write(
       predictor: The network.
       signature: What goes in and comes out.
       formats: Among `FORMATS`.
-      platforms: Of the StableHLO program; among `options.PLATFORMS`.
+      platforms: Platforms of the StableHLO program, among `options.PLATFORMS`.
       dtype: Type of activations of the StableHLO program.
       checkpoint: Where the weights come from, for the metadata.
       tell: Takes one line for each file.
-      precision: Of the ONNX graph; among `onnx_file.PRECISIONS`.
+      precision: Precision of the ONNX graph, among `onnx_file.PRECISIONS`.
       photographs: RGB bytes [1, height, width, 3], for a graph of eight bits.
-      runtime: Of `web_page.fetch_runtime`; None: no page is written.
+      runtime: The archive that `web_page.fetch_runtime` returned; None: no page is
+        written.
       overwrite: Whether an exported network may be replaced.
 
     Raises:

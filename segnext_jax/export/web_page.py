@@ -54,7 +54,7 @@ def write(folder: pathlib.Path, archive: pathlib.Path) -> None:
 
     Args:
       folder: Where to.
-      archive: Of `fetch_runtime`.
+      archive: The archive that `fetch_runtime` returned.
     """
     shutil.copy(_OURS / "web_page.html", folder / "index.html")
     for name in ("web_page.css", "web_page.js"):

@@ -69,7 +69,7 @@ class DepthwiseWeights(nn.Module):
         """Return both.
 
         Args:
-          channels: Of the images.
+          channels: Number of channels of the images.
         """
         shape = (*self.kernel_size, channels)
         return (

@@ -31,8 +31,8 @@ def normalize_by_batch(
 
     Args:
       images: Feature maps; the result has their type.
-      scale: Of each channel.
-      bias: Of each channel.
+      scale: Factor of each channel.
+      bias: Added to each channel.
       epsilon: At least 0.
     """
     # A custom derivative has no type that type checkers know.

@@ -28,10 +28,10 @@ def best_class(
     """Return the first of the best classes; their number where a score is nan.
 
     Args:
-      maps: Of a floating type: what the scores are made of.
+      maps: Maps of a floating type that the scores are computed from.
       score_fn: From the map of one class to its scores.
-      shape: Of the scores of one class.
-      axis: That of the classes in ``maps``.
+      shape: The shape of the scores of one class.
+      axis: The axis of the classes in ``maps``.
     """
     num_classes = maps.shape[axis]
     num_turns = -(-num_classes // _CLASSES_AT_A_TIME)

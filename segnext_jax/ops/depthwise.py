@@ -193,7 +193,7 @@ def windows_sum(
 
     Args:
       padded: The images; see `pad`. What lies beyond the last window is not used.
-      kernel: Of any size.
+      kernel: One filter per channel, of any size.
       size: (height, width) of the result.
     """
     kernel_height, kernel_width, _ = kernel.shape

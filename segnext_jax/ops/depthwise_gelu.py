@@ -31,7 +31,8 @@ def depthwise_gelu(
       images: Feature maps.
       kernel: One filter per channel; both sizes odd.
       bias: Added before the GELU.
-      image_bias: Of the product that made the images: XLA for GPUs would write the sum.
+      image_bias: Bias of the pointwise convolution that made the images. It is added
+        here because XLA for GPUs would write the sum to memory.
       implementation: See `segnext_jax.ops.depthwise.depthwise_conv`.
 
     Source: ``Mlp`` in ``mscan.py`` of SegNeXt@c87bcae.

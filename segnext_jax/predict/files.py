@@ -97,7 +97,7 @@ class LabelFile:
         Args:
           file: Where to write.
           size: (height, width) of the image.
-          colours: Of the ids that are written; None: a grey file.
+          colours: Colours of the ids that are written; None: a grey file.
           id_of: What is written for each train id; None: the train id.
         """
         self._file = file

@@ -22,7 +22,7 @@ class Options:
 
     Attributes:
       output: Folder in which each format has its own.
-      formats: Of `FORMATS`.
+      formats: Names of formats, among `FORMATS`.
       existing: What to do about outputs that exist: one of `EXISTING`.
       batch_size: How many images go through the network at once, at most.
       files: How files are written.

@@ -85,7 +85,7 @@ def evaluate(
       config: How to evaluate them.
       workdir: A run's folder, one of its checkpoints, or a model folder. With several
         draws of bases the table is that of the first.
-      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
       stored: The configuration of the folder; None: it is ``config``.
       output: Folder for the results; None: that of the weights, which nothing else is
         written into.

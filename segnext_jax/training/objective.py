@@ -21,9 +21,10 @@ class Objective:
       weights: Factor of each term by its name: ``cross_entropy``, ``focal``, ``dice``,
         ``lovasz``; a term that is 0 or missing is not computed.
       ignore_label: Label of pixels that take no part.
-      average: Of cross-entropy and focal: over ``"all"`` or ``"valid"`` pixels.
-      class_weights: Of cross-entropy and focal: one factor per class. None: 1.
-      label_smoothing: Of cross-entropy.
+      average: Mean of cross-entropy and focal loss: over ``"all"`` or ``"valid"``
+        pixels.
+      class_weights: One factor per class for cross-entropy and focal loss. None: 1.
+      label_smoothing: Label smoothing of cross-entropy, in [0, 1).
       ohem_min_kept: Hard pixels per image that cross-entropy keeps; 0: all.
       ohem_threshold: See `segnext_jax.ops.losses.hard_pixels`.
       focal_gamma: See `segnext_jax.ops.losses.focal`.

@@ -256,7 +256,8 @@ def adamw(
 
     Args:
       schedule: Learning rate of a group with factor 1.
-      rules: Of each parameter the first that matches.
+      rules: Groups of parameters; the first rule that matches a parameter sets its
+        group.
       beta1: Decay of the mean of gradients.
       beta2: Decay of the mean of their squares.
       epsilon: Added to the root of the latter.

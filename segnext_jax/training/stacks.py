@@ -36,7 +36,7 @@ class Stacks:
 
         Args:
           params: What is trained.
-          rules: Of the optimizer.
+          rules: The rules of the optimizer.
         """
         self._structure = jax.tree.structure(params)
         claimed = _flat(optimizer_lib.assign(params, rules))
@@ -65,8 +65,8 @@ class Stacks:
         """Return what was joined.
 
         Args:
-          joined: Of `join`.
-          like: Of the structure that was joined.
+          joined: What `join` returned, or a tree of the same structure.
+          like: A tree of the structure that `join` was given.
         """
         return jax.tree.map(
             lambda old, new: self._unstack(new) if self._is_tree(old) else new,

@@ -200,8 +200,8 @@ class _Moved(NamedTuple):
     Attributes:
       params: The new ones; the old ones unless ``is_moved``.
       optimizer_state: The new one, unless loss or gradient are not finite.
-      gradient_norm: Of all values.
-      update_norm: The same.
+      gradient_norm: Euclidean norm of the whole gradient, before clipping.
+      update_norm: Euclidean norm of the whole update.
       is_moved: Whether all that was computed is finite.
     """
 

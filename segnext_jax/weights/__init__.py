@@ -31,7 +31,7 @@ def load(
       path: A run's workdir, one of its checkpoints, a model folder, a file of PyTorch,
         safetensors, NumPy or JSeg, whose configuration is None, or, where there is no
         such path, the name of a published network or ``hf://user/name[@revision]``.
-      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
       ValueError: If there are none, or they are damaged.

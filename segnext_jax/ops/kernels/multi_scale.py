@@ -232,7 +232,7 @@ def square_gradients(
       images: What it is applied to.
       cotangent: Gradient by the result.
       turned: Packed taps of the kernel turned by 180 degrees, and zeros as its bias.
-      size: Of the kernel.
+      size: (height, width) of the kernel.
       interpret: See `add_strips`.
 
     Returns:

@@ -20,10 +20,12 @@ def per_image(function: Callable, num_batched: int) -> Callable:
     """Return a function of arrays that XLA divides by images.
 
     Args:
-      function: Of arrays; their first ``num_batched`` and all results begin with the
-        batch, and no image has to do with another. It must take its sizes from the
-        arrays that it gets, since a device has a part of the batch, and hold no arrays.
-      num_batched: See above. The others are whole on each device.
+      function: A function of arrays. Its first ``num_batched`` arguments and all its
+        results begin with the batch, and it computes each image on its own. It must
+        read its sizes from its arguments, since a device has a part of the batch, and
+        must not close over arrays.
+      num_batched: Number of arguments that begin with the batch. Each device has the
+        other arguments whole.
     """
     return _divided(function, num_batched, "b")
 
@@ -35,7 +37,7 @@ def gathered(function: Callable) -> Callable:
     the batch that the function makes of them.
 
     Args:
-      function: Of arrays; it holds none.
+      function: A function of arrays that does not close over arrays.
     """
     return _divided(function, 0, None)
 

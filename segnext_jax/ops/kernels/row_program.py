@@ -27,10 +27,10 @@ class Layout(NamedTuple):
     """What is known when a call is traced.
 
     Attributes:
-      shape: Of the images.
-      columns: Of a program, a power of two.
-      channels: Of a program, a power of two.
-      rows: Of a program.
+      shape: [batch, height, width, channels] of the images.
+      columns: Number of columns that one program computes, a power of two.
+      channels: Number of channels that one program computes, a power of two.
+      rows: Number of rows that one program computes.
       interpret: Whether the program is run as ordinary operations, for tests.
     """
 
@@ -235,8 +235,8 @@ def call(
 
     Args:
       kernel: ``kernel(*refs, layout=layout, **options)``; the refs are flat.
-      name: Of the kernel.
-      layout: Of the call.
+      name: The name of the kernel.
+      layout: The layout of the call.
       outputs: Their shapes.
       *arrays: Of any shapes.
       **options: Static.

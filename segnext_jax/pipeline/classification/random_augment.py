@@ -163,7 +163,7 @@ def jitter_colours(
     Args:
       image: RGB.
       strength: Each factor is uniform in [1 - strength, 1 + strength], at least 0.
-      rng: Of the order and of the factors.
+      rng: Draws the order and the factors.
 
     Returns:
       The changed image.

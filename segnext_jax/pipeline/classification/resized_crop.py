@@ -41,7 +41,7 @@ def draw_window(
       size: (height, width) of the image.
       area_range: Smallest and largest share of the image's area.
       aspect_range: Smallest and largest width over height.
-      rng: Of the draws.
+      rng: Draws the area, the aspect ratio and the place.
 
     Returns:
       The part, in pixels of the image.

@@ -57,7 +57,7 @@ class Task(Protocol):
         Args:
           variables: ``{"params": ..., "batch_stats": ...}``.
           writer: Takes pictures, if the task has any. None: there are none.
-          step: Of these weights, for the pictures.
+          step: The step of these weights, under which the pictures are written.
         """
         ...
 
