@@ -54,7 +54,8 @@ def load(
         of a step.
 
     Raises:
-      ValueError: If there is no whole network at ``path``, or a field cannot be so.
+      ValueError: If there is no whole network at ``path``, or a field has an impossible
+        value.
     """
     # Imported here: the worker processes of the input pipeline import the package too,
     # and never touch a device.

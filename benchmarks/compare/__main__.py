@@ -55,7 +55,8 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
       is_program: See `segnext_jax.main.main`.
 
     Raises:
-      ValueError: See `parse`; or if the two networks are not the same.
+      ValueError: If the command line cannot be run (see `parse`), or the two networks
+        differ.
     """
     options = parse(arguments)
     # All but a quarter of a GPU would be JAX's, and PyTorch runs beside it.

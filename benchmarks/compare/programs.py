@@ -197,7 +197,7 @@ def check_same(case: Case, ours: np.ndarray, theirs: np.ndarray) -> float:
     """Return the difference of two outputs; see `WORKS`.
 
     Raises:
-      ValueError: If they differ by more than rounding.
+      ValueError: If the outputs differ by more than rounding.
     """
     noun, *limits = WORKS[case.work]
     limit = limits[case.dtype == "bfloat16"]

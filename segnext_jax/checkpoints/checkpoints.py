@@ -149,8 +149,8 @@ class Checkpoints:
           optimizer: The same for the rest of the state.
 
         Raises:
-          ValueError: If there is no checkpoint, all are damaged, or the arrays are not
-            the expected.
+          ValueError: If there is no checkpoint, all checkpoints are damaged, or the
+            arrays do not have the expected names and shapes.
         """
         args = ocp.args.Composite(
             model=arrays.request(model),
@@ -205,7 +205,7 @@ class Checkpoints:
         decides when it saves, which is before the evaluation.
 
         Raises:
-          CheckpointError: If one could not be written.
+          CheckpointError: If a checkpoint could not be written.
         """
         self._finish_writing()
         if self._has_new_score:
@@ -220,7 +220,7 @@ class Checkpoints:
         """Refuse to go on if a checkpoint could not be written; waits for nothing.
 
         Raises:
-          CheckpointError: If it could not.
+          CheckpointError: If a checkpoint could not be written.
         """
         if self._manager.failure is not None:
             raise self._unwritten(self._manager.failure) from self._manager.failure

@@ -35,7 +35,7 @@ class WriterLock:
           is_writing: False in all but one of several processes, which take none.
 
         Raises:
-          ValueError: If another training holds it.
+          ValueError: If another training holds the lock.
         """
         self._workdir = workdir
         self._path = workdir / LOCK_FILE
@@ -83,7 +83,7 @@ class WriterLock:
         """Refuse to go on if the folder is no longer there, or no longer this run's.
 
         Raises:
-          FileNotFoundError: If it was moved, deleted or given to another run.
+          FileNotFoundError: If the folder was moved, deleted or given to another run.
         """
         if self._handle is None:
             return

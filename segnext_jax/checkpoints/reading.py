@@ -65,7 +65,7 @@ def parse_which(which: str | int) -> str | int:
     """Return ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
-      ValueError: If it is none of these.
+      ValueError: If ``which`` is none of these.
     """
     text = str(which)
     if text in (LATEST, BEST):
@@ -89,8 +89,8 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
         step.
 
     Raises:
-      ValueError: If there is no such checkpoint, or it is damaged; if the folder is of
-        something else; or if the configuration beside it cannot be used.
+      ValueError: If there is no such checkpoint, the checkpoint is damaged, the folder
+        holds something else, or the configuration in it cannot be used.
     """
     which = parse_which(which)
     path = pathlib.Path(path).absolute()
@@ -143,7 +143,7 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
     Where its file is damaged, that of the newest checkpoint is taken, with a warning.
 
     Raises:
-      ValueError: If it is missing or cannot be used.
+      ValueError: If the configuration is missing or cannot be used.
     """
     path = run / CONFIG_FILE
     if not path.is_file():

@@ -126,7 +126,8 @@ def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Check that the network of a run's checkpoints is that of a configuration.
 
     Raises:
-      ValueError: If it is another one, or the workdir is not the folder of a run.
+      ValueError: If the network is another one, or the workdir is not the folder of a
+        run.
     """
     stored, given = _network(stored_config(workdir)), _network(config)
     lines = [

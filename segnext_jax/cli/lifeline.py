@@ -64,7 +64,7 @@ class Lifeline:
           invitation: What its `listen` returned.
 
         Raises:
-          OSError: If it cannot be reached.
+          OSError: If process 0 cannot be reached.
         """
         port, key = json.loads(invitation)
         connection = socket.create_connection((host, port), _CONNECT_TIMEOUT)

@@ -81,7 +81,7 @@ def joined(options: ProcessOptions) -> Iterator[None]:
 
     Raises:
       ValueError: If no launcher that JAX knows started this process.
-      ConnectionError: If the others did not come in time.
+      ConnectionError: If the other processes did not come in time.
     """
     if not options.is_distributed and not options.coordinator:
         yield

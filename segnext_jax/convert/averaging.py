@@ -31,7 +31,7 @@ def average(
       which: The checkpoint that is taken of each run; see `reading.read`.
 
     Raises:
-      ValueError: If one cannot be read, comes twice, or is of another network.
+      ValueError: If a checkpoint cannot be read, comes twice, or is of another network.
     """
     sums: dict[tuple[str, ...], np.ndarray] = {}
     models: list[StoredModel] = []

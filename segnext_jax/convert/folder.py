@@ -48,8 +48,8 @@ def convert(
       strict: See `from_state_dict`; if not, arrays that do not fit are left out.
 
     Raises:
-      ValueError: If the checkpoint does not fit; see `from_state_dict`. If the classes
-        are not as many as the network's, or the configuration is of another variant.
+      ValueError: If the checkpoint does not fit (see `from_state_dict`), the number of
+        classes is not the network's, or the configuration is of another variant.
     """
     spec = None
     if dataset is not None:
@@ -160,7 +160,7 @@ def check_target(path: pathlib.Path, overwrite: bool) -> None:
     """Refuse a target that holds anything but an old model folder to overwrite.
 
     Raises:
-      ValueError: If it does.
+      ValueError: If the target holds other files, or a model and not ``overwrite``.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return

@@ -166,8 +166,8 @@ def read(path: pathlib.Path) -> Any:
     """Return what a pickle holds: containers, numbers, strings and NumPy arrays.
 
     Raises:
-      ValueError: If the file is truncated, its check sum is wrong, or it holds anything
-        else.
+      ValueError: If the file is truncated, its checksum is wrong, or the pickle holds
+        anything else.
     """
     data = path.read_bytes()
     if data.endswith(MARK):

@@ -165,7 +165,7 @@ def read(path: pathlib.Path) -> Any:
     """Return what a file holds, tensors as NumPy arrays.
 
     Raises:
-      Refused: If it names anything that could execute code.
+      Refused: If the file names anything that could execute code.
       Exception: If the file is damaged; many types are possible.
     """
     with path.open("rb") as stream:

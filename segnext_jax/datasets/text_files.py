@@ -36,8 +36,8 @@ def read_lines(file: RawFile, max_bytes: int = _MAX_BYTES) -> list[str]:
       The lines without their ends.
 
     Raises:
-      PreparationError: The file is missing, or no file that can be read.
-      ValueError: It is no text.
+      PreparationError: If the file is missing or cannot be read.
+      ValueError: If the file is no text.
     """
     text = decode_text(read_file(file, max_bytes), str(file))
     lines = re.split(r"\r\n|\n|\r", text)
@@ -52,7 +52,7 @@ def decode_text(contents: bytes, name: str) -> str:
       name: The file's name, for messages.
 
     Raises:
-      ValueError: They are no text.
+      ValueError: If the bytes are no text.
     """
     try:
         text = contents.decode(_encoding(contents))

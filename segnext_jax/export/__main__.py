@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     """Export one network; see `--help`.
 
     Raises:
-      ValueError: If it cannot be.
+      ValueError: If the network cannot be exported.
     """
     options, overrides = _parse(arguments)
     from segnext_jax.export import folder, onnx_graph, web_page

@@ -36,7 +36,8 @@ def check_target(target: pathlib.Path, overwrite: bool) -> None:
     """Refuse a target that holds anything but an exported network to overwrite.
 
     Raises:
-      ValueError: If it does.
+      ValueError: If the target holds other files, or an exported network and not
+        ``overwrite``.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return

@@ -27,7 +27,7 @@ def check_installed() -> None:
     """Refuse to begin without the libraries.
 
     Raises:
-      ValueError: If one is missing.
+      ValueError: If a library is missing.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:

@@ -31,7 +31,7 @@ def fetch_runtime() -> pathlib.Path:
     """Return the archive of onnxruntime-web; npm fetches it once.
 
     Raises:
-      ValueError: If there is no npm, it fails, or gives another file.
+      ValueError: If npm is missing or fails, or the file has another checksum.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     archive = pathlib.Path(caches) / "segnext_jax" / ARCHIVE

@@ -68,7 +68,7 @@ def overlay(
       An RGB image.
 
     Raises:
-      ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: If the sizes differ, or the opacity is outside [0, 1].
     """
     if image.shape[:2] != labels.shape:
         raise ValueError(
@@ -144,7 +144,7 @@ def side_by_side(
       An RGB image.
 
     Raises:
-      ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: If the sizes differ, or the opacity is outside [0, 1].
     """
     height, width = image.shape[:2]
     # No panorama is made wider for the sake of its height.
@@ -201,7 +201,7 @@ def contact_sheet(
       An RGB image.
 
     Raises:
-      ValueError: The sizes of an image and its labels differ.
+      ValueError: If the sizes of an image and its labels differ.
     """
     height, width = panel_size
     num_columns = min(num_columns, len(cells))

@@ -143,8 +143,8 @@ class Hamburger(nn.Module):
           train: Whether to take the training number of steps.
 
         Raises:
-          ValueError: If ``gradient`` or ``eval_bases`` is unknown, or bases are to be
-            drawn and the rng ``nmf`` is not given.
+          ValueError: If ``gradient`` or ``eval_bases`` is unknown, or the network draws
+            bases and the rng ``nmf`` is not given.
         """
         batch, height, width, channels = images.shape
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}

@@ -51,7 +51,7 @@ def find_variant(variant: Variant | str) -> Variant:
     """Return the sizes of a network that is given by name or by its sizes.
 
     Raises:
-      ValueError: If there is no such name.
+      ValueError: If no variant has this name.
     """
     if isinstance(variant, Variant):
         return variant

@@ -44,9 +44,9 @@ def depthwise_conv(
       Feature maps of the size and type of ``images``.
 
     Raises:
-      ValueError: If the shapes do not fit, a kernel size is even, or the implementation
-        is unknown; for forward-mode derivatives (``jax.jvp``), which ``"grouped"`` has
-        and ``"shifted"`` has not.
+      ValueError: If the shapes do not fit, a kernel size is even, the implementation is
+        unknown, or the caller takes a forward-mode derivative (``jax.jvp``) of
+        ``"shifted"``; ``"grouped"`` has one.
 
     Source: ``DWConv`` and ``AttentionModule`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae

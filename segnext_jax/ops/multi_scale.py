@@ -38,7 +38,7 @@ def multi_scale(
         two kernels and three for the gradient on NVIDIA GPUs: `multi_scale_fused`.
 
     Raises:
-      ValueError: If kernels have other shapes.
+      ValueError: If the kernels have other shapes.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """

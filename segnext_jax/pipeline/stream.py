@@ -44,7 +44,7 @@ class Share:
         """Refuse what cannot be.
 
         Raises:
-          ValueError: The batch cannot be shared evenly.
+          ValueError: If the processes cannot share the batch evenly.
         """
         check_at_least(1, batch_size=self.batch_size, process_count=self.process_count)
         index, count = self.process_index, self.process_count
@@ -98,7 +98,7 @@ class BatchStream(Iterator[Batch]):
           prefetch: Batches made ahead, by each process that makes batches.
 
         Raises:
-          ValueError: An option is impossible, or the batches of the workers do not
+          ValueError: If an option is impossible, or the batches of the workers do not
             fit into the shared memory.
         """
         check_at_least(0, num_workers=num_workers)
@@ -134,8 +134,8 @@ class BatchStream(Iterator[Batch]):
         """Return the next batch.
 
         Raises:
-          ValueError: An example cannot be used; the message names it.
-          ChildProcessError: A worker process was killed.
+          ValueError: If an example cannot be used; the message names the example.
+          ChildProcessError: If a worker process was killed.
         """
         if not self._running:
             self._running.append(iter(self._dataset()))
@@ -171,7 +171,7 @@ class BatchStream(Iterator[Batch]):
             it was another, a warning is logged.
 
         Raises:
-          ValueError: The state is none of a stream.
+          ValueError: If no stream can have given this state.
         """
         next_batch = state.get("next_batch")
         if not isinstance(next_batch, int | np.integer) or next_batch < 0:
@@ -231,7 +231,7 @@ def check_at_least(lowest: int, **values: int) -> None:
     """Refuse a value below the lowest.
 
     Raises:
-      ValueError: One is.
+      ValueError: If a value is below ``lowest``.
     """
     for name, value in values.items():
         if value < lowest:

@@ -21,8 +21,8 @@ def main(arguments: Sequence[str]) -> None:
     """Predict; see `--help`.
 
     Raises:
-      ValueError: If the command line cannot be, or none of the inputs can be read.
-      SystemExit: With code 3, if some of the inputs cannot be.
+      ValueError: If the command line is impossible, or none of the inputs can be read.
+      SystemExit: If some of the inputs cannot be read, with code 3.
     """
     given, overrides = _parse(arguments)
     command.set_up_compilation_cache()

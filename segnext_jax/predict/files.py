@@ -49,7 +49,7 @@ class FileOptions:
         """Check the options.
 
         Raises:
-          ValueError: One is impossible.
+          ValueError: If an option is impossible.
         """
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must lie in [0, 1]: got {self.opacity}.")

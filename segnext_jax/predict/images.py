@@ -57,8 +57,8 @@ def predict_images(
       report_fn: Is told each input that is done, or why it is not.
 
     Raises:
-      OSError: An output cannot be written.
-      FloatingPointError: The network's scores are not numbers.
+      OSError: If an output cannot be written.
+      FloatingPointError: If the network's scores are not numbers.
     """
     with concurrent.futures.ThreadPoolExecutor(options.num_threads) as pool:
         writes: collections.deque = collections.deque()

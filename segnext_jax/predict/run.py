@@ -21,9 +21,9 @@ def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Fai
     Of a video that ends early the outputs are there, and it is among the failures.
 
     Raises:
-      OSError: An output cannot be written.
-      FloatingPointError: The network's scores are not numbers.
-      ValueError: None of the inputs can be read.
+      OSError: If an output cannot be written.
+      FloatingPointError: If the network's scores are not numbers.
+      ValueError: If none of the inputs can be read.
     """
     todo = [job for job in jobs if job.paths]
     if len(todo) < len(jobs):

@@ -28,8 +28,8 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
     file for each frame. All appear under their names once they are complete.
 
     Raises:
-      OSError: An output cannot be written.
-      ValueError: The video cannot be read, or its frames are too large.
+      OSError: If an output cannot be written.
+      ValueError: If the video cannot be read, or its frames are too large.
     """
     if not job.input.path.exists():
         raise ValueError(f"a video must be a file: {job.input.path} does not exist.")

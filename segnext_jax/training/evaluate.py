@@ -41,8 +41,8 @@ def configure(
       config_file: A config file, to say where it differs from what is stored.
 
     Raises:
-      ValueError: If the folder stores no configuration, or a field cannot be so or is
-        not used by an evaluation.
+      ValueError: If the folder stores no configuration, or a field has an impossible
+        value or is not used by an evaluation.
     """
     run, _ = reading.run_of(workdir)
     config, stored = (reading.stored_config(run) for _ in range(2))
@@ -91,7 +91,7 @@ def evaluate(
         written into.
 
     Raises:
-      ValueError: If it holds no weights, or those of another network.
+      ValueError: If ``workdir`` holds no weights, or the weights of another network.
     """
     run, _ = reading.run_of(workdir)
     differing = run_folder.differing_fields(config, stored or config)

@@ -41,9 +41,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       a checkpoint of the last step.
 
     Raises:
-      ValueError: If the workdir belongs to another configuration or is written into by
-        another training, the devices cannot share a batch evenly, or the weights to
-        start from do not exist.
+      ValueError: If the workdir belongs to another configuration, another training
+        writes into it, the devices cannot share a batch evenly, or the weights to start
+        from do not exist.
       FloatingPointError: If the loss of more steps than allowed is not finite.
       CheckpointError: If a checkpoint cannot be written.
       FileNotFoundError: If the data set is not prepared, or the workdir is deleted

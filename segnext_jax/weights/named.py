@@ -39,7 +39,7 @@ def fetch_file(one: Published, kept: pathlib.Path) -> pathlib.Path:
       kept: Folder where downloads and converted networks are kept.
 
     Raises:
-      ValueError: If it cannot be fetched, verified or converted.
+      ValueError: If the file cannot be fetched, verified or converted.
     """
     target = kept / one.name
     # Of several processes of a training one does it, the others wait.

@@ -43,7 +43,7 @@ def read(folder: pathlib.Path) -> StoredModel:
     """Return the network of such a folder, after a look at its checksums.
 
     Raises:
-      ValueError: If it is damaged or incomplete.
+      ValueError: If the folder is damaged or incomplete.
     """
     sums = folder / CHECKSUMS_FILE
     lines = sums.read_text().splitlines() if sums.is_file() else ()
@@ -83,7 +83,7 @@ def write(
       The SHA-256 of the weights.
 
     Raises:
-      ValueError: If the network has no official names, or there is no such picture.
+      ValueError: If the network has no official names, or the picture does not exist.
     """
     assert stored.config is not None  # Folders have one.
     text = config_lib.to_json(public_config(stored.config))

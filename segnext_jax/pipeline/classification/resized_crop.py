@@ -122,7 +122,7 @@ class RandomResizedCrop:
         """Decode and crop one photograph into a row of a batch.
 
         Raises:
-          ValueError: If it cannot be decoded.
+          ValueError: If the photograph cannot be decoded.
         """
         batch["image"][row] = self(decode_photograph(example), rng)
         batch["label"][row] = example["label"]
@@ -190,6 +190,6 @@ def decode_photograph(
     """Return the pixels of a photograph, RGB.
 
     Raises:
-      ValueError: If it cannot be decoded.
+      ValueError: If the photograph cannot be decoded.
     """
     return decode_image(photograph["image"], photograph["image_id"])

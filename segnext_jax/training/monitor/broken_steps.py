@@ -58,7 +58,7 @@ class BrokenSteps:
           image_ids: Gives the names of the images of a batch, by its number.
 
         Raises:
-          FloatingPointError: If there are more than the run allows.
+          FloatingPointError: If there are more broken steps than the run allows.
         """
         if not broken:
             return
