@@ -253,8 +253,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         bandwidth = GPUS[options.target].bandwidth
     else:
         bandwidth = TPUS[options.target.split(":")[0]][0]
-        # Of a TPU's program the cost analysis knows more than the text: its fusions
-        # keep arrays in on-chip memory.
+        # For a TPU the cost analysis knows more than the program's text: fusions keep
+        # arrays in on-chip memory.
         (moved,) = (compiled.cost_analysis()["bytes accessed"] / 1e9,)
         result["cost_analysis_gigabytes"] = round(moved, 2)
         result["program_mb"] = round(plan.generated_code_size_in_bytes / 1e6, 1)

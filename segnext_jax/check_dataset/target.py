@@ -151,7 +151,7 @@ def _open_folder(data: Any) -> Target:
         for split, examples in scan.splits.items()
         for example in examples
     ]
-    # Of "." the title would say nothing.
+    # The whole path, because the title "." would say nothing.
     name = str(pathlib.Path(data.folder).expanduser().absolute())
     planned = tuple(scan.splits)
     settings = [f"folder={name}"]

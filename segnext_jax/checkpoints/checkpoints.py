@@ -201,8 +201,8 @@ class Checkpoints:
     def wait(self) -> None:
         """Return when all checkpoints are on disk, with their checksums.
 
-        Of a run with new scores those go that are no longer among the best: orbax
-        decides when it saves, which is before the evaluation.
+        If the run has new scores, this deletes checkpoints that are no longer among the
+        best. Orbax decides when it saves a checkpoint, which is before the evaluation.
 
         Raises:
           CheckpointError: If a checkpoint could not be written.
@@ -265,8 +265,8 @@ class Checkpoints:
 class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
     """A checkpoint while it is written: it is sealed before it gets its name.
 
-    So a checkpoint that is there has checksums, whenever the run is killed, and is on
-    the disk: a power loss leaves no empty files.
+    So every checkpoint with its final name has checksums, whenever the run is killed,
+    and its files are on the disk: a power loss leaves no empty files.
     """
 
     async def finalize(self) -> None:

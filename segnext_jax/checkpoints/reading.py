@@ -237,7 +237,8 @@ def _of_run(
                 is_newest=step == next(iter(checkpoint_folders(run)), step),
             )
         if jax.process_count() == 1 and not folders[step].exists():
-            # Not damaged: a training beside has written a newer one in its place.
+            # The checkpoint is not damaged: a training that runs at the same time has
+            # replaced it by a newer one.
             return read(run, which)
     step, reason = next(iter(faults.items()))
     every = "every checkpoint is, the newest" if len(faults) > 1 else "it is"

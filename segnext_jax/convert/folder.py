@@ -100,7 +100,7 @@ def convert(
         spec, remark = _find_spec(content, count)
     config.data.name = spec.name
     if spec.name not in SPECS:
-        # So that the folder knows them wherever it goes.
+        # The folder then knows its classes on other machines, too.
         config.data.classes, config.data.colours = spec.classes, spec.colours
     remarks.append(remark)
     if converted.summary.missing or converted.summary.reshaped:

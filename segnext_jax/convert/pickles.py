@@ -117,8 +117,8 @@ _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 class _Unpickler(_PythonUnpickler):
     """Knows the names in `ADMITTED` and no other, and plain keys.
 
-    Not the one in C: here each step can be checked, and nothing is allocated for a
-    number alone.
+    It extends the unpickler in Python, not the one in C: here each step can be checked,
+    and a number in the file alone allocates nothing.
     """
 
     def _load_pairs(self) -> None:

@@ -238,7 +238,7 @@ def _listed(
             if key in found:
                 repeated.append(f"line {number} {name!r}")
             found[key] = pairs[key]
-        # Of a photograph without a mask, the fault is known.
+        # A photograph without a mask is reported already.
         elif name not in unmatched and not (is_file and stem in unmatched):
             unknown.append((number, name))
     if unknown:

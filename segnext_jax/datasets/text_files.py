@@ -72,7 +72,7 @@ def _encoding(contents: bytes) -> str:
     for mark, encoding in _MARKS:
         if contents.startswith(mark):
             return encoding
-    # Without a mark: of Western text every other byte of UTF-16 is zero.
+    # Without a mark: in UTF-16, every other byte of Western text is zero.
     start = contents[:512]
     for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if len(start) > 1 and not any(start[offset::2]) and any(start[1 - offset :: 2]):

@@ -144,10 +144,10 @@ def mean_probabilities(views: Sequence[tuple]) -> Array:
 def best_labels(
     scores: Float[Array, "batch height width classes"],
 ) -> UInt8[Array, "batch height width"]:
-    """Return the first of the best classes; their number where a score is nan.
+    """Return the first of the best classes; the number of classes where a score is nan.
 
-    As two plain reductions: XLA compiles argmax to a loop that takes seven times as
-    long on a CPU.
+    The function takes two plain reductions, because XLA compiles argmax to a loop that
+    takes seven times as long on a CPU.
     """
     num_classes = scores.shape[-1]
     is_best = scores == jnp.max(scores, axis=-1, keepdims=True)

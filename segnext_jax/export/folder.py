@@ -111,7 +111,8 @@ def write(
         for name in formats:
             try:
                 files[name] = writers[name](new)
-            # Of any library: what one cannot write must not cost what another has.
+            # Libraries raise errors of any type. A format that fails must not cost the
+            # user the formats that are written.
             except Exception as error:
                 failures[name] = error
                 (new / FILES[name]).unlink(missing_ok=True)

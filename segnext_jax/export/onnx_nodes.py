@@ -8,7 +8,7 @@ import numpy as np
 
 # The oldest set that has all that is needed: the most runtimes know it.
 OPSET = 17
-# That of the same release of ONNX.
+# The version of the file format in the same release of ONNX.
 IR_VERSION = 8
 
 Dims = Sequence[int | str]

@@ -11,7 +11,8 @@ import tempfile
 
 from segnext_jax.demo import result_page
 
-# Of the npm package, as `npm view onnxruntime-web@VERSION dist.integrity` prints it.
+# Version of the npm package, and its checksum as
+# `npm view onnxruntime-web@VERSION dist.integrity` prints it.
 VERSION = "1.30.0"
 SHA512 = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfK"

@@ -67,9 +67,10 @@ class ConvModule(nn.Module):
 class Squeeze(nn.Module):
     """Maps of several sizes to one: resize, join, 1x1 convolution, GroupNorm, ReLU.
 
-    Both resize and convolution are linear, and act on pixels and channels alone, so
-    that they may change places: by default each map meets its part of the kernel at its
-    own size, a quarter of the multiplications for the published networks.
+    Resize and convolution are linear. One acts on pixels alone and the other on
+    channels alone, so that they may change places. By default the convolution comes
+    first: each map is multiplied with its part of the kernel at the map's own size,
+    which takes a quarter of the multiplications for the published networks.
 
     Attributes:
       features: Number of channels that come out.

@@ -66,7 +66,7 @@ class DepthwiseWeights(nn.Module):
     def __call__(
         self, channels: int
     ) -> tuple[Float[Array, "kernel_height kernel_width channels"], Array]:
-        """Return both.
+        """Return kernel and bias.
 
         Args:
           channels: Number of channels of the images.
@@ -259,8 +259,8 @@ class MSCAN(_Layer):
       embed_dims: Channels of each stage.
       depths: Blocks of each stage.
       mlp_ratios: Hidden channels of each stage's MLP over its channels.
-      drop_path_rate: Probability to skip a branch of the last block; earlier ones
-        have less, linearly down to 0 at the first.
+      drop_path_rate: Probability to skip a branch of the last block. The probability
+        falls linearly to 0 at the first block.
       frozen_stages: Number of first stages that run in training as at inference: their
         BatchNorms use and keep the running statistics, and no path is dropped. The
         optimizer decides whether the parameters of these stages are trained.
@@ -306,7 +306,7 @@ class MSCAN(_Layer):
             factors = drop_path_factors(rates.tolist(), len(images), key)
         branch = 0
         images = images.astype(self.dtype)
-        # Of the arguments (self, images, train, factors) the third is no array.
+        # Argument 2 of (self, images, train, factors), ``train``, is no array.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         outputs = []
         stages = zip(self.embed_dims, self.depths, self.mlp_ratios, strict=True)

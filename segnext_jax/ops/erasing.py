@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-# Of timm's RandomErasing: shares of the image's area, and height over width.
+# Defaults of timm's RandomErasing: shares of the image's area, and height over width.
 AREA_RANGE = (0.02, 1 / 3)
 ASPECT_RANGE = (0.3, 1 / 0.3)
 NUM_TRIES = 10

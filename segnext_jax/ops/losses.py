@@ -258,8 +258,8 @@ def _order_statistic(
 ) -> Float[Array, ""]:
     """Return the value that has ``rank`` smaller ones among those counted.
 
-    By bisection on the bits, which order non-negative floats as integers: counts add up
-    over a mesh, where a sort would gather all pixels on every device. Without counted
+    The function bisects the bits, which order non-negative floats as integers. Counts
+    add up over a mesh; a sort would gather all pixels on every device. Without counted
     values: an arbitrary one.
     """
     num_bits = jnp.finfo(values.dtype).bits

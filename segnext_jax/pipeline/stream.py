@@ -1,9 +1,9 @@
 """An endless stream of training batches that can begin anywhere, on grain.
 
 Batch n is a function of n alone. It does not depend on threads, on worker processes or
-on where a run was interrupted; with several processes each makes its share of the same
-global batch. So the number of the next batch is the whole state; the number of examples
-stands beside it, to notice where some have come or gone.
+on where a run was interrupted. If a run has several processes, each makes its share of
+the same global batch. So the number of the next batch is the whole state. The number of
+examples is stored beside it, so that a warning can tell when the data set has changed.
 """
 
 import atexit
@@ -41,7 +41,7 @@ class Share:
     process_count: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Refuse impossible numbers.
 
         Raises:
           ValueError: If the processes cannot share the batch evenly.
@@ -61,8 +61,8 @@ class Share:
     def places(self, number: int) -> range:
         """Return the places in the endless order of this process's part of a batch.
 
-        They follow each other, as the rows of the global array do: the same row holds
-        the same example however many processes there are.
+        The places follow each other, as the rows of the global array do. So a row holds
+        the same example, however many processes there are.
         """
         size = self.batch_size // self.process_count
         start = self.process_index * size
@@ -108,8 +108,8 @@ class BatchStream(Iterator[Batch]):
         self._num_workers = num_workers
         self._num_threads = num_threads
         self._prefetch = prefetch
-        # Grain's iterator while it runs. In a list that the finalizer of a stream that
-        # is dropped shares.
+        # Grain's iterator while it runs, in a list, because the finalizer of a dropped
+        # stream shares the list.
         self._running: list[Any] = []
         weakref.finalize(self, _stop, self._running).atexit = False
         self.next_batch = 0
@@ -144,7 +144,7 @@ class BatchStream(Iterator[Batch]):
             batch = next(self._running[0])
         except ValueError as error:
             self.close()
-            # Without grain's frames and notes: the sentence says it all.
+            # The error's sentence is enough: drop grain's frames and notes.
             raise ValueError(str(error)) from None
         except RuntimeError as error:
             self.close()
@@ -239,8 +239,9 @@ def check_at_least(lowest: int, **values: int) -> None:
 
 
 def _close_at_exit(stream: BatchStream) -> None:
-    # What was registered last runs first: before multiprocessing, which grain has
-    # imported by now, ends the threads and processes that an orderly stop still needs.
+    # atexit runs the last registered function first. Grain has imported multiprocessing
+    # by now, so this function runs before multiprocessing ends the threads and
+    # processes that an orderly stop still needs.
     _OPEN.add(stream)
     atexit.unregister(_close_open_streams)
     atexit.register(_close_open_streams)

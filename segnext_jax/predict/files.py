@@ -25,7 +25,8 @@ from segnext_jax.images.label_png import write_label_png
 _JPEG_QUALITY = 92
 # JPEG ends at 65,500, and two stand side by side.
 _MAX_PICTURE_SIDE_PX = 32_000
-# Of zlib: probabilities shrink to a third, and hardly further at ten times the cost.
+# Level of zlib: probabilities shrink to a third, and hardly further at ten times the
+# cost.
 _PROBABILITIES_LEVEL = 1
 PROBABILITY_TYPES = ("float16", "float32")
 

@@ -19,9 +19,9 @@ from segnext_jax.predict.files import LabelFile, PredictionFile
 from segnext_jax.predict.jobs import Job, Options
 from segnext_jax.predict.predictor import Predictor, read_image, split_batch
 
-# Of encoded files that are read before their turn; large ones are not.
+# Bytes of encoded files that may be read before their turn.
 _READ_AHEAD_BYTES = 2**25
-# Of decoded images that wait for others of their size.
+# Bytes of decoded images that wait for others of their size.
 _WAITING_BYTES = 2**28
 
 

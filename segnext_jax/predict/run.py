@@ -16,9 +16,9 @@ from segnext_jax.predict.videos import predict_video
 def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Failure]:
     """Do what is planned; return the inputs that could not be predicted, and why.
 
-    Archives are made only of complete sets: a server refuses others.
+    Archives are made only of complete sets, because a server refuses others.
 
-    Of a video that ends early the outputs are there, and it is among the failures.
+    A video that ends early keeps its outputs, and is among the failures.
 
     Raises:
       OSError: If an output cannot be written.

@@ -243,7 +243,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Refuse what would fill a disk, before anything is written.
+    """Refuse to fill a disk, before anything is written.
 
     Args:
       folder: Where it will lie.

@@ -29,7 +29,7 @@ class Download:
 def fetch(downloads: Sequence[Download], folder: Path) -> list[Path]:
     """Fetch archives that are not yet in a folder; see `segnext_jax.cli.download`.
 
-    They are not unpacked: members are read from the archive.
+    The archives stay packed: preparations read members from an archive.
 
     Args:
       downloads: What to fetch.

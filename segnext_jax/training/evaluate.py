@@ -1,9 +1,10 @@
 """Evaluate the weights of a folder: `segnext-jax evaluate`.
 
-The configuration that the folder stores decides; fields that are set go on top.
-``evaluation.json`` of a run is that of its newest checkpoint by its own settings. An
-evaluation of another checkpoint, or by settings that may change numbers, is written
-into ``evaluations/`` below; each file says which settings made it.
+The evaluation takes the configuration that the folder stores, and then the fields that
+the user sets. ``evaluation.json`` of a run holds the evaluation of the newest
+checkpoint with the run's own settings. An evaluation of another checkpoint, or with
+settings that may change numbers, goes into ``evaluations/`` below the run; each file
+says which settings made it.
 """
 
 import hashlib
@@ -82,13 +83,13 @@ def evaluate(
     """Evaluate the weights of a folder, log and write the metrics.
 
     Args:
-      config: How to evaluate them.
+      config: The configuration of the evaluation.
       workdir: A run's folder, one of its checkpoints, or a model folder. With several
         draws of bases the table is that of the first.
       which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
       stored: The configuration of the folder; None: it is ``config``.
-      output: Folder for the results; None: that of the weights, which nothing else is
-        written into.
+      output: Folder for the results; None: the folder of the weights. An evaluation
+        writes nothing else into either.
 
     Raises:
       ValueError: If ``workdir`` holds no weights, or the weights of another network.

@@ -99,9 +99,9 @@ class Objective:
     ) -> dict[str, Float[Array, ""]]:
         """Return the weighted terms, whose sum is the loss.
 
-        Over the parts of a batch they add up: cross-entropy and focal to those of the
-        batch, and so does Dice, a mean over images. Lovasz-softmax and the choice of
-        hard pixels look at all pixels together: of parts, each looks at its own.
+        Over the parts of a batch, cross-entropy, focal loss and Dice (a mean over
+        images) add up to the terms of the batch. Lovasz-softmax and the choice of hard
+        pixels look at all pixels together, so each part looks at its own pixels.
 
         Args:
           logits: Scores at the size of the labels.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.weights.shared_folder import CHECKSUMS_FILE, WEIGHTS_FILE
 
-# Of a pathlib.Path one slash is left.
+# One slash is enough, because a pathlib.Path drops the second.
 _ADDRESS = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 

@@ -42,7 +42,7 @@ def fetch_file(one: Published, kept: pathlib.Path) -> pathlib.Path:
       ValueError: If the file cannot be fetched, verified or converted.
     """
     target = kept / one.name
-    # Of several processes of a training one does it, the others wait.
+    # If a training has several processes, one makes the folder and the others wait.
     with alone(kept / f".{one.name}.lock"):
         if not model_folder.is_model(target):
             _make(one, kept, target)

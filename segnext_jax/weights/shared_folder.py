@@ -107,7 +107,7 @@ def public_config(config: ConfigDict) -> ConfigDict:
     for field in _OF_THE_MACHINE:
         config[field] = default[field]
     config.data.data_dir = default.data.data_dir
-    # Of a folder the name must stay: it is what the data set is called.
+    # The folder's name must stay, because it is the name of the data set.
     config.data.folder = pathlib.PurePath(config.data.folder).name
     return config
 

@@ -33,8 +33,8 @@ def per_image(function: Callable, num_batched: int) -> Callable:
 def gathered(function: Callable) -> Callable:
     """Return a function that each device computes for the whole batch.
 
-    For a few values of each image: devices exchange these once, and not each sum over
-    the batch that the function makes of them.
+    Meant for a few values of each image: devices exchange these values once, instead of
+    each sum over the batch that the function computes.
 
     Args:
       function: A function of arrays that does not close over arrays.
@@ -44,7 +44,7 @@ def gathered(function: Callable) -> Callable:
 
 @functools.cache
 def fingerprint() -> int:
-    """Return a number that is another one when the code of an operation is."""
+    """Return a number that changes when the code of an operation changes."""
     files = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
     return zlib.crc32(b"".join(file.read_bytes() for file in files))
 
@@ -55,7 +55,7 @@ def _divided(function: Callable, num_batched: int, of_results: str | None) -> Ca
         return function(*arrays[:-1])
 
     def partition(mesh: Any, argument_shapes: Any, result_shapes: Any) -> tuple:
-        # Where XLA has laid the first array's batch; it lays all else as it likes.
+        # Arrays with a batch follow the sharding that XLA chose for the first array.
         whole = NamedSharding(mesh, PartitionSpec())
         shared = NamedSharding(
             mesh, PartitionSpec(*argument_shapes[0].sharding.spec[:1])

@@ -95,7 +95,7 @@ def _enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> "Operatio
 
 Operation = Callable[[Image.Image, Draw], Image.Image]
 
-# Those of timm's "inc1": each changes the image the more, the higher the level.
+# Operations of timm's "inc1": each changes the image more at a higher level.
 OPERATIONS: dict[str, Operation] = {
     "auto_contrast": lambda image, _: ImageOps.autocontrast(image),
     "equalize": lambda image, _: ImageOps.equalize(image),

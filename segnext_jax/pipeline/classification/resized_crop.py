@@ -152,14 +152,14 @@ def central_crop(
 ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
     """Resize a photograph, its aspect ratio kept, and cut out the middle.
 
-    It is made as small as it may be for both sides to hold ``floor(side / share)`` of
-    the crop's sides: of a square crop, that is the new length of the shorter side.
-    Bicubic.
+    The photograph gets the smallest size at which both its sides are at least
+    ``floor(side / share)`` of the crop's sides. For a square crop, that is the new
+    length of the photograph's shorter side. The interpolation is bicubic.
 
     Args:
       image: The photograph.
       crop_size: (height, width) of the result.
-      share: Side of the crop over that length, in (0, 1].
+      share: Side of the crop over the photograph's shorter side, in (0, 1].
 
     Returns:
       The middle.

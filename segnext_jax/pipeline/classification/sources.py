@@ -55,7 +55,7 @@ class FolderPhotographs:
             ``classes``.
         """
         self.folder = folder
-        # Of names alone: a list of a million paths is slow to send to a worker.
+        # Names, not paths: a list of a million paths is slow to send to a worker.
         self._names = find_photographs(folder, classes)
         self._labels = {name: label for label, name in enumerate(classes)}
 

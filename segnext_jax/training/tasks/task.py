@@ -28,8 +28,8 @@ class Metrics(Protocol):
 class Task(Protocol):
     """Data, network, loss and metrics that belong together.
 
-    A task is made from a configuration that names its classes and the mesh of devices;
-    it opens the validation split.
+    A task is made from the mesh of devices and a configuration that names the classes.
+    The task opens the validation split.
 
     Attributes:
       main_metric: Name of the metric by which the best checkpoint is chosen.
