@@ -29,17 +29,17 @@ class Gpu(NamedTuple):
     """What XLA is told of a GPU.
 
     Attributes:
-      name: Of the device.
+      name: The name of the device.
       capability: CUDA compute capability.
-      cores: Streaming multiprocessors.
-      lanes: Of float32 in each of them.
-      threads: That each of them holds.
-      shared_kib: Shared memory of each of them.
-      shared_block_kib: Of it for one block, where it asks for it.
-      cache_mib: Second-level cache.
-      clock_ghz: Of the cores.
-      bandwidth: Of memory, in bytes per second.
-      memory_gib: Of memory.
+      cores: Number of streaming multiprocessors.
+      lanes: Number of float32 lanes of each multiprocessor.
+      threads: Number of threads that each multiprocessor holds.
+      shared_kib: Shared memory of each multiprocessor.
+      shared_block_kib: Largest part of the shared memory that one block may ask for.
+      cache_mib: Size of the second-level cache.
+      clock_ghz: Clock of the multiprocessors.
+      bandwidth: Bandwidth of the memory, in bytes per second.
+      memory_gib: Size of the memory.
     """
 
     name: str
@@ -253,8 +253,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         bandwidth = GPUS[options.target].bandwidth
     else:
         bandwidth = TPUS[options.target.split(":")[0]][0]
-        # Of a TPU's program the cost analysis knows more than the text: its fusions
-        # keep arrays in on-chip memory.
+        # For a TPU the cost analysis knows more than the program's text: fusions keep
+        # arrays in on-chip memory.
         (moved,) = (compiled.cost_analysis()["bytes accessed"] / 1e9,)
         result["cost_analysis_gigabytes"] = round(moved, 2)
         result["program_mb"] = round(plan.generated_code_size_in_bytes / 1e6, 1)

@@ -34,7 +34,7 @@ from segnext_jax.ops.upsampled import upsampled_cross_entropy
 KERNEL_SIZES = ((5, 5), *((1, k) for k in STRIP_LENGTHS), *((k, 1) for k in (7, 21)))
 # Largest difference between formulations, relative to the largest value.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}
-# Of the loss: ADE20K's.
+# Classes of the loss: as many as ADE20K has.
 NUM_CLASSES = 150
 
 
@@ -147,11 +147,11 @@ class _Operation(NamedTuple):
     """One formulation of an operation.
 
     Attributes:
-      name: Of the operation.
-      form: Of the formulation; empty where there is one alone.
-      function: Of arrays, all of which it is differentiated by.
-      shapes: Of the arrays.
-      flops: Of one call, by the operation's definition.
+      name: The name of the operation.
+      form: The name of the formulation; empty where there is only one.
+      function: A function of arrays, differentiated by all of them.
+      shapes: The shapes of the arrays.
+      flops: Floating-point operations of one call, by the operation's definition.
     """
 
     name: str
@@ -195,7 +195,7 @@ def _operations(
 def _depthwise(
     options: argparse.Namespace, image: tuple[int, ...], wide: tuple[int, ...]
 ) -> Iterator[_Operation]:
-    # Of a convolution alone "auto" is "shifted".
+    # For a convolution alone "auto" is "shifted".
     forms = [form for form in options.depthwise if form != "auto"]
     for height, width in (*KERNEL_SIZES, (3, 3)):
         shape = wide if height == width == 3 else image

@@ -29,7 +29,7 @@ from segnext_jax.ops.resize import resize_bilinear
 
 COMPARE = pathlib.Path(__file__).parent / "compare"
 NUM_CLASSES = 150
-# Of one call each: half the time without optimisation.
+# Each program runs once: without optimisation it takes half the time.
 QUICK = {"xla_backend_optimization_level": 0}
 COLUMNS = (
     ("variant", "size", "type")
@@ -62,7 +62,7 @@ def run_torch(model, images, bases, train: bool) -> list[np.ndarray]:
 
 
 def run_jax(model, variables, images, bases, train: bool) -> list[np.ndarray]:
-    """Return the same of this package."""
+    """Return what `run_torch` returns, computed by this package."""
 
     def outputs(module, images, bases):
         features = module.backbone(images, train)

@@ -110,7 +110,7 @@ def main() -> None:
         "data.name=folder",
         f"data.folder={patches}",
         "data.crop_size=64,64",
-        # Those of the segmentation that follows.
+        # Mean and deviation of the segmentation that follows.
         "data.mean=123.675,116.28,103.53",
         "data.std=58.395,57.12,57.375",
         "classification.area_range=0.4,1.0",

@@ -38,12 +38,13 @@ class Row:
     """An instruction that moves bytes.
 
     Attributes:
-      num_bytes: Of operands and results, for all its runs.
-      times: Its runs.
+      num_bytes: Bytes of operands and results, summed over all runs of the instruction.
+      times: How often the instruction runs.
       operation: Name of the HLO operation.
-      name: Of the instruction.
-      source: Where in the network it comes from; "" where XLA does not say.
-      is_asynchronous: Whether other work goes on while it runs.
+      name: The name of the instruction.
+      source: The place in the network that the instruction comes from; "" where XLA
+        does not say.
+      is_asynchronous: Whether other work goes on while the instruction runs.
     """
 
     num_bytes: int

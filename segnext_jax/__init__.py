@@ -50,10 +50,12 @@ def load(
       dataset: Whose classes a checkpoint file knows; needed where their number does not
         tell it.
       overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
-      which: Of a run: ``"latest"``, ``"best"`` (by mIoU) or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` (by mIoU) or the number
+        of a step.
 
     Raises:
-      ValueError: If there is no whole network at ``path``, or a field cannot be so.
+      ValueError: If there is no whole network at ``path``, or a field has an impossible
+        value.
     """
     # Imported here: the worker processes of the input pipeline import the package too,
     # and never touch a device.

@@ -67,7 +67,7 @@ def dispatch(arguments: Sequence[str]) -> None:
       arguments: Its name and its own arguments.
 
     Raises:
-      ValueError: If there is no such command, or whatever the command raises.
+      ValueError: If there is no such command. What the command raises passes through.
     """
     name, *rest = arguments or ["--help"]
     if name in ("--help", "-h", "help"):

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
     """Train, or evaluate with ``--mode=evaluate``.
 
     Args:
-      arguments: Of the command line.
+      arguments: The words of the command line.
       is_program: Whether the process is there for this job alone, so that its
         allocator may be set up for it.
 
@@ -50,7 +50,7 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
     """Train, or go on with a run; see `--help`.
 
     Args:
-      arguments: Of the command line.
+      arguments: The words of the command line.
       is_program: See `main`.
 
     Raises:
@@ -95,7 +95,7 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
     """Evaluate the weights of a run or a model folder; see `--help`.
 
     Args:
-      arguments: Of the command line.
+      arguments: The words of the command line.
       is_program: See `main`.
 
     Raises:

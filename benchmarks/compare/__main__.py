@@ -55,10 +55,11 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
       is_program: See `segnext_jax.main.main`.
 
     Raises:
-      ValueError: See `parse`; or if the two networks are not the same.
+      ValueError: If the command line cannot be run (see `parse`), or the two networks
+        differ.
     """
     options = parse(arguments)
-    # All but a quarter of a GPU would be JAX's, and PyTorch runs beside it.
+    # JAX would take three quarters of a GPU's memory, and PyTorch runs beside it.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if is_program and options.keep_memory and jax.default_backend() == "cpu":
         # As a training does; what PyTorch allocates beside it has the same allocator.
@@ -286,7 +287,7 @@ def _shared_programs(is_program: bool) -> Iterator[None]:
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         config.update("jax_compilation_cache_dir", folder)
         config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        # It keeps to the folder of the first program that it saw: the peaks'.
+        # The cache keeps to the folder of the first program: that of the peaks.
         compilation_cache.reset_cache()
         yield
 

@@ -59,7 +59,7 @@ def measure(case: Case, name: str, against: str, *, is_cold: bool) -> dict[str, 
         otherwise it is for its memory.
 
     Raises:
-      RuntimeError: If it did not end well; the message is a sentence.
+      RuntimeError: If the process failed; the message is a sentence.
     """
     request = json.dumps([case, name, against])
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from segnext_jax.pipeline import EvaluationBatches, Fitting
 # Photographs of an evaluation, in turn: ADE20K's have many sizes, most of them 4:3.
 PHOTOGRAPH_SIZES = ((512, 683), (480, 640), (600, 800), (768, 1024))
 NUM_PHOTOGRAPHS = 8
-# Of each work: the noun of its results, and the largest difference that is rounding, in
+# Each work has the noun of its results, and the largest difference that is rounding, in
 # float32 and in bfloat16. Logits: relative to the largest; labels and counts: a share
 # of pixels (two classes of random weights are often near each other); losses: relative
 # (dropout, drop path and bases differ).
@@ -197,7 +197,7 @@ def check_same(case: Case, ours: np.ndarray, theirs: np.ndarray) -> float:
     """Return the difference of two outputs; see `WORKS`.
 
     Raises:
-      ValueError: If they differ by more than rounding.
+      ValueError: If the outputs differ by more than rounding.
     """
     noun, *limits = WORKS[case.work]
     limit = limits[case.dtype == "bfloat16"]

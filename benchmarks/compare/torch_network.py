@@ -39,7 +39,7 @@ class TorchNetwork:
         self._network = model.to(self._device, memory_format=self._format)
         self._is_compiled = form == "compile"
         if self._is_compiled:
-            # It makes only so many programs of a function, whatever the network.
+            # Dynamo compiles a function a limited number of times, for all networks.
             torch._dynamo.reset()
         data = inputs.config.data
         self._mean, self._std = (

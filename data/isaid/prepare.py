@@ -109,7 +109,7 @@ class Isaid(SegmentationBuilder):
           **kwargs: What every builder takes.
 
         Raises:
-          PreparationError: The overlap is not smaller than the patch.
+          PreparationError: If the overlap is not smaller than the patch.
         """
         self._preset = preset
         size, shared, self._keeps_small, self._left_out = _PRESETS.get(

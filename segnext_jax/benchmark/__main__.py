@@ -26,7 +26,7 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
       is_program: See `segnext_jax.main.main`.
 
     Raises:
-      ValueError: If the configuration cannot run, or is a classifier's.
+      ValueError: If the configuration cannot run, or describes a classifier.
     """
     options, overrides = _parse(arguments)
     if options.rounds < 1:

@@ -29,9 +29,9 @@ def main(arguments: Sequence[str]) -> None:
     """Check one data set; see `--help`.
 
     Raises:
-      ValueError: If the command line or the configuration cannot be.
-      OSError: If the data set is not there.
-      SystemExit: With code 1, if the data set has errors.
+      ValueError: If the command line or the configuration is impossible.
+      OSError: If the data set is missing.
+      SystemExit: If the data set has errors, with code 1.
     """
     options, overrides = _parse(arguments)
     if options.target:

@@ -24,9 +24,9 @@ from segnext_jax.images.decoders import exif_orientation, stored_mode
 from segnext_jax.images.headers import read_header
 from segnext_jax.images.masks import MaskReader
 
-# Of a mask with more colours than this (a photograph?) the others are not counted.
+# If a mask has more colours than this (a photograph?), the others are not counted.
 _MAX_COLOURS = 64
-# Of a mask whose colours are counted at once: temporaries take ten times as much.
+# Bytes of a mask whose colours are counted at once: temporaries take ten times as much.
 _BLOCK_BYTES = 2**24
 # What must be strays around a stray that does not lie on a boundary.
 _INSIDE = np.ones((7, 7), np.uint8)

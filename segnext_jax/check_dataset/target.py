@@ -104,8 +104,8 @@ def open_target(data: Any, split: str | None = None) -> Target:
       split: Name of the only split to check; None for all.
 
     Raises:
-      FileNotFoundError: The data set is not there.
-      ValueError: There is no such split, or the configuration contradicts itself.
+      FileNotFoundError: If the data set is missing.
+      ValueError: If there is no such split, or the configuration contradicts itself.
     """
     target = _open_folder(data) if data.name == FOLDER else _open_prepared(data)
     if split is None:
@@ -151,7 +151,7 @@ def _open_folder(data: Any) -> Target:
         for split, examples in scan.splits.items()
         for example in examples
     ]
-    # Of "." the title would say nothing.
+    # The whole path, because the title "." would say nothing.
     name = str(pathlib.Path(data.folder).expanduser().absolute())
     planned = tuple(scan.splits)
     settings = [f"folder={name}"]

@@ -38,7 +38,7 @@ def read(folder: pathlib.Path) -> Any:
     Any number of devices reads what any other number has written.
 
     Raises:
-      Exception: Of many types, if files are missing or damaged.
+      Exception: If files are missing or damaged; many types are possible.
     """
     with ocp.Checkpointer(array_handler()) as checkpointer:
         stored = checkpointer.metadata(folder.absolute()).item_metadata

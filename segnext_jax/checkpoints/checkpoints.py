@@ -93,8 +93,8 @@ class Checkpoints:
         """Note how good a checkpoint is; higher is better.
 
         Args:
-          step: Of the checkpoint.
-          score: Of its evaluation; nan counts as the worst.
+          step: The step of the checkpoint.
+          score: The score of its evaluation; nan counts as the worst.
         """
         self._best.record(step, score)
         self._has_new_score = True
@@ -149,8 +149,8 @@ class Checkpoints:
           optimizer: The same for the rest of the state.
 
         Raises:
-          ValueError: If there is no checkpoint, all are damaged, or the arrays are not
-            the expected.
+          ValueError: If there is no checkpoint, all checkpoints are damaged, or the
+            arrays do not have the expected names and shapes.
         """
         args = ocp.args.Composite(
             model=arrays.request(model),
@@ -201,11 +201,11 @@ class Checkpoints:
     def wait(self) -> None:
         """Return when all checkpoints are on disk, with their checksums.
 
-        Of a run with new scores those go that are no longer among the best: orbax
-        decides when it saves, which is before the evaluation.
+        If the run has new scores, this deletes checkpoints that are no longer among the
+        best. Orbax decides when it saves a checkpoint, which is before the evaluation.
 
         Raises:
-          CheckpointError: If one could not be written.
+          CheckpointError: If a checkpoint could not be written.
         """
         self._finish_writing()
         if self._has_new_score:
@@ -220,7 +220,7 @@ class Checkpoints:
         """Refuse to go on if a checkpoint could not be written; waits for nothing.
 
         Raises:
-          CheckpointError: If it could not.
+          CheckpointError: If a checkpoint could not be written.
         """
         if self._manager.failure is not None:
             raise self._unwritten(self._manager.failure) from self._manager.failure
@@ -265,8 +265,8 @@ class Checkpoints:
 class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
     """A checkpoint while it is written: it is sealed before it gets its name.
 
-    So a checkpoint that is there has checksums, whenever the run is killed, and is on
-    the disk: a power loss leaves no empty files.
+    So every checkpoint with its final name has checksums, whenever the run is killed,
+    and its files are on the disk: a power loss leaves no empty files.
     """
 
     async def finalize(self) -> None:

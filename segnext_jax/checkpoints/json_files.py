@@ -17,7 +17,7 @@ def is_damaged(path: pathlib.Path) -> bool:
 def keep_steps(path: pathlib.Path, last: int, *, is_writing: bool) -> list[dict]:
     """Return the lines of a file of JSON lines up to a step, and remove the others.
 
-    Those are of steps that an interrupted run will do again, and a line that was cut.
+    The others belong to steps that an interrupted run will do again, or are cut.
 
     Args:
       path: Need not exist.

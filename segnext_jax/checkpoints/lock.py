@@ -15,16 +15,17 @@ except ImportError:  # Windows.
     fcntl = None
 
 LOCK_FILE = "lock"
-# What file systems without locks answer, some network file systems among them.
+# Errors of file systems without locks; some network file systems have none.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 class WriterLock:
     """Holds the lock of a run's folder until it is closed or the process ends.
 
-    The kernel keeps it, on NFS that of the server: it ends with its holder, also by
-    SIGKILL. Linux's NFS passes it on between machines. The file says who holds it, and
-    stays: deleting it would let two others hold one each.
+    The kernel keeps the lock, on NFS the kernel of the server. The lock ends with the
+    process that holds it, also by SIGKILL. Linux's NFS makes it hold between machines.
+    The file says who holds the lock. The file is never deleted, because two other
+    processes could then hold one lock each.
     """
 
     def __init__(self, workdir: pathlib.Path, *, is_writing: bool = True) -> None:
@@ -35,7 +36,7 @@ class WriterLock:
           is_writing: False in all but one of several processes, which take none.
 
         Raises:
-          ValueError: If another training holds it.
+          ValueError: If another training holds the lock.
         """
         self._workdir = workdir
         self._path = workdir / LOCK_FILE
@@ -83,7 +84,7 @@ class WriterLock:
         """Refuse to go on if the folder is no longer there, or no longer this run's.
 
         Raises:
-          FileNotFoundError: If it was moved, deleted or given to another run.
+          FileNotFoundError: If the folder was moved, deleted or given to another run.
         """
         if self._handle is None:
             return
@@ -99,7 +100,7 @@ class WriterLock:
             )
 
     def close(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

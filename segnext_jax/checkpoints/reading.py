@@ -65,7 +65,7 @@ def parse_which(which: str | int) -> str | int:
     """Return ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
-      ValueError: If it is none of these.
+      ValueError: If ``which`` is none of these.
     """
     text = str(which)
     if text in (LATEST, BEST):
@@ -84,12 +84,13 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
     Args:
       path: A run's workdir, its ``checkpoints`` or ``checkpoints/STEP``, or a model
         folder.
-      which: Of a run, ``"latest"``: the newest whole checkpoint, with a warning for
-        each damaged one after it; ``"best"``: that with the best score; or a step.
+      which: The checkpoint of a run. ``"latest"``: the newest whole one, with a warning
+        for each damaged one after it; ``"best"``: the one with the best score; or a
+        step.
 
     Raises:
-      ValueError: If there is no such checkpoint, or it is damaged; if the folder is of
-        something else; or if the configuration beside it cannot be used.
+      ValueError: If there is no such checkpoint, the checkpoint is damaged, the folder
+        holds something else, or the configuration in it cannot be used.
     """
     which = parse_which(which)
     path = pathlib.Path(path).absolute()
@@ -142,7 +143,7 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
     Where its file is damaged, that of the newest checkpoint is taken, with a warning.
 
     Raises:
-      ValueError: If it is missing or cannot be used.
+      ValueError: If the configuration is missing or cannot be used.
     """
     path = run / CONFIG_FILE
     if not path.is_file():
@@ -236,7 +237,8 @@ def _of_run(
                 is_newest=step == next(iter(checkpoint_folders(run)), step),
             )
         if jax.process_count() == 1 and not folders[step].exists():
-            # Not damaged: a training beside has written a newer one in its place.
+            # The checkpoint is not damaged: a training that runs at the same time has
+            # replaced it by a newer one.
             return read(run, which)
     step, reason = next(iter(faults.items()))
     every = "every checkpoint is, the newest" if len(faults) > 1 else "it is"

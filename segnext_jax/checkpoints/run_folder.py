@@ -28,8 +28,9 @@ from segnext_jax.models.segnext import SegNeXt
 def with_classes(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     """Return a copy that names the classes itself, unless `SPECS` has the data set.
 
-    They are those of the configuration, else those of the run that the workdir holds,
-    else those that come with the data; opening the data checks that they agree.
+    The classes are those of the configuration, else those of the run in the workdir,
+    else those that come with the data. Opening the data checks that the data have the
+    same classes.
 
     Raises:
       FileNotFoundError: If the data are missing or have no classes.txt.
@@ -126,7 +127,8 @@ def check_network(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Check that the network of a run's checkpoints is that of a configuration.
 
     Raises:
-      ValueError: If it is another one, or the workdir is not the folder of a run.
+      ValueError: If the network is another one, or the workdir is not the folder of a
+        run.
     """
     stored, given = _network(stored_config(workdir)), _network(config)
     lines = [

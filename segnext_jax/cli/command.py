@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         """Describe a command.
 
         Args:
-          name: Of the command.
+          name: The name of the command.
           description: What it does.
           epilog: What stands below the options.
           renamed: Options of earlier versions, which are taken but not shown, to those
@@ -126,7 +126,7 @@ def parse_size(text: str, option: str, multiple: int) -> tuple[int, int]:
     """Return (height, width) of ``512x768``, or of ``512``.
 
     Raises:
-      ValueError: If the text is no size, or no side is a multiple.
+      ValueError: If the text is no size, or a side is not a multiple of ``multiple``.
     """
     parts = text.split("x") * (1 if "x" in text else 2)
     is_size = len(parts) == 2 and all(part.isdigit() and int(part) for part in parts)

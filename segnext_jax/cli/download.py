@@ -45,7 +45,8 @@ def download(url: str, path: pathlib.Path, checksum: str = "") -> None:
         with. Empty: it is not verified, but for its length.
 
     Raises:
-      ValueError: If it cannot be fetched, there is no room, or it is another file.
+      ValueError: If the file cannot be fetched, the disk has no room for it, or its
+        checksum is another one.
     """
     partial = path.with_name(path.name + ".part")
     with alone(partial) as file:

@@ -1,9 +1,9 @@
 """Connections by which the processes of a run learn that one of them has failed.
 
-Process 0 holds a connection to each of the others. A process that fails sends its
-sentence, which process 0 passes on; one that is killed sends nothing, but the kernel
-closes its connection. JAX's own heartbeats need 100 s for the second and know nothing
-of the first.
+Process 0 holds a connection to each of the other processes. A process that fails sends
+its sentence, which process 0 passes on. A process that is killed sends nothing, but the
+kernel closes its connection. JAX's own heartbeats notice a killed process after 100 s,
+and do not notice a failed one.
 """
 
 import json
@@ -16,8 +16,8 @@ from typing import IO
 
 # Seconds until a process has to have connected.
 _CONNECT_TIMEOUT = 30
-# A machine that has lost its power closes nothing: seconds of silence before the kernel
-# asks, between its questions, and how many stay without an answer.
+# A machine that has lost its power closes no connection, so the kernel sends probes:
+# seconds of silence before the first, seconds between two, number without an answer.
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 5}
 
 GONE = (
@@ -51,7 +51,7 @@ class Lifeline:
             family=socket.AF_INET6 if is_both else socket.AF_INET,
             dualstack_ipv6=is_both,
         )
-        # The port is open to the network: only the run's own processes know the key.
+        # Other machines can reach the port, so a process must send the key of the run.
         key = secrets.token_hex(16)
         self._start(self._accept, listener, key)
         return json.dumps([listener.getsockname()[1], key])
@@ -64,7 +64,7 @@ class Lifeline:
           invitation: What its `listen` returned.
 
         Raises:
-          OSError: If it cannot be reached.
+          OSError: If process 0 cannot be reached.
         """
         port, key = json.loads(invitation)
         connection = socket.create_connection((host, port), _CONNECT_TIMEOUT)
@@ -147,5 +147,5 @@ def _send(connection: socket.socket, message: dict[str, object]) -> None:
     try:
         connection.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
-        # It is gone: the thread that reads from it says so.
+        # The other process is gone: the thread that reads from it reports that.
         pass

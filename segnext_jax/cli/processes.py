@@ -1,4 +1,4 @@
-"""Several processes, one run: how they find each other, and how they end together."""
+"""Several processes of one run: how they meet, and how an error ends all of them."""
 
 import contextlib
 import ctypes
@@ -18,13 +18,15 @@ from segnext_jax.cli.lifeline import Lifeline
 
 # Seconds that processes wait for each other at the start.
 _START_TIMEOUT = 300
-# Seconds that a process which failed has to close its files. A checkpoint that is being
-# written needs the others, which may wait for this one for ever.
+# Seconds that a failed process has to close its files. It cannot finish a checkpoint
+# without the other processes, which may wait for this one for ever.
 _CLOSE_TIMEOUT = 20
-# Seconds after an error of a library in which another process may be found its cause.
+# Seconds that a process waits after an error of a library, because the lifeline may
+# report that another process caused the error.
 _CAUSE_TIMEOUT = 3
 
-# That of the run that this process has joined; like `jax.distributed`, one at most.
+# The lifeline of the run that this process has joined: at most one, as a process joins
+# at most one run of `jax.distributed`.
 _lifelines: list[Lifeline] = []
 
 
@@ -46,7 +48,7 @@ class ProcessOptions:
     process_id: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is said by halves."""
+        """Refuse options that are incomplete or impossible."""
         by_hand = (self.num_processes is not None, self.process_id is not None)
         if (
             self.coordinator
@@ -74,14 +76,15 @@ class ProcessOptions:
 
 @contextlib.contextmanager
 def joined(options: ProcessOptions) -> Iterator[None]:
-    """Meet the other processes of the run for the block; nothing where there are none.
+    """Join the other processes of the run while the block runs, if there are others.
 
-    Must come before the first use of a device. An error that ends the block in one
-    process ends all of them, with exit code 1 and its sentence on stderr.
+    The block must begin before the first use of a device. An error that ends the block
+    in one process ends all processes, with exit code 1 and the error's sentence on
+    stderr.
 
     Raises:
       ValueError: If no launcher that JAX knows started this process.
-      ConnectionError: If the others did not come in time.
+      ConnectionError: If the other processes did not come in time.
     """
     if not options.is_distributed and not options.coordinator:
         yield
@@ -97,10 +100,10 @@ def joined(options: ProcessOptions) -> Iterator[None]:
 
 
 def fail_soon(error: BaseException) -> None:
-    """End the processes of the run by an error, also if what follows never ends.
+    """End all processes of the run, even if this one hangs while it closes its files.
 
-    To be called where something has to be closed before the error leaves `joined`; the
-    others hear of it after `_CLOSE_TIMEOUT` at the latest.
+    Call this function where something must be closed before the error leaves `joined`.
+    The other processes learn of the error after `_CLOSE_TIMEOUT` seconds at the latest.
     """
     for lifeline in _lifelines:
         timer = threading.Timer(_CLOSE_TIMEOUT, _fail, (lifeline, error))
@@ -109,12 +112,12 @@ def fail_soon(error: BaseException) -> None:
 
 
 def _fail(lifeline: Lifeline, error: BaseException) -> None:
-    """Tell the others; see to it that this process ends, too, without them."""
+    """Tell the other processes, and make sure that this process ends without them."""
     import jax
 
     if not command.is_of_a_user(error):
-        # Exchanges break off where a process is killed, by errors of many types: the
-        # lifeline says which process that is.
+        # When a process is killed, the exchanges of the others fail with errors of many
+        # types. The lifeline says which process was killed.
         time.sleep(_CAUSE_TIMEOUT)
     sentence = command.sentence(error)
     lifeline.fail(sentence)
@@ -123,9 +126,10 @@ def _fail(lifeline: Lifeline, error: BaseException) -> None:
 
 
 def _leave(process: int, sentence: str) -> None:
-    """End this process when its main thread has: that has said what happened.
+    """End this process after its main thread, which reports the error, has ended.
 
-    JAX would wait five minutes for the other processes, orbax's threads even longer.
+    Without this JAX would wait five minutes for the other processes, and orbax's
+    threads would wait even longer.
     """
     threading.main_thread().join(_CLOSE_TIMEOUT)
     if threading.main_thread().is_alive():
@@ -147,7 +151,7 @@ def _exit() -> None:
 
 
 def _hold_on() -> Lifeline:
-    """Connect this process with the others."""
+    """Connect this process with the others by the lifeline."""
     import jax
     from jax._src.distributed import global_state
 
@@ -175,12 +179,12 @@ def _hold_on() -> Lifeline:
 
 
 def _wait_before_abort() -> None:
-    """Let SIGABRT come with a delay of six seconds.
+    """Delay an abort by SIGABRT for six seconds.
 
-    JAX aborts where process 0 is gone. In this time the lifeline, which learns the
-    same, says it in a sentence and with exit code 1. A handler in Python would not do:
-    it would need locks that the aborting thread may hold. The C library's `sleep` needs
-    none, and gets the signal's number as the seconds.
+    JAX aborts a process when process 0 is gone. During the delay the lifeline learns
+    that process 0 is gone, and ends the process with a sentence and exit code 1. A
+    handler in Python would need locks that the aborting thread may hold. The C
+    library's `sleep` needs no locks; it gets the signal's number, 6, as the seconds.
     """
     if os.name != "posix":
         return

@@ -1,7 +1,7 @@
-"""Files and folders that are whole or not there: the one way in which ours are written.
+"""Write files and folders whole or not at all.
 
-Both are written under a hidden name beside their own, in the same file system, and get
-their name at the end, which replaces what had it in one step.
+A file or folder is written under a hidden name beside its own name, in the same file
+system. At the end it is renamed, which replaces an older one in one step.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     If the block raises, what was there stays; else the new folder replaces it.
 
     Args:
-      path: The folder. Whether it may be replaced is the caller's question.
+      path: The folder. The caller decides whether it may be replaced.
     """
     path = pathlib.Path(os.path.realpath(path))
     partial = _partial(path)

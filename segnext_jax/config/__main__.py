@@ -23,7 +23,8 @@ def main(arguments: Sequence[str]) -> None:
     """List the configurations, or print one; see `--help`.
 
     Raises:
-      ValueError: If there is no such configuration, or it cannot run as given.
+      ValueError: If there is no such configuration, or the configuration cannot run as
+        given.
     """
     options, overrides = _parse(arguments)
     if options.name is None:

@@ -30,7 +30,7 @@ def start_from(file: str, neighbour: str) -> ConfigDict:
       neighbour: Name of the other one, as ``cityscapes_base.py``.
 
     Raises:
-      ValueError: If it is missing or fails.
+      ValueError: If the other file is missing or fails.
     """
     return read_file(pathlib.Path(file).parent / neighbour)
 
@@ -78,7 +78,7 @@ def refuse_unused(fields: Sequence[str], command: str, name: str) -> None:
       name: What it is the configuration of, for the error.
 
     Raises:
-      ValueError: If there are any; the message lists all.
+      ValueError: If ``fields`` names such fields; the message lists all.
     """
     _refuse(faults_of_command(fields, command), name)
 
@@ -127,7 +127,7 @@ def find_file(path: pathlib.Path) -> pathlib.Path:
     """Return the file of a path, or of the name of a shipped configuration.
 
     Raises:
-      ValueError: If there is none.
+      ValueError: If there is no such file and no such shipped configuration.
     """
     if path.is_file():
         return path
@@ -161,7 +161,8 @@ def from_json(text: str) -> ConfigDict:
       text: What a run or a model folder stores.
 
     Raises:
-      ValueError: If the text is cut, or a field is unknown or impossible.
+      ValueError: If the text is no JSON of a configuration, or a field is unknown or
+        impossible.
     """
     try:
         values = json.loads(text)

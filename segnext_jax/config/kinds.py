@@ -133,7 +133,7 @@ def several(kind: Kind, requirement: str, length: int | None = None) -> Kind:
     """A tuple of values of one kind.
 
     Args:
-      kind: Of each value.
+      kind: The kind of each value.
       requirement: What an error says of the whole tuple.
       length: The number of values. None: any.
     """

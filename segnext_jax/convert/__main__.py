@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     """Convert one checkpoint; see `--help`.
 
     Raises:
-      ValueError: If it cannot be.
+      ValueError: If the checkpoint cannot be converted.
     """
     options = _parse(arguments)
     command.set_up_logging()

@@ -28,10 +28,10 @@ def average(
 
     Args:
       paths: Runs, checkpoints of runs, model folders.
-      which: Of runs; see `reading.read`.
+      which: The checkpoint that is taken of each run; see `reading.read`.
 
     Raises:
-      ValueError: If one cannot be read, comes twice, or is of another network.
+      ValueError: If a checkpoint cannot be read, comes twice, or is of another network.
     """
     sums: dict[tuple[str, ...], np.ndarray] = {}
     models: list[StoredModel] = []

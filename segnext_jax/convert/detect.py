@@ -70,7 +70,7 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the arrays of a checkpoint by name, without wrappers and prefixes.
 
     Raises:
-      ValueError: If there are none.
+      ValueError: If the checkpoint holds no arrays.
     """
     state_dict = content
     while inner := [w for w in WRAPPERS if isinstance(state_dict.get(w), Mapping)]:

@@ -24,7 +24,7 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
     """Return the content of a checkpoint file, tensors as NumPy arrays.
 
     Args:
-      path: Of PyTorch, safetensors, NumPy or (``.pkl``) JSeg; see `SUFFIXES`.
+      path: A file of PyTorch, safetensors, NumPy or (``.pkl``) JSeg; see `SUFFIXES`.
 
     Returns:
       Keys and arrays; in files of PyTorch and JSeg also nested dictionaries and other

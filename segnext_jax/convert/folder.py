@@ -48,8 +48,8 @@ def convert(
       strict: See `from_state_dict`; if not, arrays that do not fit are left out.
 
     Raises:
-      ValueError: If the checkpoint does not fit; see `from_state_dict`. If the classes
-        are not as many as the network's, or the configuration is of another variant.
+      ValueError: If the checkpoint does not fit (see `from_state_dict`), the number of
+        classes is not the network's, or the configuration is of another variant.
     """
     spec = None
     if dataset is not None:
@@ -100,7 +100,7 @@ def convert(
         spec, remark = _find_spec(content, count)
     config.data.name = spec.name
     if spec.name not in SPECS:
-        # So that the folder knows them wherever it goes.
+        # The folder then knows its classes on other machines, too.
         config.data.classes, config.data.colours = spec.classes, spec.colours
     remarks.append(remark)
     if converted.summary.missing or converted.summary.reshaped:
@@ -160,7 +160,7 @@ def check_target(path: pathlib.Path, overwrite: bool) -> None:
     """Refuse a target that holds anything but an old model folder to overwrite.
 
     Raises:
-      ValueError: If it does.
+      ValueError: If the target holds other files, or a model and not ``overwrite``.
     """
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return

@@ -38,7 +38,7 @@ def encoder(path: str | pathlib.Path) -> tuple[MSCAN, Variables]:
         decoder is left out.
 
     Raises:
-      ValueError: See `from_file`.
+      ValueError: If `from_file` refuses the file.
     """
     converted = from_file(path)
     variables = {

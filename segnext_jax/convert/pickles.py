@@ -117,8 +117,8 @@ _PythonUnpickler: Any = vars(pickle)["_Unpickler"]
 class _Unpickler(_PythonUnpickler):
     """Knows the names in `ADMITTED` and no other, and plain keys.
 
-    Not the one in C: here each step can be checked, and nothing is allocated for a
-    number alone.
+    It extends the unpickler in Python, not the one in C: here each step can be checked,
+    and a number in the file alone allocates nothing.
     """
 
     def _load_pairs(self) -> None:
@@ -166,8 +166,8 @@ def read(path: pathlib.Path) -> Any:
     """Return what a pickle holds: containers, numbers, strings and NumPy arrays.
 
     Raises:
-      ValueError: If the file is truncated, its check sum is wrong, or it holds anything
-        else.
+      ValueError: If the file is truncated, its checksum is wrong, or the pickle holds
+        anything else.
     """
     data = path.read_bytes()
     if data.endswith(MARK):

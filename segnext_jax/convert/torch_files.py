@@ -165,8 +165,8 @@ def read(path: pathlib.Path) -> Any:
     """Return what a file holds, tensors as NumPy arrays.
 
     Raises:
-      Refused: If it names anything that could execute code.
-      Exception: Of many types, if it is damaged.
+      Refused: If the file names anything that could execute code.
+      Exception: If the file is damaged; many types are possible.
     """
     with path.open("rb") as stream:
         if zipfile.is_zipfile(stream):

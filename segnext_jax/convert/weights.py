@@ -68,9 +68,9 @@ def from_state_dict(
       encoder alone, with ``head`` in its place if it is of an `MSCANClassifier`.
 
     Raises:
-      ValueError: If no array matches; if the sizes are of no published network and
-        ``variant`` is not given; or, when strict, if arrays are missing, too many, or
-        of another shape.
+      ValueError: If no array matches; if no published network has these sizes and
+        ``variant`` is not given; or, when strict, if arrays are missing, are too many,
+        or have other shapes.
     """
     arrays = unwrap(content)
     dialect = find_dialect(arrays)
@@ -168,12 +168,13 @@ def to_state_dict(
     of an encoder, with or without linear head, bear no ``backbone.``.
 
     Args:
-      variables: Of a `SegNeXt`, an `MSCANClassifier` or an encoder alone under
-        ``backbone``.
+      variables: The variables of a `SegNeXt`, of an `MSCANClassifier` or of an encoder
+        alone under ``backbone``.
       dialect: ``"official"``, ``"mmseg1"`` (mmsegmentation 1.x) or ``"jseg"``.
 
     Raises:
-      ValueError: If the dialect is unknown, or the variables are not such a network's.
+      ValueError: If the dialect is unknown, or the variables are those of another
+        network.
     """
     if dialect not in HAS_BATCH_COUNT:
         raise ValueError(

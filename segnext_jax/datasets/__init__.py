@@ -39,7 +39,7 @@ def get_spec(name: str) -> DatasetSpec:
       Its classes, colours and splits.
 
     Raises:
-      ValueError: No data set has this name.
+      ValueError: If no data set has this name.
     """
     if name in SPECS:
         return SPECS[name]

@@ -36,7 +36,7 @@ CITYSCAPES = DatasetSpec(
     classes=tuple(name for name, _, _ in _TABLE),
     colours=tuple(colour for _, _, colour in _TABLE),
     official_ids=_IDS,
-    # Those of 0..33 that are not evaluated, and the licence plate: -1, 255 in a byte.
+    # The ids of 0..33 that are not evaluated, and the licence plate: -1, 255 in a byte.
     ignored_ids=tuple(i for i in (*range(34), 255) if i not in _IDS),
     photograph_size=(1024, 2048),
     homepage="https://www.cityscapes-dataset.com",

@@ -69,7 +69,7 @@ class ClassTable:
           name: Name of the data set.
 
         Raises:
-          ValueError: The table contradicts itself; see `DatasetSpec`.
+          ValueError: If the table contradicts itself; see `DatasetSpec`.
         """
         colours = self.colours or distinct_colours(len(self.classes))
         return DatasetSpec(name, self.classes, colours, builder="folder")
@@ -85,8 +85,8 @@ def read_class_table(path: Path) -> ClassTable:
       The classes in the order of their lines.
 
     Raises:
-      FileNotFoundError: There is no such file.
-      ValueError: Lines cannot be understood; all are named by number.
+      FileNotFoundError: If the file does not exist.
+      ValueError: If lines cannot be understood; the message gives the number of each.
     """
     if not path.is_file():
         raise FileNotFoundError(

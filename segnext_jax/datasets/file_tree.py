@@ -19,8 +19,9 @@ def walk_files(folder: Path) -> Iterator[Path]:
       Files and whatever else is no folder: pipes, devices, links to nothing.
 
     Raises:
-      OSError: A folder cannot be read.
-      ValueError: A name is not UTF-8: reports and prepared sets could not hold it.
+      OSError: If a folder cannot be read.
+      ValueError: If a name is not UTF-8, since reports and prepared sets could not hold
+        the name.
     """
     yield from _walk(folder, ())
 
@@ -41,7 +42,7 @@ def check_utf8(path: Path) -> None:
       path: The path.
 
     Raises:
-      ValueError: It is not.
+      ValueError: If the path is not UTF-8.
     """
     try:
         os.fspath(path).encode()

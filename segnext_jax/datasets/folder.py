@@ -64,8 +64,8 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, list[RawExample]]:
       has one, "all".
 
     Raises:
-      FileNotFoundError: The folder, or one in it that must be there, is missing.
-      ValueError: Files do not match, or a list names what is not there.
+      FileNotFoundError: If the folder, or a folder that it must contain, is missing.
+      ValueError: If files do not match, or a list names a file that does not exist.
     """
     scan = scan_folder(folder)
     if scan.faults:
@@ -86,8 +86,8 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
       The pairs of each split, and the faults.
 
     Raises:
-      FileNotFoundError: The folder, or one in it that must be there, is missing.
-      ValueError: The name of a file is not UTF-8.
+      FileNotFoundError: If the folder, or a folder that it must contain, is missing.
+      ValueError: If the name of a file is not UTF-8.
     """
     root = Path(folder).expanduser()
     images_dir = _subfolder(root, IMAGE_FOLDERS, "photographs")
@@ -238,7 +238,7 @@ def _listed(
             if key in found:
                 repeated.append(f"line {number} {name!r}")
             found[key] = pairs[key]
-        # Of a photograph without a mask, the fault is known.
+        # A photograph without a mask is reported already.
         elif name not in unmatched and not (is_file and stem in unmatched):
             unknown.append((number, name))
     if unknown:

@@ -72,7 +72,7 @@ def match_pairs(
       The pairs in the order of their names.
 
     Raises:
-      PreparationError: A photograph has no mask, or a mask no photograph.
+      PreparationError: If a photograph has no mask, or a mask has no photograph.
     """
     images = files_by_name(images_dir, image_ending)
     labels = files_by_name(labels_dir, label_ending, other_ending)
@@ -127,8 +127,8 @@ def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
       Its contents.
 
     Raises:
-      PreparationError: There is no such file, it is too large, or what has its name
-        is a pipe, a device or a folder, which could be read without an end.
+      PreparationError: If the file does not exist, is too large, or is a pipe, a device
+        or a folder, which could be read without an end.
     """
     try:
         if isinstance(file, Path):
@@ -154,8 +154,8 @@ def check_regular(path: Path) -> None:
       path: What is to be opened.
 
     Raises:
-      FileNotFoundError: It does not exist.
-      PreparationError: It is a folder, a pipe or a device.
+      FileNotFoundError: If the path does not exist.
+      PreparationError: If the path is a folder, a pipe or a device.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise PreparationError(

@@ -75,7 +75,7 @@ PASCAL_CONTEXT_59 = DatasetSpec(
     classes=tuple(name for name, _ in _TABLE),
     colours=tuple(colour for _, colour in _TABLE),
     photograph_size=(375, 500),
-    # Of the 60 merged classes; 0 is background.
+    # Ids of the 60 merged classes; 0 is background.
     official_ids=tuple(range(1, 60)),
     ignored_ids=(0,),
     homepage="https://cs.stanford.edu/~roozbeh/pascal-context",

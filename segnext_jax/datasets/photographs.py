@@ -25,8 +25,9 @@ def photograph_classes(data: Any) -> tuple[str, ...]:
       data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
     Raises:
-      FileNotFoundError: The folder is missing, or the set is not prepared.
-      ValueError: The folder has no classes, or the prepared set is one of masks.
+      FileNotFoundError: If the folder is missing, or the set is not prepared.
+      ValueError: If the folder has no classes, or the prepared set has masks instead of
+        classes.
     """
     if data.name == FOLDER:
         folder = Path(data.folder).expanduser() / TRAIN_SPLIT
@@ -57,7 +58,7 @@ def prepared_photographs_dir(data: Any) -> Path:
     """Return the folder of a prepared set.
 
     Raises:
-      FileNotFoundError: It is not there.
+      FileNotFoundError: If the set is not prepared.
     """
     folder = own_prepared_dir(data.name, data.data_dir)
     if not is_prepared(folder):
@@ -81,8 +82,9 @@ def find_photographs(folder: Path, classes: tuple[str, ...]) -> list[str]:
       Paths below the folder, "CLASS/1.jpg".
 
     Raises:
-      FileNotFoundError: The folder is missing.
-      ValueError: It holds no photograph, or a class that is none of those.
+      FileNotFoundError: If the folder is missing.
+      ValueError: If the folder holds no photograph, or has a class that is not in
+        ``classes``.
     """
     if not folder.is_dir():
         raise FileNotFoundError(

@@ -16,7 +16,7 @@ def default_data_dir() -> Path:
       `$TFDS_DATA_DIR` if it is set and not empty, else `~/tensorflow_datasets`.
 
     Raises:
-      ValueError: Neither is there.
+      ValueError: If the variable is not set and the user has no home folder.
     """
     folder = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
@@ -61,7 +61,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
       folder: Folder of the set.
 
     Raises:
-      ValueError: The file is missing or damaged.
+      ValueError: If the file is missing or damaged.
     """
     try:
         metadata = json.loads((folder / "metadata.json").read_bytes())

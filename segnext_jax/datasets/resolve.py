@@ -33,8 +33,8 @@ def resolve_spec(data: Any) -> DatasetSpec:
       Its classes, colours and splits.
 
     Raises:
-      FileNotFoundError: The folder or its classes.txt is missing.
-      ValueError: No data set has this name, or its classes contradict each other.
+      FileNotFoundError: If the folder or its classes.txt is missing.
+      ValueError: If no data set has this name, or its classes contradict each other.
     """
     if data.name in SPECS:
         return get_spec(data.name)
@@ -48,8 +48,8 @@ def class_table(data: Any) -> ClassTable:
       data: The section `data` of a configuration, its name none of `SPECS`.
 
     Raises:
-      FileNotFoundError: The folder or its classes.txt is missing.
-      ValueError: There is no such data set, or classes.txt is wrong.
+      FileNotFoundError: If the folder or its classes.txt is missing.
+      ValueError: If no data set has this name, or classes.txt is wrong.
     """
     if data.classes:
         return ClassTable(
@@ -79,7 +79,7 @@ def prepared_table(folder: Path) -> ClassTable:
       folder: Folder of the set, with its metadata.json.
 
     Raises:
-      ValueError: It names none: it is damaged, or not a set of masks.
+      ValueError: If the set names no classes: the set is damaged, or has no masks.
     """
     metadata: Any = read_metadata(folder)
     classes, colours = metadata.get("classes"), metadata.get("colours")

@@ -54,11 +54,11 @@ class DatasetSpec:
         """Refuse a table that contradicts itself.
 
         Raises:
-          ValueError: The name is not a lower-case identifier, a class is missing,
-            empty or repeated, there are more than 255, the number of colours is not
-            the number of classes, a colour is not three integers in [0, 255], or
-            the ignore label is a class or does not fit in a byte, or the official
-            ids are not one for each class.
+          ValueError: If the name is not a lower-case identifier; a class is missing,
+            empty or repeated; there are more than 255 classes; the number of colours is
+            not the number of classes; a colour is not three integers in [0, 255]; the
+            ignore label is a class or does not fit in a byte; or the official ids are
+            not one for each class.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
             raise ValueError(

@@ -36,8 +36,8 @@ def read_lines(file: RawFile, max_bytes: int = _MAX_BYTES) -> list[str]:
       The lines without their ends.
 
     Raises:
-      PreparationError: The file is missing, or no file that can be read.
-      ValueError: It is no text.
+      PreparationError: If the file is missing or cannot be read.
+      ValueError: If the file is no text.
     """
     text = decode_text(read_file(file, max_bytes), str(file))
     lines = re.split(r"\r\n|\n|\r", text)
@@ -52,7 +52,7 @@ def decode_text(contents: bytes, name: str) -> str:
       name: The file's name, for messages.
 
     Raises:
-      ValueError: They are no text.
+      ValueError: If the bytes are no text.
     """
     try:
         text = contents.decode(_encoding(contents))
@@ -72,7 +72,7 @@ def _encoding(contents: bytes) -> str:
     for mark, encoding in _MARKS:
         if contents.startswith(mark):
             return encoding
-    # Without a mark: of Western text every other byte of UTF-16 is zero.
+    # Without a mark: in UTF-16, every other byte of Western text is zero.
     start = contents[:512]
     for offset, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if len(start) > 1 and not any(start[offset::2]) and any(start[1 - offset :: 2]):

@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> None:
     """Print the description; see `--help`.
 
     Raises:
-      ValueError: If the configuration cannot run, or is of a classifier.
+      ValueError: If the configuration cannot run, or describes a classifier.
     """
     options, overrides = _parse(arguments)
     from segnext_jax import config as config_lib

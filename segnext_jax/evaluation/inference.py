@@ -1,10 +1,11 @@
 """From fitted images to labels or probabilities of the original images.
 
-Whole images and sliding windows, one or several scales, mirrored or not: each is a view
-of the image, and gives logits with a matrix for each axis (`resampling`). What follows
-is one program for all of them: for a tile of the original image, resample each view;
-where there are several, average their softmax scores; take the best class. Scores of a
-whole image of original size never exist on the device.
+A view is an image at one scale, mirrored or not, seen whole or in sliding windows. Each
+view gives logits, and a matrix for each axis that resamples them (`resampling`). One
+program then serves all kinds of views. For a tile of the original image it resamples
+the logits of each view, averages the softmax scores where there are several views, and
+takes the best class. The device never holds the scores of a whole image of original
+size.
 """
 
 import collections
@@ -22,18 +23,19 @@ from segnext_jax.evaluation.batch import Batch, FittedSize, Size
 from segnext_jax.evaluation.windows import LogitsFn, Windows
 from segnext_jax.ops.upsampled import whole_factor
 
-# Tiles that are computed ahead of the one that is fetched: more would only take memory.
+# Tiles that the device computes ahead of the one that the host fetches. More would only
+# take memory.
 _NUM_TILES_AHEAD = 2
-# Logits are eight times coarser: tiles of 32 pixels share few of them.
+# Logits are eight times coarser than pixels: tiles of 32 pixels share few logits.
 _TILE_MULTIPLE_PX = 32
 
 
 class _Finish(NamedTuple):
-    """What is made of a tile: arrays whose first dimensions are [batch, tile, tile].
+    """Functions that return arrays of a tile, [batch, tile, tile] or with more axes.
 
     Attributes:
-      of_view: From logits and matrices of the only view; see `scoring.resample`.
-      of_scores: From mean probabilities of several views.
+      of_view: Takes logits and matrices of the only view; see `scoring.resample`.
+      of_scores: Takes the mean probabilities of several views.
     """
 
     of_view: Callable[[Array, Any, Any], tuple[Array, ...]]
@@ -44,7 +46,7 @@ class _View(NamedTuple):
     """Logits of one view of a batch, and how they lie on the original images.
 
     Attributes:
-      logits: Of all windows, side by side.
+      logits: The logits of all windows, side by side.
       axes: Vertical and horizontal axes of all rows of the batch.
     """
 
@@ -159,7 +161,8 @@ class Inference:
                     for size in sizes
                 ]
             for place, (height, width) in enumerate(sizes):
-                # Nothing is left of it where another image of the batch is larger.
+                # Where another image of the batch is larger, this image may end before
+                # the tile begins.
                 rows, columns = max(height - top, 0), max(width - left, 0)
                 for target, array in zip(maps[place], arrays, strict=True):
                     tile = array[place, :rows, :columns]
@@ -249,7 +252,7 @@ class Inference:
     def _matrices(
         self, view: _View, batch: Batch
     ) -> tuple[resampling.Tiles, resampling.Tiles]:
-        """Return those of both axes, for this process's rows."""
+        """Return the matrices of both axes of a view, for this process's rows."""
         tile_size = self.tile_size(view.logits)
         vertical, horizontal = (
             resampling.stack(
@@ -268,9 +271,9 @@ class Inference:
 
 
 def _enlargement(views: list[_View]) -> int | None:
-    """Return the factor, where nothing but an enlargement makes labels of logits.
+    """Return the factor of a plain enlargement of logits to the images, or None.
 
-    None where there are several views, or windows, a resize or a factor that is not
+    None if there are several views, or if windows, a resize or a factor that is not
     whole lie between logits and images.
     """
     if len(views) > 1:

@@ -135,7 +135,8 @@ def spread(metrics: Sequence[Metrics]) -> dict[str, dict[str, float]]:
     """Return mean, standard deviation, smallest and largest of each mean.
 
     Args:
-      metrics: Of at least two evaluations; the deviation is that of a sample (n - 1).
+      metrics: The metrics of at least two evaluations; the deviation is that of a
+        sample (n - 1).
     """
     summaries = [one.means() for one in metrics]
     columns = {name: [s[name] for s in summaries] for name in summaries[0]}

@@ -30,8 +30,8 @@ def write_results(
     """Log the table of metrics; write it as JSON and CSV, and draw the confusion.
 
     Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
+      metrics: The metrics of one evaluation.
+      step: The step of the checkpoint; None: the weights belong to no run.
       classes: Names.
       workdir: The folder to write into.
       **more: What else the JSON file is to hold.
@@ -58,8 +58,8 @@ def write_classification_results(
     """Log the metrics of a classification and write them as JSON.
 
     Args:
-      metrics: Of one evaluation.
-      step: Of the checkpoint; None: the weights are of no run.
+      metrics: The metrics of one evaluation.
+      step: The step of the checkpoint; None: the weights belong to no run.
       classes: Names.
       workdir: The folder to write into.
       **more: What else the JSON file is to hold.

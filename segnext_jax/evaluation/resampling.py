@@ -98,7 +98,8 @@ def window_starts(length: int, window: int, stride: int) -> tuple[int, ...]:
 class Tiles:
     """Axis matrices cut into tiles of equal height, without their empty columns.
 
-    Of one image, or of the rows of a batch (`stack`): then the first dimension is rows.
+    The tiles of one image, or of the rows of a batch (`stack`). For a batch the first
+    dimension is the row.
 
     Attributes:
       indices: For each tile the columns that it needs, filled up with 0.
@@ -114,8 +115,9 @@ class Tiles:
 def cut(axis: Axis, tile_size: int) -> Tiles:
     """Cut the matrix of an axis; the number of needed columns is a power of two.
 
-    So few numbers occur that programs which differ in it alone stay few: a tile of 128
-    pixels at eight times the logits' size needs 19 columns, hence 32.
+    Powers of two keep the number of compiled programs small, since each number of
+    columns needs a program of its own. A tile of 128 pixels at eight times the logits'
+    size needs 19 columns, and gets 32.
     """
     matrix = axis.matrix()
     parts = [
@@ -137,8 +139,8 @@ def stack(tiles: list[Tiles], rows: range) -> Tiles:
     """Join the tiles of a batch's rows, filled up to the largest of all of them.
 
     Args:
-      tiles: Of all rows of the batch.
-      rows: Which of them to return.
+      tiles: The tiles of all rows of the batch.
+      rows: The rows to return.
 
     Returns:
       Indices [rows, tiles, needed] and weights [rows, tiles, tile, needed].

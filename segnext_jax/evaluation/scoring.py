@@ -72,7 +72,7 @@ def resample(
     """Return the logits of one tile of the original images.
 
     Args:
-      logits: Of all windows of one view, side by side.
+      logits: The logits of all windows of one view, side by side.
       vertical: Rows of logits that the tile needs, [batch, needed], and their weights,
         [batch, tile, needed].
       horizontal: The same of columns.
@@ -144,10 +144,10 @@ def mean_probabilities(views: Sequence[tuple]) -> Array:
 def best_labels(
     scores: Float[Array, "batch height width classes"],
 ) -> UInt8[Array, "batch height width"]:
-    """Return the first of the best classes; their number where a score is nan.
+    """Return the first of the best classes; the number of classes where a score is nan.
 
-    As two plain reductions: XLA compiles argmax to a loop that takes seven times as
-    long on a CPU.
+    The function takes two plain reductions, because XLA compiles argmax to a loop that
+    takes seven times as long on a CPU.
     """
     num_classes = scores.shape[-1]
     is_best = scores == jnp.max(scores, axis=-1, keepdims=True)

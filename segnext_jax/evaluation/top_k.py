@@ -105,7 +105,7 @@ def count_hits(
     """
     numbers = jnp.arange(logits.shape[1], dtype=labels.dtype)[None]
     own = jnp.take_along_axis(logits, labels[:, None], axis=1)
-    # Not "greater": a score that is no number is never among the best.
+    # Not "logits > own": a score that is no number must never be among the best.
     is_before = ~(logits <= own) | ((logits == own) & (numbers < labels[:, None]))
     rank = jnp.sum(is_before, axis=1)
     is_label = (numbers == labels[:, None]) & mask[:, None]

@@ -77,10 +77,10 @@ class Windows:
         """Return how logits lie on the original images, vertically and horizontally.
 
         Args:
-          row_shape: Of what `row` returns.
-          fitted_sizes: Of each image.
+          row_shape: The shape of what `row` returns.
+          fitted_sizes: The fitted size of each image.
           image_sizes: (height, width) of each original image.
-          is_mirrored: Whether the inputs are.
+          is_mirrored: Whether the inputs are mirrored.
         """
         small = row_shape[1], row_shape[2] // len(self.starts[1])
 

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
     """Export one network; see `--help`.
 
     Raises:
-      ValueError: If it cannot be.
+      ValueError: If the network cannot be exported.
     """
     options, overrides = _parse(arguments)
     from segnext_jax.export import folder, onnx_graph, web_page
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
                 "the page of --format=web needs --input=uint8, --result=labels and "
                 "--batch_size=1: leave them out."
             )
-        # It runs the ONNX file, on photographs of any size.
+        # The web page runs the ONNX file, on photographs of any size.
         formats = [*(f for f in formats if f not in (WEB, "onnx")), "onnx"]
         options.dynamic = options.size is None
     platforms = _among("--platforms", options.platforms, PLATFORMS)

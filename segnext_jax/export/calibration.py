@@ -32,7 +32,7 @@ def read_photographs(
         the network's data set, evenly spread.
 
     Raises:
-      ValueError: If there are none.
+      ValueError: If there are no photographs.
     """
     config, spec = predictor.config, predictor.spec
     encoded = _named(words) if words else _of_validation(config, spec)

@@ -17,8 +17,8 @@ NUM_TIMED = 5
 # Beside the training's crop size and one image, where these are dynamic.
 OTHER_SIZE = (96, 160)
 OTHER_BATCH = 2
-# Of labels that may differ, or of the largest value: far above rounding in float32
-# (1e-6), far below a wrong operation.
+# Share of labels that may differ, or of the largest value. It is far above rounding in
+# float32 (1e-6), and far below the effect of a wrong operation.
 TOLERANCE = 1e-2
 
 # Takes one line for the user.

@@ -38,7 +38,7 @@ def to_int8(model: Any, inputs: Sequence[np.ndarray]) -> Any:
             weight_type=quantization.QuantType.QInt8,
         )
         result = onnx.load(path)
-    # Of the sizes that it was fitted with.
+    # `value_info` holds the sizes of the images that the quantizer was fitted with.
     del result.graph.value_info[:]
     onnx.checker.check_model(result)
     return result

@@ -36,7 +36,8 @@ def check_target(target: pathlib.Path, overwrite: bool) -> None:
     """Refuse a target that holds anything but an exported network to overwrite.
 
     Raises:
-      ValueError: If it does.
+      ValueError: If the target holds other files, or an exported network and not
+        ``overwrite``.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -74,13 +75,14 @@ def write(
       predictor: The network.
       signature: What goes in and comes out.
       formats: Among `FORMATS`.
-      platforms: Of the StableHLO program; among `options.PLATFORMS`.
+      platforms: Platforms of the StableHLO program, among `options.PLATFORMS`.
       dtype: Type of activations of the StableHLO program.
       checkpoint: Where the weights come from, for the metadata.
       tell: Takes one line for each file.
-      precision: Of the ONNX graph; among `onnx_file.PRECISIONS`.
+      precision: Precision of the ONNX graph, among `onnx_file.PRECISIONS`.
       photographs: RGB bytes [1, height, width, 3], for a graph of eight bits.
-      runtime: Of `web_page.fetch_runtime`; None: no page is written.
+      runtime: The archive that `web_page.fetch_runtime` returned; None: no page is
+        written.
       overwrite: Whether an exported network may be replaced.
 
     Raises:
@@ -109,7 +111,8 @@ def write(
         for name in formats:
             try:
                 files[name] = writers[name](new)
-            # Of any library: what one cannot write must not cost what another has.
+            # Libraries raise errors of any type. A format that fails must not cost the
+            # user the formats that are written.
             except Exception as error:
                 failures[name] = error
                 (new / FILES[name]).unlink(missing_ok=True)

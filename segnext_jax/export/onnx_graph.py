@@ -27,7 +27,7 @@ def check_installed() -> None:
     """Refuse to begin without the libraries.
 
     Raises:
-      ValueError: If one is missing.
+      ValueError: If a library is missing.
     """
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
@@ -43,8 +43,8 @@ def convert(predictor: Predictor, signature: Signature, dtype: str = "float32") 
     Args:
       predictor: The network.
       signature: What goes in and comes out.
-      dtype: Of weights and values; float16 leaves the normalisations, the decomposition
-        and what is made of the scores in float32.
+      dtype: Type of weights and values. With float16 the normalisations, the
+        decomposition and what is computed from the scores stay in float32.
 
     Raises:
       ValueError: If a library is missing.

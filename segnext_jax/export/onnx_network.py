@@ -34,7 +34,7 @@ def add_encoder(
     Args:
       nodes: The graph.
       images: Normalised RGB, [batch, 3, height, width].
-      params: Of the encoder.
+      params: The parameters of the encoder.
       stats: Running statistics of the encoder.
       depths: Blocks of each stage.
     """
@@ -67,8 +67,8 @@ def add_head(
       nodes: The graph.
       features: Maps of the last three stages, at 1/8, 1/16 and 1/32 of the image, and
         their channels.
-      params: Of the head.
-      bases: To begin with, [channels, rank].
+      params: The parameters of the head.
+      bases: The bases that the NMF begins with, [channels, rank].
       num_steps: Steps of the NMF.
     """
     with nodes.scope("squeeze"):
@@ -97,9 +97,9 @@ def enlarge(nodes: Nodes, images: str, vertical: int, horizontal: int) -> str:
 
     Args:
       nodes: The graph.
-      images: Of four dimensions.
-      vertical: Factor of the third.
-      horizontal: Factor of the last.
+      images: The name of a value of four dimensions.
+      vertical: Factor of the third dimension.
+      horizontal: Factor of the last dimension.
     """
     if vertical == horizontal == 1:
         return images

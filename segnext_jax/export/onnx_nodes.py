@@ -8,7 +8,7 @@ import numpy as np
 
 # The oldest set that has all that is needed: the most runtimes know it.
 OPSET = 17
-# That of the same release of ONNX.
+# The version of the file format in the same release of ONNX.
 IR_VERSION = 8
 
 Dims = Sequence[int | str]
@@ -24,8 +24,8 @@ class Nodes:
         """Begin with none.
 
         Args:
-          dtype: Of constants and values: float32, or float16, but for what is written
-            `in_float32`.
+          dtype: Type of constants and values, float32 or float16. What is written
+            inside `in_float32` is float32 with either.
         """
         self._dtype = self._usual_dtype = np.dtype(dtype)
         self._nodes: list[Any] = []

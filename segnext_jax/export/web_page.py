@@ -11,7 +11,8 @@ import tempfile
 
 from segnext_jax.demo import result_page
 
-# Of the npm package, as `npm view onnxruntime-web@VERSION dist.integrity` prints it.
+# Version of the npm package, and its checksum as
+# `npm view onnxruntime-web@VERSION dist.integrity` prints it.
 VERSION = "1.30.0"
 SHA512 = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfK"
@@ -31,7 +32,7 @@ def fetch_runtime() -> pathlib.Path:
     """Return the archive of onnxruntime-web; npm fetches it once.
 
     Raises:
-      ValueError: If there is no npm, it fails, or gives another file.
+      ValueError: If npm is missing or fails, or the file has another checksum.
     """
     caches = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     archive = pathlib.Path(caches) / "segnext_jax" / ARCHIVE
@@ -54,7 +55,7 @@ def write(folder: pathlib.Path, archive: pathlib.Path) -> None:
 
     Args:
       folder: Where to.
-      archive: Of `fetch_runtime`.
+      archive: The archive that `fetch_runtime` returned.
     """
     shutil.copy(_OURS / "web_page.html", folder / "index.html")
     for name in ("web_page.css", "web_page.js"):

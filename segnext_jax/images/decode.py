@@ -42,7 +42,7 @@ def decode_image(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w 3
       The pixels in RGB order.
 
     Raises:
-      ValueError: The bytes are no image, only a part of one, or too large.
+      ValueError: If the bytes are no image, only a part of one, or too large.
 
     Differs: the official pipeline goes on with BGR and turns the channels round when it
         normalises; here images are RGB from the start.
@@ -68,9 +68,9 @@ def decode_label(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w"]
       One id per pixel.
 
     Raises:
-      ValueError: The bytes are no image or only a part of one, they were compressed
-        with loss, the image is coloured, its ids are in the alpha channel, or an
-        id does not fit in a byte.
+      ValueError: If the bytes are no image or only a part of one, the image was
+        compressed with loss or is coloured, the ids are in the alpha channel, or an id
+        does not fit in a byte.
     """
     name = image_id or "label"
     subject = f"{name}: its label map cannot be decoded"
@@ -123,8 +123,8 @@ def decode_colours(encoded: bytes, image_id: str = "") -> UInt8[np.ndarray, "h w
       The colours as stored; an EXIF orientation is not applied (except to TIFF).
 
     Raises:
-      ValueError: The bytes are no image, only a part of one or too large, or they
-        were compressed with loss.
+      ValueError: If the bytes are no image, only a part of one or too large, or the
+        image was compressed with loss.
     """
     name = image_id or "label"
     subject = f"{name}: its label map cannot be decoded"
@@ -152,7 +152,7 @@ def check_sizes(
       image_id: Name of the image, for the error message.
 
     Raises:
-      ValueError: The sizes differ.
+      ValueError: If the sizes differ.
     """
     size = image.shape[:2]
     if size == labels.shape:
@@ -208,7 +208,7 @@ def check_labels(
       image_id: Name of the image, for the error message.
 
     Raises:
-      ValueError: Another id occurs.
+      ValueError: If another id occurs.
     """
     # 255 + 1 is 0 in bytes: two quick passes settle nearly every call.
     if ignore_label == 255 and (labels + np.uint8(1)).max() <= num_classes:

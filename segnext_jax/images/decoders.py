@@ -26,7 +26,7 @@ def max_pixels() -> int:
     """Return how many pixels an image may have.
 
     Raises:
-      ValueError: The environment variable `SEGNEXT_JAX_MAX_PIXELS` is no number.
+      ValueError: If the environment variable `SEGNEXT_JAX_MAX_PIXELS` is no number.
     """
     text = os.environ.get(MAX_PIXELS_VARIABLE) or str(_DEFAULT_MAX_PIXELS)
     if not text.isdecimal():
@@ -45,7 +45,7 @@ def check_header(encoded: bytes, subject: str) -> Header:
       subject: Beginning of the error message: the file's name and what failed.
 
     Raises:
-      ValueError: It is no image file, or has too many pixels.
+      ValueError: If the file is no image file, or has too many pixels.
     """
     header = read_header(encoded)
     if header.size is None or 0 in header.size:
@@ -72,7 +72,7 @@ def decode_with_opencv(
       subject: Beginning of the error message.
 
     Raises:
-      ValueError: It cannot be decoded, or is only a part of an image.
+      ValueError: If the file cannot be decoded, or is only a part of an image.
     """
     # OpenCV 4 decodes a JPEG that ends early to grey without a word.
     if header.format == "JPEG" and not jpeg_is_whole(encoded):
@@ -98,7 +98,7 @@ def decode_with_pillow(
       subject: Beginning of the error message.
 
     Raises:
-      ValueError: It cannot be decoded, or is only a part of an image.
+      ValueError: If the file cannot be decoded, or is only a part of an image.
     """
     try:
         with _open(encoded, header) as image:
@@ -129,7 +129,8 @@ def from_pillow(image: Any) -> UInt8[np.ndarray, "height width 3"]:
         eight are kept, an alpha channel is dropped.
 
     Raises:
-      ValueError: Its file cannot be decoded, or its numbers are no grey levels.
+      ValueError: If Pillow cannot decode the image's file, or the numbers are no grey
+        levels.
     """
     from PIL import ImageOps
 

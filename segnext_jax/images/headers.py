@@ -48,7 +48,7 @@ _TIFF_COMPRESSIONS = {
     50002: "JPEG XL",
 }
 _TIFF_FORMATS = {2: "signed whole numbers", 3: "floating point", 6: "complex numbers"}
-# Of a TIFF: width, height, bits, compression, samples, sample format; strips, tiles.
+# Tags of TIFF: width, height, bits, compression, samples, sample format; strips, tiles.
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _FORMAT = 256, 257, 258, 259, 277, 339
 _DATA_TAGS = ((273, 279), (324, 325))
 # A marker of a JPEG that is neither a stuffed byte, nor a restart, nor filling.

@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from zlib_ng import zlib_ng
 
-# Of zlib's levels the one from which files of label maps hardly shrink.
+# The level of zlib above which files of label maps hardly shrink.
 _LEVEL = 6
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Bit depth 8, grey, deflate, the only filter method, not interlaced.
@@ -34,7 +34,7 @@ def write_label_png(
         whose values are the ids.
     """
     size = labels.shape[::-1]
-    # Without a copy: the map of a very large image takes hundreds of MB.
+    # frombuffer makes no copy: the map of a very large image takes hundreds of MB.
     mode = "L" if colours is None else "P"
     image = Image.frombuffer(
         mode, size, np.ascontiguousarray(labels), "raw", mode, 0, 1

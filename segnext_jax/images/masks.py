@@ -49,7 +49,7 @@ class MaskReader:
         """Refuse conventions that contradict each other.
 
         Raises:
-          ValueError: They do.
+          ValueError: If the conventions contradict each other.
         """
         if self.mask_values not in MASK_VALUES:
             raise ValueError(
@@ -110,8 +110,8 @@ class MaskReader:
           One train id per pixel; whether each is a class `check_labels` tells.
 
         Raises:
-          ValueError: It cannot be decoded, or it holds a colour or an id that has no
-            train id.
+          ValueError: If the mask cannot be decoded, or holds a colour or an id that has
+            no train id.
         """
         if self.mask_values == "colours":
             ids = [*range(self.num_classes)]
@@ -143,7 +143,7 @@ def check_names(classes: Sequence[str], zero_is_ignore: bool) -> None:
       zero_is_ignore: Id 0 of the masks means nothing, and classes begin at 1.
 
     Raises:
-      ValueError: The first class is called by what id 0 means already.
+      ValueError: If the name of the first class is a word for what id 0 means already.
     """
     if zero_is_ignore and classes[0].strip().lower() in NOTHING:
         raise ValueError(
@@ -161,8 +161,8 @@ def mask_reader(data: Any) -> MaskReader:
       data: The section `data` of a configuration, its name "folder".
 
     Raises:
-      FileNotFoundError: The folder or its classes.txt is missing.
-      ValueError: The conventions contradict each other or the classes.
+      FileNotFoundError: If the folder or its classes.txt is missing.
+      ValueError: If the conventions contradict each other or the classes.
     """
     table = class_table(data)
     return MaskReader(
@@ -193,7 +193,7 @@ def colours_to_ids(
       One id per pixel.
 
     Raises:
-      ValueError: A pixel has a colour that is not in the table, or the table gives
+      ValueError: If a pixel has a colour that is not in the table, or the table gives
         one colour two ids.
     """
     ids = range(len(colours)) if ids is None else ids

@@ -15,7 +15,7 @@ _INK = (20, 20, 20)
 _TEXT_HEIGHT_PX = 22
 # OpenCV 5 has letters of most scripts, whatever the name of the font.
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Of OpenCV's font in a line of one pixel.
+# Scale of OpenCV's font for a line of text one pixel high.
 _TEXT_SCALE = 0.5 / 22
 # Legends of pictures that are wider have larger text: it is read on a screen.
 _SMALL_TEXT_WIDTH_PX = 1800
@@ -24,8 +24,8 @@ _HATCH_PERIOD_PX = 8
 _HATCH_FINE_PX = 800
 _MIN_PANEL_HEIGHT_PX = 240
 _MAX_ENLARGED_WIDTH_PX = 2048
-# Of the confusion: colour of share 1 (shares between are blended with the paper), cells
-# that hold a number, and those of a matrix that is too large for numbers.
+# Confusion matrix: colour of share 1 (lower shares are blended with the paper), size of
+# cells that hold a number, and of cells of a matrix that is too large for numbers.
 _FULL = np.array([8, 48, 107])
 _GRID, _CROSSED = (222, 222, 222), (150, 150, 150)
 _MARGIN_PX = 12
@@ -68,7 +68,7 @@ def overlay(
       An RGB image.
 
     Raises:
-      ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: If the sizes differ, or the opacity is outside [0, 1].
     """
     if image.shape[:2] != labels.shape:
         raise ValueError(
@@ -144,7 +144,7 @@ def side_by_side(
       An RGB image.
 
     Raises:
-      ValueError: The sizes differ, or the opacity is outside [0, 1].
+      ValueError: If the sizes differ, or the opacity is outside [0, 1].
     """
     height, width = image.shape[:2]
     # No panorama is made wider for the sake of its height.
@@ -201,7 +201,7 @@ def contact_sheet(
       An RGB image.
 
     Raises:
-      ValueError: The sizes of an image and its labels differ.
+      ValueError: If the sizes of an image and its labels differ.
     """
     height, width = panel_size
     num_columns = min(num_columns, len(cells))
@@ -331,8 +331,8 @@ def _enlarge(picture: np.ndarray, factor: int) -> np.ndarray:
 def _hatch(image: Picture) -> Picture:
     """Draw lines from the upper right to the lower left: light, with a dark border.
 
-    So they are seen on snow and at night. They are wider where the image is larger,
-    which is looked at from further away.
+    Lines with both tones are seen on snow and at night. Lines are wider on larger
+    images, which people look at from further away.
     """
     width = max(1, round(max(image.shape[:2]) / _HATCH_FINE_PX))
     y, x = np.arange(image.shape[0])[:, None], np.arange(image.shape[1])

@@ -67,9 +67,10 @@ class ConvModule(nn.Module):
 class Squeeze(nn.Module):
     """Maps of several sizes to one: resize, join, 1x1 convolution, GroupNorm, ReLU.
 
-    Both resize and convolution are linear, and act on pixels and channels alone, so
-    that they may change places: by default each map meets its part of the kernel at its
-    own size, a quarter of the multiplications for the published networks.
+    Resize and convolution are linear. One acts on pixels alone and the other on
+    channels alone, so that they may change places. By default the convolution comes
+    first: each map is multiplied with its part of the kernel at the map's own size,
+    which takes a quarter of the multiplications for the published networks.
 
     Attributes:
       features: Number of channels that come out.
@@ -143,8 +144,8 @@ class Hamburger(nn.Module):
           train: Whether to take the training number of steps.
 
         Raises:
-          ValueError: If ``gradient`` or ``eval_bases`` is unknown, or bases are to be
-            drawn and the rng ``nmf`` is not given.
+          ValueError: If ``gradient`` or ``eval_bases`` is unknown, or the network draws
+            bases and the rng ``nmf`` is not given.
         """
         batch, height, width, channels = images.shape
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}

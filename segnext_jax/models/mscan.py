@@ -66,10 +66,10 @@ class DepthwiseWeights(nn.Module):
     def __call__(
         self, channels: int
     ) -> tuple[Float[Array, "kernel_height kernel_width channels"], Array]:
-        """Return both.
+        """Return kernel and bias.
 
         Args:
-          channels: Of the images.
+          channels: Number of channels of the images.
         """
         shape = (*self.kernel_size, channels)
         return (
@@ -259,16 +259,16 @@ class MSCAN(_Layer):
       embed_dims: Channels of each stage.
       depths: Blocks of each stage.
       mlp_ratios: Hidden channels of each stage's MLP over its channels.
-      drop_path_rate: Probability to skip a branch of the last block; earlier ones
-        have less, linearly down to 0 at the first.
-      frozen_stages: First stages that run as at inference, in training, too: running
-        statistics, which stay, and no drop path. Their parameters are the optimizer's
-        affair.
+      drop_path_rate: Probability to skip a branch of the last block. The probability
+        falls linearly to 0 at the first block.
+      frozen_stages: Number of first stages that run in training as at inference: their
+        BatchNorms use and keep the running statistics, and no path is dropped. The
+        optimizer decides whether the parameters of these stages are trained.
       freeze_batch_norm: The BatchNorms of all stages use and keep their running
         statistics in training.
-      remat: Keep the input of each block alone for the backward pass, which computes
-        the block again: less memory, a third more time. On CPUs XLA merges what is
-        computed twice, and nothing is saved.
+      remat: Keep only the input of each block for the backward pass, which computes the
+        block again: less memory, a third more time. On CPUs XLA merges the two
+        computations of a block, and no memory is saved.
 
     Source: paper section 3.1 and table 2; ``MSCAN`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae.
@@ -306,7 +306,7 @@ class MSCAN(_Layer):
             factors = drop_path_factors(rates.tolist(), len(images), key)
         branch = 0
         images = images.astype(self.dtype)
-        # Of the arguments (self, images, train, factors) the third is no array.
+        # Argument 2 of (self, images, train, factors), ``train``, is no array.
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         outputs = []
         stages = zip(self.embed_dims, self.depths, self.mlp_ratios, strict=True)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from segnext_jax.ops.batch_norm import affine, normalize_by_batch
 
-# Collection of the moments of a batch: what `update_statistics` wants.
+# Collection of the moments of a batch, which `update_statistics` takes.
 MOMENTS = "batch_moments"
 
 
@@ -18,17 +18,17 @@ class BatchNorm(nn.Module):
     """Normalise each channel over batch and pixels.
 
     In training ``y = (x - mean) / sqrt(var + epsilon) * scale + bias`` with the mean
-    and biased variance of the batch. Under `jax.jit` over a mesh these are the
-    statistics of the whole sharded batch: synchronised batch normalisation without
-    code for it.
+    and biased variance of the batch. Under `jax.jit` over a mesh XLA computes both over
+    the whole sharded batch: the batch normalisation is synchronised between devices.
 
     The running statistics (collection ``batch_stats``: ``mean``, ``var``) follow
     ``new = decay * old + (1 - decay) * batch`` and are used when ``train`` is false.
 
-    A frozen one uses the running statistics in training, too, and keeps them.
+    A frozen BatchNorm uses the running statistics in training, too, and does not change
+    them.
 
-    Where the collection `MOMENTS` is mutable, ``mean``, the biased ``var`` and
-    ``count`` of the batch are left there instead, and the running statistics stay.
+    Where the collection `MOMENTS` is mutable, the BatchNorm writes ``mean``, the biased
+    ``var`` and ``count`` of the batch there and leaves the running statistics alone.
 
     Statistics are float32 at least, whatever the compute type.
 
@@ -94,14 +94,14 @@ class BatchNorm(nn.Module):
 def update_statistics(
     running: dict[str, Any], moments: dict[str, Any], decay: float = BatchNorm.decay
 ) -> dict[str, Any]:
-    """Move running statistics once, to the moments of several parts of a batch.
+    """Move running statistics once, towards the moments of several parts of a batch.
 
-    The parts are of one size n. With their means m_i and biased variances v_i the whole
-    batch of k parts has
+    All k parts have n values per channel. With the means m_i and biased variances v_i
+    of the parts, the whole batch has
 
         mean = mean_i(m_i),  var = mean_i(v_i + (m_i - mean)^2)
 
-    and the unbiased variance, times k n / (k n - 1), is what the running one follows.
+    and the running variance follows the unbiased variance, var * k n / (k n - 1).
 
     Args:
       running: ``batch_stats`` of a network.
@@ -109,7 +109,8 @@ def update_statistics(
       decay: See `BatchNorm`.
 
     Returns:
-      The new ``batch_stats``; those of a frozen norm, which leaves no moments, stay.
+      The new ``batch_stats``. A frozen BatchNorm writes no moments, and its statistics
+      stay.
     """
     stats = traverse_util.flatten_dict(running)
     parts = traverse_util.flatten_dict(moments)

@@ -69,7 +69,8 @@ class JoinedPointwise(nn.Module):
         """Return what each map gives, at its own size.
 
         Args:
-          maps: Of any sizes; their channels in this order are the kernel's rows.
+          maps: Feature maps of any sizes; their channels in this order are the kernel's
+            rows.
         """
         ends = np.cumsum([m.shape[-1] for m in maps])
         shape = (int(ends[-1]), self.features)

@@ -51,7 +51,7 @@ def find_variant(variant: Variant | str) -> Variant:
     """Return the sizes of a network that is given by name or by its sizes.
 
     Raises:
-      ValueError: If there is no such name.
+      ValueError: If no variant has this name.
     """
     if isinstance(variant, Variant):
         return variant
@@ -150,17 +150,17 @@ class SegNeXt(nn.Module):
         )
 
     def draws(self, count: int = 1) -> dict[int, Any]:
-        """Return what the decoder starts from at inference, by seed.
+        """Return the starting bases of the decoder at inference, by seed.
 
-        One draw is what `__call__` takes. It stands for the whole evaluation; several
-        tell how much the numbers depend on it.
+        `__call__` takes one draw, which serves the whole evaluation. Evaluations with
+        several draws tell how much the numbers depend on the draw.
 
         Args:
-          count: Number of draws: of ``nmf_eval_seed`` and the seeds after it.
+          count: Number of draws, for ``nmf_eval_seed`` and the seeds after it.
 
         Returns:
-          With ``nmf_eval_bases="random"`` None for the only seed: each image has a draw
-          of its own.
+          Bases by seed. With ``nmf_eval_bases="random"``: None for the only seed, since
+          each image has a draw of its own.
         """
         if self.nmf_eval_bases == "random":
             return {self.nmf_eval_seed: None}

@@ -25,14 +25,15 @@ def normalize_by_batch(
 ]:
     """Return ``(x - mean) / sqrt(var + epsilon) * scale + bias``, mean and var.
 
-    The moments are those of all pixels of the batch, var the biased one, in float32 at
-    least. On NVIDIA GPUs images are read once for them; elsewhere twice. Both ways sum
-    squares around a mean: E[x^2] - E[x]^2 cancels where the mean is large.
+    Mean and (biased) var are taken over all pixels of the batch, in float32 at least. A
+    kernel for NVIDIA GPUs reads the images once for both; other devices read them
+    twice. Both ways sum squares around a mean: E[x^2] - E[x]^2 cancels where the mean
+    is large.
 
     Args:
       images: Feature maps; the result has their type.
-      scale: Of each channel.
-      bias: Of each channel.
+      scale: Factor of each channel.
+      bias: Added to each channel.
       epsilon: At least 0.
     """
     # A custom derivative has no type that type checkers know.
@@ -116,7 +117,7 @@ def _two_passes(images: Array) -> tuple[Array, Array]:
 
 def _one_pass(images: Array) -> tuple[Array, Array]:
     moments = per_image(kernels.moments, 1)(images)
-    # One exchange between devices: mean and variance, one after the other, are two.
+    # One exchange between devices. Mean and then variance would be two exchanges.
     return gathered(functools.partial(join, size=images.shape[1:3]))(moments)
 
 

@@ -1,9 +1,9 @@
-"""The best class of each pixel, of scores that are made class by class.
+"""The best class of each pixel, from scores that are computed class by class.
 
-An argmax over scores needs all of them, and XLA:CPU compiles it, as it does the two
-plain reductions that give the same, to a walk over classes for one pixel after the
-other. Here a few classes at a time are compared with the best so far, in expressions
-that have all pixels side by side: vector instructions, and no scores in memory.
+An argmax needs the scores of all classes at once. XLA:CPU compiles argmax, and the two
+plain reductions that give the same, to a walk over the classes of one pixel after the
+other. Here a loop compares a few classes at a time with the best class so far, for all
+pixels side by side. This takes vector instructions, and no scores lie in memory.
 """
 
 import math
@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, UInt8
 
-# More make the expression longer than caches have room for its operands; fewer read and
-# write the best so far more often (512x512, 150 classes: 15, 25 and 50 at a time take
-# 12.8, 11.6 and 13.4 ms).
+# With more classes at a time the operands of the expression outgrow the caches. With
+# fewer the loop reads and writes the best class so far more often. (512x512, 150
+# classes: 15, 25 and 50 at a time take 12.8, 11.6 and 13.4 ms.)
 _CLASSES_AT_A_TIME = 25
 
 
@@ -25,13 +25,13 @@ def best_class(
     shape: tuple[int, ...],
     axis: int = 0,
 ) -> UInt8[Array, "*shape"]:
-    """Return the first of the best classes; their number where a score is nan.
+    """Return the first of the best classes; the number of classes where a score is nan.
 
     Args:
-      maps: Of a floating type: what the scores are made of.
+      maps: Maps of a floating type that the scores are computed from.
       score_fn: From the map of one class to its scores.
-      shape: Of the scores of one class.
-      axis: That of the classes in ``maps``.
+      shape: The shape of the scores of one class.
+      axis: The axis of the classes in ``maps``.
     """
     num_classes = maps.shape[axis]
     num_turns = -(-num_classes // _CLASSES_AT_A_TIME)
@@ -39,8 +39,8 @@ def best_class(
 
     def turn(number: Array, so_far: tuple[Array, Array]) -> tuple[Array, Array]:
         best, label = so_far
-        # Not past the end: the last turn compares some classes again, which are never
-        # better than themselves.
+        # The last turn must not pass the end: it compares some classes again, and a
+        # class is never better than itself.
         first = jnp.minimum(number * at_a_time, num_classes - at_a_time)
         some = lax.dynamic_slice_in_dim(maps, first, at_a_time, axis)
         for place in range(at_a_time):

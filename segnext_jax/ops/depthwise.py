@@ -15,8 +15,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-# "auto": where convolutions are joined with more, kernels of our own for NVIDIA GPUs
-# (ops/multi_scale.py, ops/depthwise_gelu.py); all else as "shifted".
+# "auto": operations that join convolutions with more have kernels of our own for NVIDIA
+# GPUs (ops/multi_scale.py, ops/depthwise_gelu.py). Everything else is as "shifted".
 Implementation = Literal["auto", "shifted", "grouped"]
 
 
@@ -44,9 +44,9 @@ def depthwise_conv(
       Feature maps of the size and type of ``images``.
 
     Raises:
-      ValueError: If the shapes do not fit, a kernel size is even, or the implementation
-        is unknown; for forward-mode derivatives (``jax.jvp``), which ``"grouped"`` has
-        and ``"shifted"`` has not.
+      ValueError: If the shapes do not fit, a kernel size is even, the implementation is
+        unknown, or the caller takes a forward-mode derivative (``jax.jvp``) of
+        ``"shifted"``; ``"grouped"`` has one.
 
     Source: ``DWConv`` and ``AttentionModule`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae
@@ -91,7 +91,7 @@ def _reverse_mode(images: Array, kernel: Array) -> Array:
     try:
         return _shifted(images, kernel)
     except TypeError as error:
-        # Where the caller jits, JAX's own sentence comes, and later.
+        # Where the caller jits, JAX raises its own error, and later.
         if "forward-mode" not in str(error):
             raise
         raise ValueError(
@@ -147,8 +147,8 @@ def pad(
 def _sum_pixels(images: Array) -> Array:
     """Sum over rows and columns of each image: [batch, channels].
 
-    On CPU as a product with a vector of ones: XLA:CPU walks a reduction of the leading
-    dimensions one channel at a time, and takes 1.2 to 3 times as long
+    On a CPU the sum is a product with a vector of ones. XLA:CPU would walk a reduction
+    of the leading dimensions one channel at a time, and take 1.2 to 3 times as long
     (benchmarks/depthwise_kernel_gradient.py).
     """
 
@@ -171,8 +171,8 @@ def sum_images(
     return jnp.sum(_sum_pixels(images.astype(sums)), axis=0)
 
 
-# Jitted by themselves, so that a network that calls them a hundred times traces each
-# shape once; XLA inlines them into the caller.
+# These functions are jitted by themselves, so that a network that calls them a hundred
+# times traces each shape once. XLA inlines them into the caller.
 @jax.jit
 @jax.custom_vjp
 def _shifted(images: Array, kernel: Array) -> Array:
@@ -189,11 +189,11 @@ def windows_sum(
 ) -> Float[Array, "batch height width channels"]:
     """Return the sum of shifted products of images that have their padding already.
 
-    Differentiated by the compiler's rules, slowly: `depthwise_conv` has better ones.
+    JAX's own derivative of this function is slow; `depthwise_conv` has a faster rule.
 
     Args:
       padded: The images; see `pad`. What lies beyond the last window is not used.
-      kernel: Of any size.
+      kernel: One filter per channel, of any size.
       size: (height, width) of the result.
     """
     kernel_height, kernel_width, _ = kernel.shape
@@ -220,8 +220,8 @@ def _shifted_backward(residuals, cotangent: Array):
     padded = pad(cotangent, height // 2, width // 2)
     turned = kernel[::-1, ::-1]
     # The transpose of a stride-1 'same' correlation with an odd kernel is the same
-    # operation with the kernel turned by 180 degrees. Its gradient, too, is that of the
-    # turned kernel, so that one padded array serves both.
+    # operation with the kernel turned by 180 degrees. The kernel's gradient is computed
+    # for the turned kernel, too, so that one padded cotangent serves both gradients.
     images_gradient = _shifted(cotangent, turned)
     kernel_gradient = windows_gradient(padded, images, kernel.shape)[::-1, ::-1]
     return images_gradient, kernel_gradient
@@ -235,12 +235,12 @@ def windows_gradient(
 ) -> Float[Array, "kernel_height kernel_width channels"]:
     """Return the gradient of `windows_sum` for its kernel.
 
-    One reduction over pixels per tap, and one over the images of all taps: in the loop
-    nothing is added up across images. Where devices share a batch, XLA would exchange
-    each tap's sum by itself, 70 times a block.
+    The loop over taps sums over the pixels of each image. One sum over the images, for
+    all taps, follows the loop. If the loop summed over images, devices that share a
+    batch would exchange each tap's sum by itself, 70 times a block.
 
-    A loop over the taps rather than an unrolled expression: unrolled, the compile time
-    of SegNeXt-T's train step rises from 24 s to 60 s.
+    The loop is not unrolled: unrolled, the compile time of SegNeXt-T's train step rises
+    from 24 s to 60 s.
     """
     kernel_height, kernel_width, channels = kernel_shape
     sums = _accumulator(padded.dtype)
@@ -250,7 +250,8 @@ def windows_gradient(
     def tap(place: tuple[Array, Array]) -> Array:
         row, column = place
         zero = jnp.zeros_like(row)
-        # Not negative: the sign would be tested for each value of the window.
+        # Indices are never negative. Otherwise XLA tests the sign for each value of the
+        # window.
         window = lax.dynamic_slice(
             padded,
             (zero, row, column, zero),

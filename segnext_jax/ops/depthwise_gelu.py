@@ -23,15 +23,16 @@ def depthwise_gelu(
 ) -> Float[Array, "batch height width channels"]:
     """Return ``gelu(depthwise_conv(images + image_bias, kernel, bias))``.
 
-    On NVIDIA GPUs, by default, one kernel that reads and writes each value once, and
-    two for the gradient, which computes the convolution again and keeps the images
-    alone. Elsewhere one after the other.
+    On NVIDIA GPUs this is by default one kernel that reads and writes each value once,
+    and two kernels for the gradient. The gradient keeps the images alone and computes
+    the convolution again. On other devices the operations run one after the other.
 
     Args:
       images: Feature maps.
       kernel: One filter per channel; both sizes odd.
       bias: Added before the GELU.
-      image_bias: Of the product that made the images: XLA for GPUs would write the sum.
+      image_bias: Bias of the pointwise convolution that made the images. It is added
+        here because XLA for GPUs would write the sum to memory.
       implementation: See `segnext_jax.ops.depthwise.depthwise_conv`.
 
     Source: ``Mlp`` in ``mscan.py`` of SegNeXt@c87bcae.

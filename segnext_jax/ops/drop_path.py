@@ -19,7 +19,7 @@ def drop_path_factors(
     Args:
       rates: One for each branch, in [0, 1).
       batch: Number of images.
-      key: Of all draws.
+      key: The key of all draws.
 
     Source: Huang et al., "Deep networks with stochastic depth", ECCV 2016;
     ``DropPath`` of timm, used in ``mscan.py`` of SegNeXt@c87bcae.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-# Of timm's RandomErasing: shares of the image's area, and height over width.
+# Defaults of timm's RandomErasing: shares of the image's area, and height over width.
 AREA_RANGE = (0.02, 1 / 3)
 ASPECT_RANGE = (0.3, 1 / 0.3)
 NUM_TRIES = 10
@@ -34,7 +34,7 @@ def draw_boxes(
     the image's.
 
     Args:
-      key: Of the draws.
+      key: The key of all draws.
       batch: Number of images.
       size: (height, width) in pixels.
       probability: That an image gets a box.
@@ -78,7 +78,7 @@ def erase(
 
     Args:
       images: Normalised, so that the noise (mean 0, deviation 1) is like them.
-      key: Of boxes and noise.
+      key: The key of the boxes and the noise.
       probability: For each image.
 
     Source: Zhong et al., "Random erasing data augmentation", AAAI 2020;

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# erf(z) = z * P(z^2) / Q(z^2) for |z| <= LIMIT, where erf is 1 less half a unit in the
-# last place of float32; highest power first. Source: ErfImpl32 of XLA's math library.
+# erf(z) = z * P(z^2) / Q(z^2) for |z| <= LIMIT; the highest power comes first. At LIMIT
+# erf is 1 less half a unit in the last place of float32.
+# Source: ErfImpl32 of XLA's math library.
 NUMERATOR = (
     *(0.00022905065861350646, 0.0034082910107109506, 0.050955695062380861),
     *(0.18520832239976145, 1.128379143519084),
@@ -16,21 +17,24 @@ DENOMINATOR = (
     *(0.014070470171167667, 0.11098505178285362, 0.49746925110067538, 1.0),
 )
 LIMIT = 3.832506856900711
-# Where x / sqrt(2) is less, float32 has no gelu(x) but 0.
+# Where x / sqrt(2) is at most this, 1 + erf(x / sqrt(2)) rounds to 0 in float32, and
+# gelu returns 0.
 ZERO_BELOW = -5.0
 
 
 def gelu(inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return ``x * (1 + erf(x / sqrt(2))) / 2``, in the type of ``inputs``.
 
-    Computed in float32 at least: a bfloat16 result is rounded once. In float32 the
-    error is below 4e-7 times max(1, abs(x)), as PyTorch's is; float64 is exact.
+    The computation is in float32 at least, so that a bfloat16 result is rounded once.
+    In float32 the error is below 4e-7 times max(1, abs(x)), like PyTorch's; in float64
+    the result is exact.
 
-    Why not `flax.linen.gelu`: its erfc is two polynomials, an exponential and three
-    divisions for each value on XLA:CPU, and where a normalisation or convolution
-    follows, XLA takes it apart into arrays of their own (BENCHMARKS.md, GELU). Here one
-    quotient of polynomials does, and the last operation, a choice, keeps the library
-    calls behind it from pulling in what is before it.
+    Why not `flax.linen.gelu`: on XLA:CPU its erfc takes two polynomials, an exponential
+    and three divisions for each value. Where a normalisation or convolution follows,
+    XLA also writes the parts of this erfc to arrays in memory (BENCHMARKS.md, GELU).
+    The form here takes one quotient of polynomials. Its last operation is a choice
+    (``where``), which keeps XLA from moving the operations of gelu into the library
+    call that follows.
 
     Source: ``nn.GELU`` in ``mscan.py`` of SegNeXt@c87bcae (not the tanh form).
     """
@@ -38,9 +42,9 @@ def gelu(inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return _gelu(working).astype(inputs.dtype)
 
 
-# By a rule of its own, nothing but the input is kept for the backward pass: left to
-# the compiler, erf is, and what comes before gelu is computed once for erf and again
-# for the product with it.
+# With this custom rule the backward pass keeps only the input. Without the rule XLA
+# keeps erf, too, and computes what comes before gelu twice: once for erf and once for
+# the product with erf.
 @jax.custom_vjp
 def _gelu(values: Array) -> Array:
     return gelu_value(values)
@@ -66,8 +70,8 @@ def _backward(values: Array, cotangent: Array):
 
 def gelu_slope(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Return the derivative of `gelu` at values of float32 or float64."""
-    # Phi(x) + x phi(x). As 1 - Phi(-x) it is not the expression above, whose value XLA
-    # would keep from the forward pass.
+    # Phi(x) + x phi(x). Phi(x) is written as 1 - Phi(-x), because XLA would recognise
+    # the expression of `gelu_value` and keep its value from the forward pass.
     one = jnp.ones((), values.dtype)
     scaled = values * jnp.asarray(-(0.5**0.5), values.dtype)
     if values.dtype == jnp.float64:
@@ -92,7 +96,7 @@ def _erf(values: Array) -> Array:
 
 @_erf.defjvp
 def _erf_tangent(primals, tangents):
-    # Of the function, not of its approximation: 2 / sqrt(pi) * exp(-z^2).
+    # The derivative of erf, not of the approximation: 2 / sqrt(pi) * exp(-z^2).
     (values,), (tangent,) = primals, tangents
     slope = jnp.asarray(2 / jnp.pi**0.5, values.dtype) * jnp.exp(-(values * values))
     return _erf(values), slope * tangent

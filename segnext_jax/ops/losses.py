@@ -49,7 +49,7 @@ def cross_entropy(
         `count` of the whole batch.
 
     Raises:
-      ValueError: If ``average`` is neither of the two.
+      ValueError: If ``average`` is neither "all" nor "valid".
 
     Source: ``CrossEntropyLoss`` (``avg_non_ignore=False``) in
     ``mmseg/models/losses/cross_entropy_loss.py`` of SegNeXt@c87bcae; smoothing and
@@ -258,8 +258,8 @@ def _order_statistic(
 ) -> Float[Array, ""]:
     """Return the value that has ``rank`` smaller ones among those counted.
 
-    By bisection on the bits, which order non-negative floats as integers: counts add up
-    over a mesh, where a sort would gather all pixels on every device. Without counted
+    The function bisects the bits, which order non-negative floats as integers. Counts
+    add up over a mesh; a sort would gather all pixels on every device. Without counted
     values: an arbitrary one.
     """
     num_bits = jnp.finfo(values.dtype).bits
@@ -288,7 +288,7 @@ def count(
       average: ``"all"``: every pixel; ``"valid"``: those with a label.
 
     Raises:
-      ValueError: If ``average`` is neither of the two.
+      ValueError: If ``average`` is neither "all" nor "valid".
     """
     if average not in ("all", "valid"):
         raise ValueError(f"average must be 'all' or 'valid': got {average!r}.")

@@ -46,12 +46,13 @@ def draw_mixing(
     is that of the pixels that are left.
 
     Args:
-      key: Of the draws.
+      key: The key of all draws.
       num_groups: Number of groups.
       size: (height, width) of images.
-      mixup_alpha: Of mixup; 0: cutmix alone.
-      cutmix_alpha: Of cutmix; 0: mixup alone. Both 0: nothing is mixed.
-      switch_probability: Of cutmix, where there are both.
+      mixup_alpha: Both parameters of mixup's Beta distribution; 0: cutmix alone.
+      cutmix_alpha: Both parameters of cutmix's Beta distribution; 0: mixup alone. If
+        both alphas are 0, nothing is mixed.
+      switch_probability: Probability of cutmix, where both alphas are above 0.
     """
     mixup_key, cutmix_key, switch_key, *place_keys = jax.random.split(key, 5)
     shape = (num_groups,)

@@ -32,13 +32,14 @@ def multi_scale(
       images: Feature maps.
       weights: ``conv0`` (odd sizes), and ``conv{i}_1`` (1xk), ``conv{i}_2`` (kx1) for
         each strip pair i, any number of them, k odd.
-      implementation: See `depthwise_conv`. ``"shifted"`` computes d once and pads it
-        once for all rows, where XLA:CPU left to itself computes the 5x5 again in each
-        of its four uses; its own gradient keeps d alone. ``"auto"`` is the same, but
-        two kernels and three for the gradient on NVIDIA GPUs: `multi_scale_fused`.
+      implementation: See `depthwise_conv`. ``"shifted"`` computes d once, and pads d
+        once for all rows; XLA:CPU left to itself computes the 5x5 again in each of the
+        four uses of d. The custom gradient keeps d alone. ``"auto"`` is the same, but
+        on NVIDIA GPUs it runs two kernels, and three for the gradient; see
+        `multi_scale_fused`.
 
     Raises:
-      ValueError: If kernels have other shapes.
+      ValueError: If the kernels have other shapes.
 
     Source: ``AttentionModule`` in ``mscan.py`` of SegNeXt@c87bcae; paper, equation 1.
     """
@@ -117,8 +118,8 @@ def _forward(local: Array, weights: Weights):
 def _backward(residuals: tuple[Array, Weights], cotangent: Array):
     """Return the gradients; the sum is linear in d.
 
-    Of pair i, d's is ``row_i^T(column_i^T(g))``. As in the forward pass g is padded
-    once for all columns; the rows are computed again.
+    Pair i adds ``row_i^T(column_i^T(g))`` to the gradient of d. As in the forward pass,
+    g is padded once for all columns. The results of the rows are computed again.
     """
     local, weights = residuals
     size = local.shape[1:3]
@@ -135,7 +136,8 @@ def _backward(residuals: tuple[Array, Weights], cotangent: Array):
         )
         row = _strip(padded_local, row_kernel, row_bias, size)
         column_window = _window(padded_cotangent, column_kernel, size)
-        # The kernel's gradient, too, is turned: it slides over the padded cotangent.
+        # The kernel's gradient is that of the turned kernel, because the kernel slides
+        # over the padded cotangent.
         column_gradient = windows_gradient(column_window, row, column_kernel.shape)
         turned = column_kernel[::-1, ::-1].astype(local.dtype)
         row_cotangent = windows_sum(column_window, turned, size)

@@ -25,8 +25,9 @@ def multi_scale_composed(
 
     Args:
       images: See `multi_scale`, as for the others.
-      weights: Of the square and the strip pairs.
-      implementation: Of each convolution.
+      weights: Kernels and biases of the square convolution and of the strip pairs.
+      implementation: How each convolution is computed; see
+        `segnext_jax.ops.depthwise.depthwise_conv`.
     """
 
     def convolve(images: Array, name: str) -> Array:

@@ -16,7 +16,7 @@ def check(weights: Weights) -> None:
     """Refuse kernels that are no strips, or of even sizes.
 
     Raises:
-      ValueError: If there is one.
+      ValueError: If a kernel has an even size, or a kernel of a pair is no strip.
     """
     shapes = {name: kernel.shape[:2] for name, (kernel, _) in weights.items()}
     is_odd = all(n % 2 for shape in shapes.values() for n in shape)

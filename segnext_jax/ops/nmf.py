@@ -191,8 +191,9 @@ def _update_bases(numerator: Array, bases: Array, coefficients: Array) -> Array:
 def _gram(factors: Array) -> Array:
     """Return the products of all pairs of columns.
 
-    Of factors behind a barrier: XLA for GPUs would make one product of this one and the
-    inputs' with the same factors, and copy the inputs to lay them beside the factors.
+    The barrier keeps this product apart from the product of the inputs with the same
+    factors. XLA for GPUs would join the two, and copy the inputs to lay them beside the
+    factors.
     """
     factors = lax.optimization_barrier(factors)
     return product("bnr,bns->brs", factors, factors)

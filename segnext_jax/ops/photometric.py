@@ -54,7 +54,7 @@ def drop_colour(
 
     Args:
       images: RGB, integers in 0..255.
-      key: Of the draws.
+      key: The key of all draws.
       probability: For each image.
 
     Returns:

@@ -29,17 +29,17 @@ def by_platform(
 ) -> Any:
     """Return ``cuda(*arguments, **options)`` in programs for NVIDIA GPUs since Ampere.
 
-    ``tpu(...)`` in those for TPUs, ``default(...)`` in all others. The derivative is
-    that of ``default`` everywhere: for the inside of rules that say what the gradient
-    is.
+    Programs for TPUs call ``tpu(...)``, all others ``default(...)``. The derivative is
+    that of ``default`` on every platform, so call this function inside custom rules,
+    which define the gradient themselves.
 
     Args:
       *arguments: Trees of arrays.
       default: Like the others a function of a module, so that calls with equal options
         are traced once.
-      cuda: Its results have the same shapes and types. None: ``default``.
-      tpu: The same.
-      **options: Of all functions.
+      cuda: Returns results of the same shapes and types. None: ``default``.
+      tpu: See ``cuda``.
+      **options: Keyword arguments that each function gets.
     """
     leaves, tree = jax.tree.flatten(arguments)
     constants = tuple(sorted(options.items()))
@@ -58,7 +58,7 @@ def by_platform(
 
 
 def has_kernels_for(images: jax.Array) -> bool:
-    """Return whether kernels take images: they count in 32 bits, and sum in 32."""
+    """Return whether kernels take images: kernels index and sum in 32 bits."""
     is_known = isinstance(images.size, int) and images.dtype.itemsize <= 4
     return is_known and images.size < 2**31
 

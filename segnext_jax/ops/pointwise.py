@@ -44,8 +44,9 @@ def _backward(residuals: tuple[Array, Array], cotangent: Array):
     images_gradient = lax.dot_general(
         cotangent, kernel, (((cotangent.ndim - 1,), (1,)), ((), ()))
     )
-    # As matrices: of more dimensions the pixels' would be moved behind the channels, a
-    # copy in transposed order with all that the array is computed from.
+    # The product is one of matrices. With more dimensions XLA would move the pixels
+    # behind the channels: a transposed copy, computed with all that the array is
+    # computed from.
     images = images.reshape(-1, images.shape[-1])
     cotangent = cotangent.reshape(-1, cotangent.shape[-1])
     kernel_gradient = lax.dot_general(

@@ -25,10 +25,11 @@ def resize_bilinear(
     the source position of output pixel i is ``(i + 0.5) * old / new - 0.5``, clamped
     to the image, also when shrinking (no antialiasing).
 
-    The two axes are two products with matrices of two weights a row, computed in
-    float64 when tracing: matrix units do them, and the gradient is the transposed
-    product instead of a scatter. Sizes that are known only when an exported program
-    runs have no such matrices; they may be enlarged by whole factors.
+    Each axis is a product with a matrix that has two weights in a row. NumPy computes
+    the matrices in float64 when JAX traces the function. Matrix units compute the
+    products, and the gradient is the transposed product instead of a scatter. Sizes
+    that are known only when an exported program runs have no such matrices; such images
+    can be enlarged by whole factors.
 
     Raises:
       ValueError: If a symbolic size is not enlarged by a whole factor.

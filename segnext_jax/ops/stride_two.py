@@ -5,8 +5,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# With fewer channels XLA's own convolution is faster (its gradients never are). With
-# more it is not, behind a LayerNorm, which XLA:CPU then computes inside of it.
+# With fewer channels XLA's own convolution is faster; XLA's gradients never are. With
+# more channels XLA's convolution is slower where it follows a LayerNorm, which XLA:CPU
+# then computes inside the convolution.
 _MIN_CHANNELS = 32
 _PLACES = [(row, column) for row in range(3) for column in range(3)]
 
@@ -16,14 +17,15 @@ def stride_two_conv(
     kernel: Float[Array, "3 3 channels features"],
     bias: Float[Array, " features"],
 ) -> Float[Array, "batch new_height new_width features"]:
-    """Convolve, every second row and column; zeros around the images.
+    """Convolve at every second row and column, with zeros around the images.
 
     ``out[b, y, x] = bias + sum_ij images[b, 2 y + i - 1, 2 x + j - 1] @ kernel[i, j]``,
-    of half the size, rounded up.
+    with half the height and half the width, rounded up.
 
-    On a CPU the nine pixels of each window are laid side by side for one matrix
-    product: about half the time of XLA's gradients (`--what=ops` of the benchmark).
-    Elsewhere the convolution is XLA's, as are the values for few channels.
+    On a CPU the function lays the nine pixels of each window side by side and takes one
+    matrix product. The gradients then take about half the time of XLA's (`--what=ops`
+    of the benchmark). Where images have few channels, XLA's convolution gives the
+    values, and the matrix product the gradients. On other devices XLA gives both.
 
     Args:
       images: Feature maps.
@@ -80,7 +82,7 @@ def _windows(images: Array) -> Array:
         (1, 2 * new_width + 1 - width),
         (0, 0),
     )
-    # Pairs of rows and columns, so that every second is a slice.
+    # Rows and columns in pairs, so that every second row or column is a slice.
     pairs = lax.optimization_barrier(jnp.pad(images, pads))
     pairs = pairs.reshape(batch, new_height + 1, 2, new_width + 1, 2, channels)
     parts = [
@@ -120,12 +122,13 @@ def _product_gradients(
     ).reshape(batch, new_height, new_width, 9, channels)
 
     def part(row: int, column: int) -> Array:
-        """Return what a place in the windows gives to the pairs."""
+        """Return the gradient of the pairs from one place in the windows."""
         top, left = row // 2, column // 2
         pads = ((0, 0), (top, 1 - top), (left, 1 - left), (0, 0))
         return jnp.pad(windows[:, :, :, 3 * row + column], pads)
 
-    # Of a pair the first is in the windows' first and last places, of two neighbours.
+    # The first row of a pair is the last row of one window and the first row of the
+    # next. The second row is the middle row of one window. The same holds for columns.
     places = ((0, 2), (1,))
     pairs = jnp.stack(
         [

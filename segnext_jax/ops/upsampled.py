@@ -1,19 +1,20 @@
-"""What is wanted of enlarged logits, without the enlarged logits.
+"""Loss and labels of enlarged logits, without an array of the enlarged logits.
 
-A network gives logits at 1/8 of the size of labels. Enlarged to 512x512 pixels and 150
-classes those of one image are 157 MB in float32, and loss, softmax, gradient and hits
-would each be another array of that size. Here only one in ``factor ** 2`` of them
-exists at a time: bilinear interpolation with half-pixel centres by a whole factor f
-gives all pixels between the centres of four neighbouring logits (a cell) the same f * f
-sets of four weights. So a loop over these sets sees, each time, a map as small as the
-logits: one pixel of every cell.
+A network gives logits at 1/8 of the size of labels. The logits of one image, enlarged
+to 512x512 pixels with 150 classes, take 157 MB in float32, and loss, softmax, gradient
+and hits would each be another array of that size. Here only one in ``factor ** 2`` of
+the enlarged logits exists at a time. A cell is the square between the centres of four
+neighbouring logits. Bilinear interpolation by a whole factor f, with half-pixel
+centres, gives the f * f pixels of a cell f * f sets of four weights, and every cell has
+the same sets. So a loop over the sets sees one pixel of every cell at each turn: a map
+as small as the logits.
 
-Arrays of the loop are [classes, cells]: maxima and sums over classes then run along
+Arrays of the loop are [classes, cells], so that maxima and sums over classes run along
 contiguous cells. Pixels outside of the outermost centres lie in cells of repeated
-logits, whose outer halves are cut off or ignored.
+logits; the outer halves of these cells are cut off or ignored.
 
-On NVIDIA GPUs a kernel does the same with the loop inside (kernels/upsampled.py): here
-each of its 64 turns goes through memory.
+The loop's turns (64 for a factor of 8) each go through memory. On NVIDIA GPUs a kernel
+with the loop inside computes the same (kernels/upsampled.py).
 """
 
 import functools
@@ -63,16 +64,16 @@ def upsampled_cross_entropy(
 ) -> Sums:
     """Return sums of ``cross_entropy(resize_bilinear(logits, size), labels)``.
 
-    The gradient of the loss is summed up in the same loop, while the softmax is there,
-    and is all that is kept for the backward pass.
+    The same loop sums up the gradient of the loss, while it has the softmax. The
+    backward pass keeps this gradient alone.
 
     Args:
       logits: Scores before softmax; computed in float32 at least.
       labels: Train ids in [0, classes), or ``ignore_label``; of a size that
         `whole_factor` accepts.
       ignore_label: The id that takes no part.
-      class_weights: See `segnext_jax.ops.losses.cross_entropy`, as for the next.
-      label_smoothing: In [0, 1).
+      class_weights: See `segnext_jax.ops.losses.cross_entropy`.
+      label_smoothing: See `segnext_jax.ops.losses.cross_entropy`; in [0, 1).
 
     Raises:
       ValueError: If the labels are not larger by one even factor in both directions.
@@ -95,7 +96,7 @@ def upsampled_cross_entropy(
 
 
 class _Rule(NamedTuple):
-    """What is known when the program is made; see `upsampled_cross_entropy`."""
+    """Constants of the compiled program; see `upsampled_cross_entropy`."""
 
     factor: int
     ignore_label: int
@@ -178,8 +179,8 @@ def _loop(rule: _Rule, logits: Array, labels: Array, *, with_gradient: bool):
             )
         return (losses, hits, *gradients), None
 
-    # Summed over cells behind the loop: within it, devices that share a batch would
-    # exchange a number each time.
+    # The sum over cells comes after the loop: inside the loop, devices that share a
+    # batch would exchange a number at each turn.
     num_cells = math.prod(cells)
     sums = (jnp.zeros(num_cells, logits.dtype), jnp.zeros(num_cells, jnp.int32))
     if with_gradient:
@@ -197,8 +198,8 @@ def upsampled_labels(
 ) -> UInt8[Array, "batch height width"]:
     """Return the best class of each pixel of the logits enlarged by an even factor.
 
-    The first of the best classes; their number where a score is nan. Scores are
-    float32 at least.
+    Of equal scores the first class wins. Where a score is nan, the label is the number
+    of classes. Scores are float32 at least.
 
     Raises:
       ValueError: If the factor is odd.
@@ -221,8 +222,9 @@ def _labels_by_loop(logits: Array, *, factor: int) -> Array:
     batch, height, width, _ = logits.shape
     shares = _shares(factor, logits.dtype)
     corners = _with_border(logits)
-    # The corners of an image in one row: below a corner and beside it are places at
-    # fixed distances. Cells that begin in the last row or column are cut off.
+    # The corners of an image lie in one row, so that the corners below and beside a
+    # corner are at fixed distances. Cells that begin in the last row or column are cut
+    # off.
     rows, columns = height + 2, width + 2
     num_cells = rows * columns
     corners = corners.reshape(*corners.shape[:2], num_cells)
@@ -230,7 +232,7 @@ def _labels_by_loop(logits: Array, *, factor: int) -> Array:
 
     def row(share: Array) -> Array:
         top, bottom = corners[..., : num_cells + 1], corners[..., columns:]
-        # An array of its own, or every use of it would mix anew.
+        # Without the barrier XLA would mix the two rows again at every use.
         sides = lax.optimization_barrier((1 - share) * top + share * bottom)
 
         def score(side: Array) -> Array:
@@ -256,7 +258,7 @@ def _sides(top: Array, bottom: Array, share: Array) -> tuple[Array, Array]:
     """Return the scores on the left and right sides of cells, [classes, cells] each."""
     mixed = (1 - share) * top + share * bottom
     sides = mixed[..., :-1], mixed[..., 1:]
-    # Arrays of their own, or every use of them would mix and cut anew.
+    # Without the barrier XLA would mix and cut the sides again at every use.
     return lax.optimization_barrier(
         tuple(side.reshape(len(side), -1) for side in sides)
     )
@@ -269,9 +271,10 @@ def _with_border(logits: Array) -> Array:
 
 
 def _without_border(corners: Array) -> Array:
-    """Return the transpose of `_with_border`: what the border holds goes to its source.
+    """Apply the transpose of `_with_border`: add the border to what it repeats.
 
-    By comparisons: the pads of the derived transpose are exchanged between devices.
+    The function compares places, because devices would exchange the pads of the
+    transpose that JAX derives.
     """
     for axis in (2, 3):
         inner = lax.slice_in_dim(corners, 1, -1, axis=axis)
@@ -296,7 +299,7 @@ def _by_place_in_cell(rule: _Rule, labels: Array) -> Array:
 
 
 def _shifted_sum(first: Array, second: Array, axis: int) -> Array:
-    """Return their sum with the second one place further along an axis."""
+    """Return the sum of two arrays, the second moved by one place along an axis."""
     at_end = [(0, int(i == axis)) for i in range(first.ndim)]
     at_start = [pad[::-1] for pad in at_end]
     return jnp.pad(first, at_end) + jnp.pad(second, at_start)
@@ -317,13 +320,14 @@ def _pixel(
     is_label = labels.astype(jnp.int32)[None] == classes
     is_valid = labels != rule.ignore_label
     score = jnp.sum(jnp.where(is_label, scores, 0), axis=0)
-    # Of equal scores the first class wins, as for argmax, which is a loop of scalars on
-    # a CPU. A label that is no class has -inf after it, and never wins.
+    # Of equal scores the first class wins, as for argmax, which XLA:CPU compiles to a
+    # loop of scalars. For a label that is no class, `from_label` is -inf: no hit.
     is_before = classes < labels.astype(jnp.int32)[None]
     before = jnp.max(jnp.where(is_before, scores, -jnp.inf), axis=0)
     from_label = jnp.max(jnp.where(is_before, -jnp.inf, scores), axis=0)
     is_hit = is_valid & (score > before) & (score == from_label)
-    # A constant: what is subtracted here is added below.
+    # The largest score is a constant for the gradient: it is subtracted here and added
+    # below.
     largest = lax.stop_gradient(jnp.maximum(before, from_label))
     powers = jnp.exp(scores - largest[None])
     total = jnp.sum(powers, axis=0)
@@ -344,7 +348,7 @@ def _pixel(
         target_sum = of_label + jnp.sum(others)
         other_scores = jnp.sum(others * scores, axis=0)
     loss = target_sum * normaliser - of_label * score - other_scores
-    # Ignored by factors of their cells, not by a choice for each class.
+    # One factor for each cell drops ignored pixels, not a choice for each class.
     target = jnp.where(is_label, jnp.where(is_valid, of_label, 0)[None], 0)
     if rule.label_smoothing:
         target = target + others * is_valid[None]

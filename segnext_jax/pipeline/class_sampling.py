@@ -25,7 +25,7 @@ def count_classes(source: Source, num_classes: int) -> Int[np.ndarray, "examples
       Numbers of pixels, [examples, num_classes].
 
     Raises:
-      ValueError: A label map cannot be decoded.
+      ValueError: If a label map cannot be decoded.
     """
 
     def count(index: int) -> np.ndarray:
@@ -60,7 +60,7 @@ def example_probabilities(
       Probabilities; their sum is 1.
 
     Raises:
-      ValueError: No example has a labelled pixel.
+      ValueError: If no example has a labelled pixel.
     """
     totals = counts.sum(axis=0)
     if not totals.any():

@@ -53,7 +53,7 @@ class EvaluationBatches:
           num_threads: Threads that decode.
 
         Raises:
-          ValueError: An option is impossible, or there is nothing to evaluate.
+          ValueError: If an option is impossible, or there is nothing to evaluate.
         """
         if batch_size < 1 or process_count < 1 or batch_size % process_count:
             raise ValueError(
@@ -94,7 +94,7 @@ class EvaluationBatches:
         """Read and decode, one batch ahead.
 
         Raises:
-          ValueError: An example cannot be used; it is named.
+          ValueError: If an example cannot be used; the message names the example.
         """
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as executor:
 

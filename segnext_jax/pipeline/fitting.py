@@ -41,7 +41,7 @@ class Fitting:
         """Check the rule.
 
         Raises:
-          ValueError: The multiple is below 1, there is no ratio, or the alignment is
+          ValueError: If the multiple is below 1, there is no ratio, or the alignment is
             unknown.
         """
         if self.multiple < 1:

@@ -108,7 +108,7 @@ class TrainLoader(BatchStream):
     def _order(self) -> Order:
         if self._rare_class_temperature is None:
             return ShuffledEpochs(len(self._source), self._seed)
-        # Of segmentation alone, whose transform knows it.
+        # Only segmentation has this option, and its transform knows the number.
         num_classes = self._transform.num_classes  # pyright: ignore[reportAttributeAccessIssue]
         counts = count_classes(self._source, num_classes)
         probabilities = example_probabilities(counts, self._rare_class_temperature)
@@ -124,8 +124,9 @@ class TrainLoader(BatchStream):
 class _MakeBatch:
     """Make this process's share of a batch.
 
-    Crops are written where they belong in the batch: stacking them afterwards, as
-    grain's own batch does, costs a fifth of the whole, most of it for fresh memory.
+    The transform writes crops into their places in the batch. To stack crops
+    afterwards, as grain's own batch does, costs a fifth of the whole time, mostly for
+    fresh memory.
     """
 
     source: Any

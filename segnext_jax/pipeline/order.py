@@ -29,7 +29,7 @@ class ShuffledEpochs:
 
     Attributes:
       num_examples: Length of an epoch.
-      seed: Of the orders.
+      seed: The seed of the orders.
     """
 
     num_examples: int
@@ -47,7 +47,7 @@ class WeightedDraws:
 
     Attributes:
       cumulative: Cumulative probabilities of the examples; the last is about 1.
-      seed: Of the draws.
+      seed: The seed of the draws.
     """
 
     cumulative: Float[np.ndarray, " examples"]

@@ -14,7 +14,7 @@ def prepared_info(folder: Path) -> Any:
       folder: Folder with TFDS's `dataset_info.json` and the record files.
 
     Raises:
-      ValueError: The folder is damaged.
+      ValueError: If the folder is damaged.
     """
     # Imported here: it takes a second, and nothing else needs it.
     import tensorflow_datasets as tfds

@@ -61,9 +61,9 @@ def open_source(
       The examples in their natural order.
 
     Raises:
-      FileNotFoundError: The data set has not been prepared there.
-      ValueError: There is no such split, or the folder is damaged or was prepared
-        with other classes than `spec` names.
+      FileNotFoundError: If the data set has not been prepared there.
+      ValueError: If there is no such split, the folder is damaged, or the folder was
+        prepared with other classes than `spec` names.
     """
     folder = prepared_dir(spec, data_dir)
     command = prepare_command(spec, data_dir)
@@ -108,8 +108,9 @@ class FolderSource:
           masks: How masks are read.
 
         Raises:
-          FileNotFoundError: The folder, or one in it that must be there, is missing.
-          ValueError: Files do not match, or there is no such split.
+          FileNotFoundError: If the folder, or a folder that it must contain, is
+            missing.
+          ValueError: If files do not match, or there is no such split.
         """
         self.folder, self.split, self.masks = Path(folder).expanduser(), split, masks
         splits = find_splits(self.folder)
@@ -151,8 +152,9 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
       The examples in their natural order.
 
     Raises:
-      FileNotFoundError: The data set has not been prepared, or its folder is missing.
-      ValueError: There is no such split, the data have other classes than `spec`
+      FileNotFoundError: If the data set has not been prepared, or its folder is
+        missing.
+      ValueError: If there is no such split, the data have other classes than `spec`
         names, or photographs and masks do not match.
     """
     if data.name != FOLDER:
@@ -181,7 +183,7 @@ def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
       split: Name of the split, for the error message.
 
     Raises:
-      ValueError: None of these masks has a labelled pixel.
+      ValueError: If none of these masks has a labelled pixel.
     """
     indices = np.unique(np.linspace(0, len(source) - 1, _NUM_LOOKED_AT).astype(int))
     for index in indices.tolist():

@@ -1,9 +1,9 @@
 """An endless stream of training batches that can begin anywhere, on grain.
 
 Batch n is a function of n alone. It does not depend on threads, on worker processes or
-on where a run was interrupted; with several processes each makes its share of the same
-global batch. So the number of the next batch is the whole state; the number of examples
-stands beside it, to notice where some have come or gone.
+on where a run was interrupted. If a run has several processes, each makes its share of
+the same global batch. So the number of the next batch is the whole state. The number of
+examples is stored beside it, so that a warning can tell when the data set has changed.
 """
 
 import atexit
@@ -41,10 +41,10 @@ class Share:
     process_count: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be.
+        """Refuse impossible numbers.
 
         Raises:
-          ValueError: The batch cannot be shared evenly.
+          ValueError: If the processes cannot share the batch evenly.
         """
         check_at_least(1, batch_size=self.batch_size, process_count=self.process_count)
         index, count = self.process_index, self.process_count
@@ -61,8 +61,8 @@ class Share:
     def places(self, number: int) -> range:
         """Return the places in the endless order of this process's part of a batch.
 
-        They follow each other, as the rows of the global array do: the same row holds
-        the same example however many processes there are.
+        The places follow each other, as the rows of the global array do. So a row holds
+        the same example, however many processes there are.
         """
         size = self.batch_size // self.process_count
         start = self.process_index * size
@@ -98,7 +98,7 @@ class BatchStream(Iterator[Batch]):
           prefetch: Batches made ahead, by each process that makes batches.
 
         Raises:
-          ValueError: An option is impossible, or the batches of the workers do not
+          ValueError: If an option is impossible, or the batches of the workers do not
             fit into the shared memory.
         """
         check_at_least(0, num_workers=num_workers)
@@ -108,8 +108,8 @@ class BatchStream(Iterator[Batch]):
         self._num_workers = num_workers
         self._num_threads = num_threads
         self._prefetch = prefetch
-        # Grain's iterator while it runs. In a list that the finalizer of a stream that
-        # is dropped shares.
+        # Grain's iterator while it runs, in a list, because the finalizer of a dropped
+        # stream shares the list.
         self._running: list[Any] = []
         weakref.finalize(self, _stop, self._running).atexit = False
         self.next_batch = 0
@@ -134,8 +134,8 @@ class BatchStream(Iterator[Batch]):
         """Return the next batch.
 
         Raises:
-          ValueError: An example cannot be used; the message names it.
-          ChildProcessError: A worker process was killed.
+          ValueError: If an example cannot be used; the message names the example.
+          ChildProcessError: If a worker process was killed.
         """
         if not self._running:
             self._running.append(iter(self._dataset()))
@@ -144,7 +144,7 @@ class BatchStream(Iterator[Batch]):
             batch = next(self._running[0])
         except ValueError as error:
             self.close()
-            # Without grain's frames and notes: the sentence says it all.
+            # The error's sentence is enough: drop grain's frames and notes.
             raise ValueError(str(error)) from None
         except RuntimeError as error:
             self.close()
@@ -171,7 +171,7 @@ class BatchStream(Iterator[Batch]):
             it was another, a warning is logged.
 
         Raises:
-          ValueError: The state is none of a stream.
+          ValueError: If no stream can have given this state.
         """
         next_batch = state.get("next_batch")
         if not isinstance(next_batch, int | np.integer) or next_batch < 0:
@@ -231,7 +231,7 @@ def check_at_least(lowest: int, **values: int) -> None:
     """Refuse a value below the lowest.
 
     Raises:
-      ValueError: One is.
+      ValueError: If a value is below ``lowest``.
     """
     for name, value in values.items():
         if value < lowest:
@@ -239,8 +239,9 @@ def check_at_least(lowest: int, **values: int) -> None:
 
 
 def _close_at_exit(stream: BatchStream) -> None:
-    # What was registered last runs first: before multiprocessing, which grain has
-    # imported by now, ends the threads and processes that an orderly stop still needs.
+    # atexit runs the last registered function first. Grain has imported multiprocessing
+    # by now, so this function runs before multiprocessing ends the threads and
+    # processes that an orderly stop still needs.
     _OPEN.add(stream)
     atexit.unregister(_close_open_streams)
     atexit.register(_close_open_streams)

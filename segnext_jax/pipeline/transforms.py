@@ -281,7 +281,8 @@ def decode_pair(
       The RGB image and the label map, of one size.
 
     Raises:
-      ValueError: One cannot be decoded, or their sizes differ.
+      ValueError: If the photograph or the label map cannot be decoded, or their sizes
+        differ.
     """
     image_id = example["image_id"]
     image = decode_image(example["image"], image_id)

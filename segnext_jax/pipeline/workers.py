@@ -34,7 +34,7 @@ def check_shared_memory(needed_bytes: int) -> None:
       needed_bytes: See `shared_bytes`.
 
     Raises:
-      ValueError: They do not.
+      ValueError: If the batches do not fit.
     """
     if _SHARED_MEMORY.is_dir() and needed_bytes > _free_bytes():
         raise ValueError(

@@ -1,9 +1,11 @@
 """Predict: `segnext-jax predict --checkpoint=runs/ade photos --output=out`.
 
-Inputs are image files, folders, patterns and videos. Of each, every format goes into
-its own folder below the output: `out/labels/<name>.png`, `out/overlay/<name>.jpg`, ...
-Exit code 0: all is done; 1: nothing is, or an error ended it; 2: the command line is
-wrong; 3: all is done but for the inputs that are named, which cannot be read.
+Inputs are image files, folders, patterns and videos. Each format has its own folder
+below the output: `out/labels/<name>.png`, `out/overlay/<name>.jpg`, ...
+
+Exit codes: 0: all inputs are predicted. 1: no input is predicted, or an error ended the
+command. 2: the command line is wrong. 3: some inputs cannot be read, and the command
+names them; all others are predicted.
 """
 
 import argparse
@@ -21,8 +23,8 @@ def main(arguments: Sequence[str]) -> None:
     """Predict; see `--help`.
 
     Raises:
-      ValueError: If the command line cannot be, or none of the inputs can be read.
-      SystemExit: With code 3, if some of the inputs cannot be.
+      ValueError: If the command line is impossible, or none of the inputs can be read.
+      SystemExit: If some of the inputs cannot be read, with code 3.
     """
     given, overrides = _parse(arguments)
     command.set_up_compilation_cache()
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     from segnext_jax.predict.predictor import load
     from segnext_jax.predict.run import run
 
-    # Our reports say which files are broken; libraries need not.
+    # The command itself names the broken files, so OpenCV need not.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     predictor = load(given.checkpoint, given.dataset, overrides, given.which)
     planned = jobs.plan(found, options, predictor.spec)

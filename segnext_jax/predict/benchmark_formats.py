@@ -96,8 +96,8 @@ def check(name: str, spec: DatasetSpec, names: Sequence[pathlib.PurePath]) -> No
       names: Names of the inputs.
 
     Raises:
-      ValueError: The network's classes are others, or a name does not say which
-        image of Cityscapes it is.
+      ValueError: If the network has other classes, or a name does not say which image
+        of Cityscapes it names.
     """
     wanted = FORMATS[name].spec
     if spec.classes != wanted.classes:

@@ -25,7 +25,8 @@ from segnext_jax.images.label_png import write_label_png
 _JPEG_QUALITY = 92
 # JPEG ends at 65,500, and two stand side by side.
 _MAX_PICTURE_SIDE_PX = 32_000
-# Of zlib: probabilities shrink to a third, and hardly further at ten times the cost.
+# Level of zlib: probabilities shrink to a third, and hardly further at ten times the
+# cost.
 _PROBABILITIES_LEVEL = 1
 PROBABILITY_TYPES = ("float16", "float32")
 
@@ -49,7 +50,7 @@ class FileOptions:
         """Check the options.
 
         Raises:
-          ValueError: One is impossible.
+          ValueError: If an option is impossible.
         """
         if not 0 <= self.opacity <= 1:
             raise ValueError(f"opacity must lie in [0, 1]: got {self.opacity}.")
@@ -97,7 +98,7 @@ class LabelFile:
         Args:
           file: Where to write.
           size: (height, width) of the image.
-          colours: Of the ids that are written; None: a grey file.
+          colours: Colours of the ids that are written; None: a grey file.
           id_of: What is written for each train id; None: the train id.
         """
         self._file = file

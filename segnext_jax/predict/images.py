@@ -19,9 +19,9 @@ from segnext_jax.predict.files import LabelFile, PredictionFile
 from segnext_jax.predict.jobs import Job, Options
 from segnext_jax.predict.predictor import Predictor, read_image, split_batch
 
-# Of encoded files that are read before their turn; large ones are not.
+# Bytes of encoded files that may be read before their turn.
 _READ_AHEAD_BYTES = 2**25
-# Of decoded images that wait for others of their size.
+# Bytes of decoded images that wait for others of their size.
 _WAITING_BYTES = 2**28
 
 
@@ -57,8 +57,8 @@ def predict_images(
       report_fn: Is told each input that is done, or why it is not.
 
     Raises:
-      OSError: An output cannot be written.
-      FloatingPointError: The network's scores are not numbers.
+      OSError: If an output cannot be written.
+      FloatingPointError: If the network's scores are not numbers.
     """
     with concurrent.futures.ThreadPoolExecutor(options.num_threads) as pool:
         writes: collections.deque = collections.deque()

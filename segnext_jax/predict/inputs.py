@@ -55,7 +55,7 @@ def find_inputs(
       output_folders: Folders of outputs: left out of a folder that holds them.
 
     Raises:
-      ValueError: A word means no file, or a name is not UTF-8.
+      ValueError: If a word names no file, or a file's name is not UTF-8.
     """
     found: dict[pathlib.Path, Input] = {}
     for word in words:

@@ -22,7 +22,7 @@ class Options:
 
     Attributes:
       output: Folder in which each format has its own.
-      formats: Of `FORMATS`.
+      formats: Names of formats, among `FORMATS`.
       existing: What to do about outputs that exist: one of `EXISTING`.
       batch_size: How many images go through the network at once, at most.
       files: How files are written.
@@ -40,7 +40,7 @@ class Options:
         """Check the options.
 
         Raises:
-          ValueError: One is impossible.
+          ValueError: If an option is impossible.
         """
         unknown = [name for name in self.formats if name not in FORMATS]
         if unknown or not self.formats:
@@ -91,8 +91,9 @@ def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[J
     """Return a job for each input.
 
     Raises:
-      ValueError: A format does not fit the network or an input, two inputs would
-        give one output, an output would replace an input, or it exists already.
+      ValueError: If a format does not fit the network or an input, two inputs would
+        have the same output, an output would replace an input, or an output exists
+        already.
     """
     for name in options.formats:
         if name in BENCHMARK_FORMATS:

@@ -76,7 +76,8 @@ class Prediction:
           opacity: Weight of the class colours in pictures, in [0, 1].
 
         Raises:
-          ValueError: If there is no such kind, or the suffix is another.
+          ValueError: If the kind is unknown, or the path does not end in the kind's
+            suffix.
         """
         path = pathlib.Path(path)
         suffixes = files.SUFFIXES

@@ -130,8 +130,8 @@ class Predictor:
           A `Prediction`; of several images a list.
 
         Raises:
-          ValueError: If it is none of these, a file cannot be read, or the image is too
-            large to be seen whole.
+          ValueError: If ``image`` is none of these, a file cannot be decoded, or the
+            image is too large to be seen whole.
         """
         if isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4:
             return self._predict_all([read_image(one) for one in image], batch_size)
@@ -141,7 +141,7 @@ class Predictor:
         """Return what the network sees of an image of (height, width), for each ratio.
 
         Raises:
-          ValueError: If it would see more than `MAX_INPUT_PIXELS` at once.
+          ValueError: If the network would see more than `MAX_INPUT_PIXELS` at once.
         """
         sizes = tuple(fitted.outer for fitted in self._fitting.sizes(size))
         height, width = max(sizes, key=math.prod)
@@ -317,11 +317,11 @@ def load(
       dataset: Whose classes a checkpoint file knows; needed where their number does not
         tell it.
       overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
-      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
-      ValueError: If there is no whole network at ``path``, or a field cannot be so or
-        is not used to predict.
+      ValueError: If there is no whole network at ``path``, or a field has an impossible
+        value or is not used to predict.
     """
     stored = weights.load_network(path, which, dataset)
     assert stored.config is not None  # Of a network there always is one.
@@ -335,8 +335,8 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """Return an RGB array of a path, a Pillow image, or the array itself.
 
     Raises:
-      OSError: If a file may not be opened.
-      ValueError: If it is none of these, or the file is not there or not an image.
+      OSError: If the file does not exist or cannot be opened.
+      ValueError: If ``image`` is none of these, or the file is no image.
     """
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(image)

@@ -16,14 +16,14 @@ from segnext_jax.predict.videos import predict_video
 def run(predictor: Predictor, jobs: Sequence[Job], options: Options) -> list[Failure]:
     """Do what is planned; return the inputs that could not be predicted, and why.
 
-    Archives are made only of complete sets: a server refuses others.
+    Archives are made only of complete sets, because a server refuses others.
 
-    Of a video that ends early the outputs are there, and it is among the failures.
+    A video that ends early keeps its outputs, and is among the failures.
 
     Raises:
-      OSError: An output cannot be written.
-      FloatingPointError: The network's scores are not numbers.
-      ValueError: None of the inputs can be read.
+      OSError: If an output cannot be written.
+      FloatingPointError: If the network's scores are not numbers.
+      ValueError: If none of the inputs can be read.
     """
     todo = [job for job in jobs if job.paths]
     if len(todo) < len(jobs):

@@ -16,7 +16,7 @@ from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
 from segnext_jax.predict.predictor import Predictor
 
-# Of a video whose file does not say it.
+# Frame rate of a video whose file does not give one.
 _FRAMES_PER_SECOND = 25.0
 _CODEC = "mp4v"
 
@@ -28,8 +28,8 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
     file for each frame. All appear under their names once they are complete.
 
     Raises:
-      OSError: An output cannot be written.
-      ValueError: The video cannot be read, or its frames are too large.
+      OSError: If an output cannot be written.
+      ValueError: If the video cannot be read, or its frames are too large.
     """
     if not job.input.path.exists():
         raise ValueError(f"a video must be a file: {job.input.path} does not exist.")
@@ -68,7 +68,7 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
                 f"{job.input.path}: cannot be decoded as a video: it has no frame that "
                 "OpenCV reads. Convert it to MP4 with H.264."
             )
-        # Of some formats the number is an estimate from duration and rate.
+        # In some formats the number of frames is an estimate from duration and rate.
         if count < total - max(2, total // 50):
             return (
                 f"{job.input.path}: only {count} of {total} frames can be decoded: the "

@@ -20,8 +20,8 @@ def main(arguments: Sequence[str]) -> None:
     """Prepare one data set; see `--help`.
 
     Raises:
-      ValueError: If there is no such set.
-      SystemExit: With the exit code of the preparation.
+      ValueError: If there is no such data set.
+      SystemExit: If the preparation ends with an exit code.
     """
     programs = {path.parent.name: path for path in sorted(SETS.glob("*/prepare.py"))}
     name, *rest = arguments or ["--help"]

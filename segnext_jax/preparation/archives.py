@@ -92,7 +92,7 @@ class ArchiveMember:
           Its contents.
 
         Raises:
-          PreparationError: The archive ends early, is damaged or encrypted.
+          PreparationError: If the archive ends early, is damaged or is encrypted.
         """
         try:
             contents = self._read(limit)
@@ -156,7 +156,7 @@ def index_archive(path: Path, scratch_dir: Path) -> Index:
       Its members, as a tree of folders.
 
     Raises:
-      PreparationError: The file is no archive, or a part of one.
+      PreparationError: If the file is no archive, or only a part of one.
     """
     try:
         with path.open("rb") as file:
@@ -185,7 +185,7 @@ def _inflate(packed: Any, file: Any, packed_size: int) -> None:
     """Copy what a compressed file holds, up to a bound.
 
     Raises:
-      ValueError: It holds far more than data sets do.
+      ValueError: If the file holds far more than data sets do.
     """
     left = packed_size * _MAX_INFLATION + 64 * _INFLATION_BLOCK
     while block := packed.read(_INFLATION_BLOCK):

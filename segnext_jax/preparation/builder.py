@@ -64,7 +64,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           skip_broken: How many broken examples may be left out.
 
         Raises:
-          PreparationError: The number is negative.
+          PreparationError: If ``skip_broken`` is negative.
         """
         if skip_broken < 0:
             raise PreparationError(
@@ -96,7 +96,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           What `encode` takes, by split name.
 
         Raises:
-          PreparationError: The folder is not the expected tree.
+          PreparationError: If the folder is not the expected tree.
         """
         raise NotImplementedError
 
@@ -110,7 +110,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           Values by feature.
 
         Raises:
-          ValueError: A file is missing, broken, or does not fit its pair.
+          ValueError: If a file is missing, is broken, or does not fit its pair.
         """
         raise NotImplementedError
 
@@ -243,7 +243,7 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
-    """Refuse what would fill a disk, before anything is written.
+    """Refuse to fill a disk, before anything is written.
 
     Args:
       folder: Where it will lie.
@@ -251,7 +251,7 @@ def check_free_space(folder: Path, needed_bytes: int, what: str) -> None:
       what: What it is, for the message.
 
     Raises:
-      PreparationError: Less is free.
+      PreparationError: If the disk has less space.
     """
     free = shutil.disk_usage(folder).free
     if needed_bytes >= free:

@@ -26,9 +26,9 @@ def prepare(builder: RawBuilder) -> bool:
       Whether anything was written.
 
     Raises:
-      ValueError: The files are not what they should be, or another process is
+      ValueError: If the files are not those of the data set, or another process is
         preparing the same data set.
-      OSError: A folder cannot be read or written, or the disk is full.
+      OSError: If a folder cannot be read or written, or the disk is full.
     """
     target = Path(builder.data_dir)
     if is_prepared(target):

@@ -29,7 +29,7 @@ class Download:
 def fetch(downloads: Sequence[Download], folder: Path) -> list[Path]:
     """Fetch archives that are not yet in a folder; see `segnext_jax.cli.download`.
 
-    They are not unpacked: members are read from the archive.
+    The archives stay packed: preparations read members from an archive.
 
     Args:
       downloads: What to fetch.
@@ -39,8 +39,8 @@ def fetch(downloads: Sequence[Download], folder: Path) -> list[Path]:
       The archives on disk, in the same order.
 
     Raises:
-      PreparationError: A server cannot be reached, or what came is not what was
-        asked for.
+      PreparationError: If a server cannot be reached, or sends something else than the
+        file.
     """
     paths = []
     for archive in downloads:

@@ -64,7 +64,7 @@ class ImageNet(RawBuilder, skip_registration=True):
           **kwargs: What every builder takes.
 
         Raises:
-          PreparationError: The name is no lower-case identifier.
+          PreparationError: If the name is no lower-case identifier.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise PreparationError(

@@ -21,7 +21,7 @@ def read_label_map(
       The ids.
 
     Raises:
-      ValueError: The file is broken or holds something else.
+      ValueError: If the file is broken or holds something else.
     """
     try:
         value = scipy.io.loadmat(io.BytesIO(contents), variable_names=fields[0])

@@ -103,7 +103,7 @@ def merge_459(raw: np.ndarray, name: str) -> UInt8[np.ndarray, "h w"]:
       0 for background and every class that is not evaluated, else 1..59.
 
     Raises:
-      ValueError: An id is larger.
+      ValueError: If an id is larger than 459.
     """
     if raw.max(initial=0) > _NUM_RAW:
         raise ValueError(

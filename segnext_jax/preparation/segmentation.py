@@ -69,8 +69,8 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
           The image id, the file contents of the photograph, and the train ids.
 
         Raises:
-          PreparationError: A file is missing or cannot be decoded, or the mask
-            holds an id that `train_id_of` does not know.
+          PreparationError: If a file is missing or cannot be decoded, or the mask holds
+            an id that `train_id_of` does not know.
         """
         image = read_file(example.image)
         raw = decode_label(read_file(example.label), str(example.label))
@@ -89,7 +89,7 @@ class SegmentationBuilder(RawBuilder, skip_registration=True):
           Train ids; the raw ids where the table is empty.
 
         Raises:
-          PreparationError: The mask holds an id that the table does not know.
+          PreparationError: If the mask holds an id that the table does not know.
         """
         if not self.train_id_of:
             return raw

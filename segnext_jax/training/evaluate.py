@@ -1,9 +1,10 @@
 """Evaluate the weights of a folder: `segnext-jax evaluate`.
 
-The configuration that the folder stores decides; fields that are set go on top.
-``evaluation.json`` of a run is that of its newest checkpoint by its own settings. An
-evaluation of another checkpoint, or by settings that may change numbers, is written
-into ``evaluations/`` below; each file says which settings made it.
+The evaluation takes the configuration that the folder stores, and then the fields that
+the user sets. ``evaluation.json`` of a run holds the evaluation of the newest
+checkpoint with the run's own settings. An evaluation of another checkpoint, or with
+settings that may change numbers, goes into ``evaluations/`` below the run; each file
+says which settings made it.
 """
 
 import hashlib
@@ -41,8 +42,8 @@ def configure(
       config_file: A config file, to say where it differs from what is stored.
 
     Raises:
-      ValueError: If the folder stores no configuration, or a field cannot be so or is
-        not used by an evaluation.
+      ValueError: If the folder stores no configuration, or a field has an impossible
+        value or is not used by an evaluation.
     """
     run, _ = reading.run_of(workdir)
     config, stored = (reading.stored_config(run) for _ in range(2))
@@ -82,16 +83,16 @@ def evaluate(
     """Evaluate the weights of a folder, log and write the metrics.
 
     Args:
-      config: How to evaluate them.
+      config: The configuration of the evaluation.
       workdir: A run's folder, one of its checkpoints, or a model folder. With several
         draws of bases the table is that of the first.
-      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
       stored: The configuration of the folder; None: it is ``config``.
-      output: Folder for the results; None: that of the weights, which nothing else is
-        written into.
+      output: Folder for the results; None: the folder of the weights. An evaluation
+        writes nothing else into either.
 
     Raises:
-      ValueError: If it holds no weights, or those of another network.
+      ValueError: If ``workdir`` holds no weights, or the weights of another network.
     """
     run, _ = reading.run_of(workdir)
     differing = run_folder.differing_fields(config, stored or config)

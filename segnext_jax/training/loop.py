@@ -41,9 +41,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       a checkpoint of the last step.
 
     Raises:
-      ValueError: If the workdir belongs to another configuration or is written into by
-        another training, the devices cannot share a batch evenly, or the weights to
-        start from do not exist.
+      ValueError: If the workdir belongs to another configuration, another training
+        writes into it, the devices cannot share a batch evenly, or the weights to start
+        from do not exist.
       FloatingPointError: If the loss of more steps than allowed is not finite.
       CheckpointError: If a checkpoint cannot be written.
       FileNotFoundError: If the data set is not prepared, or the workdir is deleted
@@ -66,7 +66,7 @@ def _train(run: Run) -> Metrics | None:
     checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
-        assert run.variables is not None  # Without a checkpoint it starts from them.
+        assert run.variables is not None  # A run without a checkpoint has them.
         state = jax.device_put(create(run.variables), placement)
     _log_start(run, state, optimizer)
     if loader.next_batch >= config.num_steps:
@@ -83,7 +83,7 @@ def _train(run: Run) -> Metrics | None:
         run.task.make_step(optimizer, sharding.replicated(mesh)),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
-        # Where JAX looks for the first nan, it does a step again.
+        # To find the operation that made a nan, JAX does the step again.
         donate_argnums=() if config.debug else 0,
     )
     steps = _Steps(
@@ -186,7 +186,7 @@ class _Steps:
         return metrics
 
     def _misses_evaluation(self, step: int) -> bool:
-        """Return whether a run begins with an evaluation: also one that was killed."""
+        """Return whether a run begins with an evaluation, also after a kill in one."""
         config = self.run.config
         if step == 0:
             return config.evaluation.at_start

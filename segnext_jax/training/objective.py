@@ -21,9 +21,10 @@ class Objective:
       weights: Factor of each term by its name: ``cross_entropy``, ``focal``, ``dice``,
         ``lovasz``; a term that is 0 or missing is not computed.
       ignore_label: Label of pixels that take no part.
-      average: Of cross-entropy and focal: over ``"all"`` or ``"valid"`` pixels.
-      class_weights: Of cross-entropy and focal: one factor per class. None: 1.
-      label_smoothing: Of cross-entropy.
+      average: Mean of cross-entropy and focal loss: over ``"all"`` or ``"valid"``
+        pixels.
+      class_weights: One factor per class for cross-entropy and focal loss. None: 1.
+      label_smoothing: Label smoothing of cross-entropy, in [0, 1).
       ohem_min_kept: Hard pixels per image that cross-entropy keeps; 0: all.
       ohem_threshold: See `segnext_jax.ops.losses.hard_pixels`.
       focal_gamma: See `segnext_jax.ops.losses.focal`.
@@ -98,9 +99,9 @@ class Objective:
     ) -> dict[str, Float[Array, ""]]:
         """Return the weighted terms, whose sum is the loss.
 
-        Over the parts of a batch they add up: cross-entropy and focal to those of the
-        batch, and so does Dice, a mean over images. Lovasz-softmax and the choice of
-        hard pixels look at all pixels together: of parts, each looks at its own.
+        Over the parts of a batch, cross-entropy, focal loss and Dice (a mean over
+        images) add up to the terms of the batch. Lovasz-softmax and the choice of hard
+        pixels look at all pixels together, so each part looks at its own pixels.
 
         Args:
           logits: Scores at the size of the labels.

@@ -40,7 +40,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """How the parameters of a network are trained; a run makes it once.
+    """How the parameters of a network are trained; a run makes one optimizer.
 
     Attributes:
       transformation: Takes gradients and values of the parameters that are trained; see
@@ -96,9 +96,9 @@ def official_rules(
 
         d^(N + 1 - i)
 
-    where N is its number of blocks, block k of all (from 1) is layer k, the stem is
-    layer 0, the convolution between two stages belongs to the block after it and the
-    norm at the end of a stage to the block before it. The head would be layer N + 1.
+    where N is the number of blocks. Block k of all (from 1) is layer k, and the stem is
+    layer 0. The convolution between two stages belongs to the block after it, the norm
+    at the end of a stage to the block before it. The head would be layer N + 1.
 
     Args:
       head_lr_multiplier: Factor on the learning rate of the head.
@@ -245,8 +245,8 @@ def adamw(
 ) -> "GuardedOptimizer":
     """Return AdamW whose learning rate and decay follow ``rules``.
 
-    It is given the parameters that are trained: see `split`; ``is_finite``: see
-    `GuardedOptimizer`.
+    The optimizer takes only the parameters that are trained; see `split`.
+    `GuardedOptimizer` describes ``is_finite``.
 
     For a parameter p of rule r, with Adam's direction u:
 
@@ -256,14 +256,16 @@ def adamw(
 
     Args:
       schedule: Learning rate of a group with factor 1.
-      rules: Of each parameter the first that matches.
+      rules: Groups of parameters; the first rule that matches a parameter sets its
+        group.
       beta1: Decay of the mean of gradients.
       beta2: Decay of the mean of their squares.
       epsilon: Added to the root of the latter.
       weight_decay: See above.
       max_gradient_norm: The gradients of all parameters together are scaled down to
-        this Euclidean norm before anything else; 0: they are not.
-      momentum_dtype: Type in which the mean of gradients is kept. None: theirs.
+        this Euclidean norm before anything else; 0: no scaling.
+      momentum_dtype: Type in which the mean of gradients is kept. None: the type of the
+        gradients.
 
     Source: ``torch.optim.AdamW`` with one group per parameter. The decay is scaled by
     the group's learning rate, so the head decays ten times faster.
@@ -379,9 +381,9 @@ def _scale_by_adam(
         stored = jax.tree.map(lambda new, old: new.astype(old.dtype), mean, state.mu)
         stored = keep(is_finite, stored, state.mu)
         square = keep(is_finite, square, state.nu)
-        # A parameter moves by the moment that is stored. By one that is not, XLA would
-        # compute it again from the old moments, and copy these before: the new ones
-        # stand in their place (benchmarks/optimizer_copies.py).
+        # A parameter moves by the moment that is stored. Otherwise XLA would compute
+        # the moment again from the old moments, and copy these first, because the new
+        # moments overwrite them (benchmarks/optimizer_copies.py).
         mean = jax.tree.map(lambda m, s: s if s.dtype == m.dtype else m, mean, stored)
         first, second = _one_minus_power(beta1, count), _one_minus_power(beta2, count)
         directions = jax.tree.map(

@@ -56,9 +56,9 @@ class Run:
           workdir: The run's folder, made when missing.
 
         Raises:
-          ValueError: If the workdir belongs to another configuration or is written into
-            by another training, the devices cannot share a batch evenly, or the weights
-            to start from do not exist or do not fit.
+          ValueError: If the workdir belongs to another configuration, another training
+            writes into it, the devices cannot share a batch evenly, or the weights to
+            start from do not exist or do not fit.
           FileNotFoundError: If the data set is not prepared.
         """
         config = run_folder.with_classes(config, workdir)
@@ -106,7 +106,7 @@ def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
     """Return random weights, or those of ``config.init_from`` as far as they fit.
 
     Raises:
-      ValueError: If nothing fits, or the encoder does not; see
+      ValueError: If no array fits, or the encoder does not fit; see
         `segnext_jax.convert.merge`.
     """
     variables = initialize(model, config.seed)

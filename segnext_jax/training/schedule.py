@@ -43,7 +43,7 @@ def poly_with_warmup(
         if step.dtype == jnp.float64:
             warmup = 1 - (1 - progress) * (1 - warmup_ratio)
         else:
-            # The same, without the cancellation that float32 feels in the first steps.
+            # The same value without the cancellation in float32 in the first steps.
             warmup = progress + warmup_ratio * (1 - progress)
         return decay * warmup if warmup_steps > 0 else decay
 

@@ -1,8 +1,8 @@
 """Small arrays joined into vectors: updates of a few arrays instead of hundreds.
 
-A network's parameters are hundreds of arrays, most of some hundred values. On an
-accelerator an update of each by itself is a few launches for each: most of those of a
-train step.
+A network's parameters are hundreds of arrays, most of some hundred values. If an
+accelerator updates each array by itself, each takes a few kernel launches: together
+most of the launches of a train step.
 """
 
 import math
@@ -16,19 +16,19 @@ from jaxtyping import Array
 
 from segnext_jax.training import optimizer as optimizer_lib
 
-# Larger arrays stay by themselves: to take some out again costs a pass over all of the
-# same shape.
+# Larger arrays stay by themselves: to take one out of a stack costs a pass over all
+# arrays of its shape.
 _MAX_SIZE = 32_768
-# Of the same shape: XLA makes no single kernel of sums over more.
+# Most arrays of one shape that are stacked. XLA makes several kernels of larger sums.
 _MAX_COUNT = 30
 
 
 class Stacks:
     """Which parameters lie in which vector.
 
-    One for each rule, which stands at the path of its first parameter, so that rules by
-    path and optimizers that treat each value by itself work on vectors as on
-    parameters.
+    Each rule has vectors of its own. A vector stands at the path of its first
+    parameter, so that rules by path, and optimizers that treat each value by itself,
+    work on vectors as on parameters.
     """
 
     def __init__(self, params: Any, rules: tuple[optimizer_lib.Rule, ...]):
@@ -36,7 +36,7 @@ class Stacks:
 
         Args:
           params: What is trained.
-          rules: Of the optimizer.
+          rules: The rules of the optimizer.
         """
         self._structure = jax.tree.structure(params)
         claimed = _flat(optimizer_lib.assign(params, rules))
@@ -54,7 +54,7 @@ class Stacks:
         self._vectors = [list(shapes.values()) for shapes in vectors.values()]
 
     def join(self, state: Any) -> Any:
-        """Return stacks of a tree like the parameters, or of all those in a state."""
+        """Return stacks of a tree like the parameters, or of all such in a state."""
         return jax.tree.map(
             lambda part: self._stack(part) if self._is_tree(part) else part,
             state,
@@ -65,8 +65,8 @@ class Stacks:
         """Return what was joined.
 
         Args:
-          joined: Of `join`.
-          like: Of the structure that was joined.
+          joined: What `join` returned, or a tree of the same structure.
+          like: A tree of the structure that `join` was given.
         """
         return jax.tree.map(
             lambda old, new: self._unstack(new) if self._is_tree(old) else new,

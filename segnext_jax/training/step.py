@@ -35,9 +35,9 @@ class PreparedBatch(NamedTuple):
     Attributes:
       images: The network's input.
       targets: Tree of arrays; like ``images``, their first dimension is the batch.
-      score_fn: (logits, targets) of the batch or of a part to (terms, hits): the terms
-        of the loss by name, which add up over parts to those of the batch, and the
-        number of right answers.
+      score_fn: Takes (logits, targets) of the batch or of a part. Returns (terms,
+        hits): the terms of the loss by name, and the number of right answers. Both add
+        up over the parts to those of the batch.
       num_labels: Number of answers that can be right.
     """
 
@@ -66,27 +66,30 @@ def make_update_step(
     """Return ``(state, batch) -> (state, metrics)`` of any task, to be jitted.
 
     Args:
-      model: Its ``apply`` takes images and ``train``, and gives logits.
-      optimizer: What is trained, and how.
+      model: The network; its ``apply`` takes images and ``train``, and returns logits.
+      optimizer: The rules, which say what is trained, and the transformation.
       prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
-      config: Its ``seed``, ``accumulate_steps`` and ``average_decay``.
-      params_in_use: How parameters lie while images pass, where the state spreads them
-        over devices. Without it the compiler spreads activations like the kernels that
-        they meet, and moves them back and forth.
+      config: The configuration of the run; ``seed``, ``accumulate_steps`` and
+        ``average_decay`` are used.
+      params_in_use: Sharding of the parameters while the network computes, where the
+        state spreads parameters over devices. Without this sharding XLA spreads
+        activations like the kernels that they meet, and moves activations back and
+        forth.
 
-    Metrics are float32 scalars: ``loss``, its terms where there are several,
-    ``accuracy`` (share of right answers), ``gradient_norm`` (before clipping, of
-    what is trained) and ``update_norm``. Where loss or gradient norm is not finite, the
-    step is counted, and the rest of the state stays as it was; where ``update_norm`` is
-    not, all but the optimizer's moments.
+    Metrics are float32 scalars: ``loss``, the terms of the loss where there are
+    several, ``accuracy`` (share of right answers), ``gradient_norm`` (of what is
+    trained, before clipping) and ``update_norm``. Where the loss or the gradient norm
+    is not finite, ``step`` grows by 1, and the rest of the state stays as it was. Where
+    only ``update_norm`` is not finite, the optimizer's moments move, too.
 
-    With ``accumulate_steps`` above 1 the memory is that of a part, and loss and
-    gradient equal those of the whole batch where every image is on its own: means
-    divide by the pixels of the whole batch, colours are distorted before it is cut.
+    With ``accumulate_steps`` above 1 the step needs the memory of one part. Loss and
+    gradient equal those of the whole batch where the network computes each image on its
+    own: means divide by the pixels of the whole batch, and colours are distorted before
+    the batch is cut.
     Differs: from one pass over the whole batch, in training mode each BatchNorm
     normalises by the part's statistics; drop path, dropout and NMF bases are drawn for
-    each part; Lovasz-softmax and the choice of hard pixels look at a part at a time.
-    The running statistics move once, to the moments of the whole batch.
+    each part; Lovasz-softmax and the choice of hard pixels see one part at a time.
+    The running statistics move once per step, by the moments of the whole batch.
     """
     accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
     rules = optimizer.rules
@@ -176,7 +179,7 @@ def make_update_step(
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        # Parameters and moments are kept where they move.
+        # `_move` has kept the old parameters and moments of a broken step.
         kept = optimizer_lib.keep(
             moved.is_moved,
             (state.batch_stats, state.average),
@@ -188,21 +191,21 @@ def make_update_step(
 
 
 def _is_whole(params: jax.sharding.Sharding | None) -> bool:
-    """Return whether each device has all parameters, also when they do not move."""
+    """Return whether each device stores all parameters, between the steps, too."""
     if not isinstance(params, jax.sharding.NamedSharding):
         return True
     return params.mesh.shape.get(FSDP_AXIS, 1) == 1
 
 
 class _Moved(NamedTuple):
-    """What an update gives.
+    """Result of an update.
 
     Attributes:
-      params: The new ones; the old ones unless ``is_moved``.
-      optimizer_state: The new one, unless loss or gradient are not finite.
-      gradient_norm: Of all values.
-      update_norm: The same.
-      is_moved: Whether all that was computed is finite.
+      params: The new parameters if ``is_moved``, else the old ones.
+      optimizer_state: The new state; the old one if loss or gradient is not finite.
+      gradient_norm: Euclidean norm of the whole gradient, before clipping.
+      update_norm: Euclidean norm of the whole update.
+      is_moved: Whether loss, gradient and update are finite.
     """
 
     params: Any
@@ -222,22 +225,23 @@ def _move(
     rules: tuple[optimizer_lib.Rule, ...],
     norm_fn: Callable[[Any], Array] | None = None,
 ) -> _Moved:
-    """Return parameters and state after an update; nothing of a broken step.
+    """Return parameters and optimizer state after an update.
 
-    Moments never lose a nan.
+    A broken step changes neither: the moments would keep a nan for the rest of the run.
     """
     del rules
     norm_fn = norm_fn or _norm
     gradient_norm = norm_fn(gradients)
     is_finite = jnp.isfinite(loss + gradient_norm)
-    # Otherwise the squares of their norm are kept for Adam's, in memory.
+    # Without the barrier XLA keeps the squares that the norm sums in memory, because
+    # Adam squares the gradients, too.
     gradients = jax.lax.optimization_barrier(gradients)
     updates, optimizer_state = optimizer.update(
         gradients, optimizer_state, params, is_finite=is_finite
     )
     update_norm = norm_fn(updates)
-    # The parameters move after all that reads the old ones, so that a donated state is
-    # not copied before it is overwritten.
+    # The parameters move after everything that reads the old ones. Otherwise XLA would
+    # copy the donated state before it overwrites the state.
     is_moved = is_finite & jnp.isfinite(update_norm)
     params = optimizer_lib.keep(is_moved, optax.apply_updates(params, updates), params)
     return _Moved(params, optimizer_state, gradient_norm, update_norm, is_moved)
@@ -252,9 +256,9 @@ def _move_stacks(
     optimizer: optimizer_lib.GuardedOptimizer,
     rules: tuple[optimizer_lib.Rule, ...],
 ) -> _Moved:
-    """Return what `_move` does, by kernels of many arrays each.
+    """Return what `_move` returns, with few kernels that update many arrays each.
 
-    Not where devices share parameters: their parts would be gathered.
+    Not for parameters that are spread over devices: XLA would gather them.
     """
     stacks = Stacks(params, rules)
     joined = stacks.join((gradients, optimizer_state, params))
@@ -267,7 +271,7 @@ def _move_stacks(
         rules=rules,
         norm_fn=_joined_norm,
     )
-    # Computed before they are taken apart, or all would be computed for each.
+    # Without the barrier XLA would compute a whole stack again for each of its arrays.
     moved = jax.lax.optimization_barrier(moved)
     params, optimizer_state = stacks.split(
         (moved.params, moved.optimizer_state), (params, optimizer_state)
@@ -280,7 +284,7 @@ def _cut(
 ) -> Num[Array, "num_parts part ..."]:
     """Cut a batch into parts; part i holds the images i, i + num_parts, ...
 
-    So the images of a part come from every device, and none changes its place.
+    So each part has images from every device, and no image moves to another device.
     """
     size = array.shape[0] // num_parts
     return jnp.swapaxes(array.reshape(size, num_parts, *array.shape[1:]), 0, 1)
@@ -292,6 +296,6 @@ def _norm(tree: Any) -> Float[Array, ""]:
 
 
 def _joined_norm(tree: Any) -> Float[Array, ""]:
-    """Return the same of one array: a sum of each leaf is a kernel or two."""
+    """Return `_norm` by one sum, since one sum per leaf is a kernel or two per leaf."""
     leaves = [leaf.reshape(-1) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(jnp.sum(jnp.square(jnp.concatenate(leaves))))

@@ -31,10 +31,10 @@ def load(
       path: A run's workdir, one of its checkpoints, a model folder, a file of PyTorch,
         safetensors, NumPy or JSeg, whose configuration is None, or, where there is no
         such path, the name of a published network or ``hf://user/name[@revision]``.
-      which: Of a run: ``"latest"``, ``"best"`` or the number of a step.
+      which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
-      ValueError: If there are none, or they are damaged.
+      ValueError: If there are no weights at ``path``, or the weights are damaged.
     """
     path = find(path)
     if shared_folder.is_shared(path):
@@ -62,7 +62,8 @@ def load_network(
       dataset: Whose classes a file knows; see `segnext_jax.convert.folder.convert`.
 
     Raises:
-      ValueError: If there are none, they are damaged, or they are of another network.
+      ValueError: If there are no weights at ``path``, the weights are damaged, or they
+        are those of another kind of network.
     """
     path = find(path)
     if path.is_dir():
@@ -84,7 +85,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
     """Return where weights are on disk; what has a name is fetched first.
 
     Raises:
-      ValueError: If there are none, or they cannot be fetched.
+      ValueError: If there are no such weights, or they cannot be fetched.
     """
     if not is_there(path):
         raise ValueError(

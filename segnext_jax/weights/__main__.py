@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     """List the published networks, or fetch some; see `--help`.
 
     Raises:
-      ValueError: If one cannot be fetched.
+      ValueError: If a network cannot be fetched.
     """
     parser = argparse.ArgumentParser(
         prog="python -m segnext_jax.weights",

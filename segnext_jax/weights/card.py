@@ -62,8 +62,8 @@ def card(
       stored: The network.
       config: Its configuration, as it is published.
       name: ``hf://user/name``, or the folder's name.
-      sha256: Of the weights.
-      licence: Of the weights, as the hub abbreviates it.
+      sha256: The SHA-256 of the weights' file.
+      licence: The licence of the weights, as the hub abbreviates it.
       evaluation: Content of ``evaluation.json`` of these weights; empty: none.
       has_picture: Whether there is a picture.
     """

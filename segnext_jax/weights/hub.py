@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.weights.shared_folder import CHECKSUMS_FILE, WEIGHTS_FILE
 
-# Of a pathlib.Path one slash is left.
+# One slash is enough, because a pathlib.Path drops the second.
 _ADDRESS = re.compile(r"hf:/{1,2}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
@@ -36,7 +36,7 @@ def parse(text: str) -> Address:
     """Return the repository that an address names.
 
     Raises:
-      ValueError: If it names none.
+      ValueError: If the text is no address of a repository.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
@@ -51,7 +51,7 @@ def fetch(text: str) -> pathlib.Path:
     """Return the folder, in the hub's cache, of a network.
 
     Raises:
-      ValueError: If it cannot be fetched, or the library is not installed.
+      ValueError: If the network cannot be fetched, or the library is not installed.
     """
     address, library = parse(text), _library()
     try:
@@ -74,7 +74,7 @@ def upload(folder: pathlib.Path, text: str) -> None:
     """Make a folder the content of a repository of the hub, which is made if need be.
 
     Raises:
-      ValueError: If it cannot be, or the library is not installed.
+      ValueError: If the folder cannot be uploaded, or the library is not installed.
     """
     address, library = parse(text), _library()
     try:

@@ -39,10 +39,10 @@ def fetch_file(one: Published, kept: pathlib.Path) -> pathlib.Path:
       kept: Folder where downloads and converted networks are kept.
 
     Raises:
-      ValueError: If it cannot be fetched, verified or converted.
+      ValueError: If the file cannot be fetched, verified or converted.
     """
     target = kept / one.name
-    # Of several processes of a training one does it, the others wait.
+    # If a training has several processes, one makes the folder and the others wait.
     with alone(kept / f".{one.name}.lock"):
         if not model_folder.is_model(target):
             _make(one, kept, target)

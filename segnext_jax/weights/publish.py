@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     """Publish one network; see `--help`.
 
     Raises:
-      ValueError: If it cannot be.
+      ValueError: If the network cannot be published.
     """
     options = _parse(arguments)
     command.set_up_logging()

@@ -33,7 +33,7 @@ class Published:
       dataset: Key of `segnext_jax.datasets.SPECS`; empty for an encoder.
       checksum: As in `segnext_jax.cli.download.download`; empty where none is known.
       settings: Fields of the configuration that differ from the base.
-      licence: Of the file.
+      licence: The licence of the file.
     """
 
     name: str

@@ -43,7 +43,7 @@ def read(folder: pathlib.Path) -> StoredModel:
     """Return the network of such a folder, after a look at its checksums.
 
     Raises:
-      ValueError: If it is damaged or incomplete.
+      ValueError: If the folder is damaged or incomplete.
     """
     sums = folder / CHECKSUMS_FILE
     lines = sums.read_text().splitlines() if sums.is_file() else ()
@@ -83,7 +83,7 @@ def write(
       The SHA-256 of the weights.
 
     Raises:
-      ValueError: If the network has no official names, or there is no such picture.
+      ValueError: If the network has no official names, or the picture does not exist.
     """
     assert stored.config is not None  # Folders have one.
     text = config_lib.to_json(public_config(stored.config))
@@ -107,7 +107,7 @@ def public_config(config: ConfigDict) -> ConfigDict:
     for field in _OF_THE_MACHINE:
         config[field] = default[field]
     config.data.data_dir = default.data.data_dir
-    # Of a folder the name must stay: it is what the data set is called.
+    # The folder's name must stay, because it is the name of the data set.
     config.data.folder = pathlib.PurePath(config.data.folder).name
     return config
 

@@ -51,7 +51,7 @@ def run(num_inputs: int, seed: int, doors: Sequence[str] = DOORS) -> list[Result
 
     Args:
       num_inputs: Their number, of all doors together.
-      seed: Of what is random.
+      seed: The seed of all that is random.
       doors: Names of the doors.
     """
     count = -(-num_inputs // len(doors))

@@ -120,7 +120,7 @@ def values(
 
     Args:
       images: Feature maps, of less than 2^31 values.
-      kernel: Of odd sizes.
+      kernel: One filter per channel; both sizes odd.
       bias: Added before the GELU.
       image_bias: None: 0.
       has_gelu: Whether there is one.

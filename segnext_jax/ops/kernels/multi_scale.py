@@ -1,10 +1,10 @@
 """Triton kernels of the multi-scale attention.
 
-103 multiply-adds per value (5x5, and 7 + 11 + 21 twice) against 4 bytes of traffic in
-bfloat16: an H100 (132 SMs x 128 lanes x 1.7 GHz, 3.35 TB/s) needs 3.6 ps for the
-arithmetic and 1.2 ps for the traffic. So two kernels, of which each reads and writes
-each value once, cost no time of memory that one for all would save, and one for all
-would need the 5x5's results of lanes beside it.
+Each value takes 103 multiply-adds (5x5, and 7 + 11 + 21 twice) and, in bfloat16, 4
+bytes of traffic. An H100 (132 SMs x 128 lanes x 1.7 GHz, 3.35 TB/s) needs 3.6 ps for
+the arithmetic and 1.2 ps for the traffic. So arithmetic is the limit, and two kernels
+that each read and write every value once take no longer than one kernel would. A single
+kernel would also need results of the 5x5 from neighbouring lanes.
 
 - Forward: the square, and all strips.
 - Backward: all strips of the cotangent, since a row strip and a column strip with zero
@@ -128,7 +128,7 @@ def _square_gradients_kernel(
         program.write(output, row, weighted(window, weights))
         value = program.read(images, row)
         *taps, bias = sums
-        # Of the turned kernel: it slides over the cotangent.
+        # Taps of the turned kernel, which slides over the cotangent.
         taps = [tap + value * v for tap, v in zip(taps, window, strict=True)]
         return [*taps, bias + window[len(window) // 2]]
 
@@ -232,7 +232,7 @@ def square_gradients(
       images: What it is applied to.
       cotangent: Gradient by the result.
       turned: Packed taps of the kernel turned by 180 degrees, and zeros as its bias.
-      size: Of the kernel.
+      size: (height, width) of the kernel.
       interpret: See `add_strips`.
 
     Returns:
@@ -269,7 +269,8 @@ def strip_gradients(
     (totals,) = _with_totals(
         _strip_gradients_kernel,
         "multi_scale_strip_gradients",
-        # A sum for each of 82 taps and biases in each lane: of two they spill.
+        # Each lane holds a sum for each of 82 taps and biases; two channels per lane
+        # would spill registers.
         _layout(images, 1, 8, interpret),
         [],
         *(images, cotangent, packed),

@@ -20,10 +20,12 @@ def per_image(function: Callable, num_batched: int) -> Callable:
     """Return a function of arrays that XLA divides by images.
 
     Args:
-      function: Of arrays; their first ``num_batched`` and all results begin with the
-        batch, and no image has to do with another. It must take its sizes from the
-        arrays that it gets, since a device has a part of the batch, and hold no arrays.
-      num_batched: See above. The others are whole on each device.
+      function: A function of arrays. Its first ``num_batched`` arguments and all its
+        results begin with the batch, and it computes each image on its own. It must
+        read its sizes from its arguments, since a device has a part of the batch, and
+        must not close over arrays.
+      num_batched: Number of arguments that begin with the batch. Each device has the
+        other arguments whole.
     """
     return _divided(function, num_batched, "b")
 
@@ -31,18 +33,18 @@ def per_image(function: Callable, num_batched: int) -> Callable:
 def gathered(function: Callable) -> Callable:
     """Return a function that each device computes for the whole batch.
 
-    For a few values of each image: devices exchange these once, and not each sum over
-    the batch that the function makes of them.
+    Meant for a few values of each image: devices exchange these values once, instead of
+    each sum over the batch that the function computes.
 
     Args:
-      function: Of arrays; it holds none.
+      function: A function of arrays that does not close over arrays.
     """
     return _divided(function, 0, None)
 
 
 @functools.cache
 def fingerprint() -> int:
-    """Return a number that is another one when the code of an operation is."""
+    """Return a number that changes when the code of an operation changes."""
     files = sorted(pathlib.Path(__file__).parents[1].rglob("*.py"))
     return zlib.crc32(b"".join(file.read_bytes() for file in files))
 
@@ -53,7 +55,7 @@ def _divided(function: Callable, num_batched: int, of_results: str | None) -> Ca
         return function(*arrays[:-1])
 
     def partition(mesh: Any, argument_shapes: Any, result_shapes: Any) -> tuple:
-        # Where XLA has laid the first array's batch; it lays all else as it likes.
+        # Arrays with a batch follow the sharding that XLA chose for the first array.
         whole = NamedSharding(mesh, PartitionSpec())
         shared = NamedSharding(
             mesh, PartitionSpec(*argument_shapes[0].sharding.spec[:1])

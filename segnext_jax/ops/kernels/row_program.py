@@ -24,13 +24,13 @@ _MAX_CHANNELS = 64
 
 
 class Layout(NamedTuple):
-    """What is known when a call is traced.
+    """Sizes that are known when a call is traced.
 
     Attributes:
-      shape: Of the images.
-      columns: Of a program, a power of two.
-      channels: Of a program, a power of two.
-      rows: Of a program.
+      shape: [batch, height, width, channels] of the images.
+      columns: Number of columns that one program computes, a power of two.
+      channels: Number of channels that one program computes, a power of two.
+      rows: Number of rows that one program computes.
       interpret: Whether the program is run as ordinary operations, for tests.
     """
 
@@ -70,12 +70,12 @@ def make_layout(
     Args:
       shape: Batch, height, width, channels.
       values_per_lane: Neighbouring channels of one lane; registers limit them.
-      min_programs: Images whose programs are fewer have their rows split,
-      min_rows: unless a program would have fewer than these.
+      min_programs: The rows of images are split until there are this many programs.
+      min_rows: Fewest rows of a program; splitting stops there.
       interpret: See `Layout`.
     """
     _, height, width, channels = shape
-    # No lane idles where the channels are a multiple.
+    # No lane idles if the number of channels is a multiple.
     own = math.gcd(channels, _MAX_CHANNELS)
     if own < 8:
         own = min(_MAX_CHANNELS, _power_of_two(channels))
@@ -143,7 +143,7 @@ class Program:
         return jnp.where(self._place(row, 0)[1], values, self.zero)
 
     def write(self, ref, row: Array, values: Array) -> None:
-        """Write the row's pixels, if it is the program's."""
+        """Write the row's pixels, if the row belongs to the program."""
         offsets, inside = self._place(row, 0)
         self._store(
             ref, offsets, inside & (row >= self.top) & (row < self.bottom), values
@@ -171,9 +171,10 @@ class Program:
         return jnp.minimum(self.layout.columns, self.layout.shape[2] - left)
 
     def sum(self, values: Array) -> Array:
-        """Return the sum over columns, in each of them.
+        """Return the sum over columns, repeated in each column.
 
-        As large as the pixels: a sum alone has another layout in registers.
+        The result has the shape of the pixels, since the sum alone would have another
+        layout in registers.
         """
         return jnp.broadcast_to(jnp.sum(values, axis=0)[None], self.shape)
 
@@ -189,7 +190,7 @@ class Program:
         self._store(ref, start + self._channel, mask, total)
 
     def walk(self, row_fn: Callable, carry):
-        """Return what ``carry = row_fn(row, carry)`` gives behind the last row."""
+        """Return the last carry of ``carry = row_fn(row, carry)`` over all rows."""
         return lax.fori_loop(self.top, self.bottom, row_fn, carry)
 
     def walk_windows(
@@ -200,10 +201,10 @@ class Program:
         carry,
         bias: Array | None = None,
     ):
-        """The same with ``row_fn(row, window, carry)``; see `read` for the bias.
+        """Walk with ``row_fn(row, window, carry)``; see `read` for the bias.
 
-        The window is a list of arrays: those around each pixel, row by row. Each row is
-        loaded once for each column of the window.
+        The window is a list of arrays: the pixels around each pixel, row by row. Each
+        row is loaded once for each column of the window.
         """
         height, width = size
 
@@ -235,8 +236,8 @@ def call(
 
     Args:
       kernel: ``kernel(*refs, layout=layout, **options)``; the refs are flat.
-      name: Of the kernel.
-      layout: Of the call.
+      name: The name of the kernel.
+      layout: The layout of the call.
       outputs: Their shapes.
       *arrays: Of any shapes.
       **options: Static.
@@ -255,7 +256,8 @@ def call(
 def pack(dtype: jnp.dtype, *weights: Array) -> Array:
     """Return taps and biases as rows of channels, rounded to the images' type.
 
-    In the type of the sums: a lane would convert each for each of its uses.
+    The result has the type of the sums. Otherwise a lane would convert each weight at
+    each of its uses.
     """
     rows = [weight.reshape(-1, weight.shape[-1]) for weight in weights]
     return jnp.concatenate([row.astype(dtype).astype(sum_type(dtype)) for row in rows])

@@ -1,8 +1,8 @@
-"""Triton kernels of what is wanted of enlarged logits: loss, gradient, labels.
+"""Triton kernels that compute loss, gradient and labels of enlarged logits.
 
-A program has a few cells between four neighbouring logits, holds these in registers and
-walks over the cell's pixels: logits, labels and results go through memory once. Arrays
-are [cells, classes].
+A program has a few cells, each between four neighbouring logits. It holds these logits
+in registers and walks over the pixels of the cells, so that logits, labels and results
+go through memory once. Arrays are [cells, classes].
 """
 
 import functools
@@ -18,14 +18,15 @@ from jaxtyping import Array, Float, Int, UInt8
 from segnext_jax.ops.kernels.row_program import sum_type
 
 _NUM_WARPS = 4
-# Of [cells, classes], in 128 lanes: some 16 such arrays are in registers at a time.
+# Values of an array [cells, classes], in 128 lanes. Registers hold some 16 such arrays
+# at a time.
 _VALUES = 1024
 # Labels are bytes, and more classes than these would not fit the registers.
 MAX_CLASSES = 256
 
 
 class Rule(NamedTuple):
-    """What is known when the program is made.
+    """Constants of the compiled program.
 
     Attributes:
       factor: Even; pixels along a cell's side.
@@ -287,10 +288,10 @@ def loss_and_gradient(
 
 
 def _gather(corners: Array) -> Array:
-    """Return what the cells around each logit give to it.
+    """Return the sum of what the cells around each logit add to its gradient.
 
-    Those beyond the first and last row and column are repeated: they are their
-    neighbours inside.
+    Cells beyond the first and last row and column repeat logits, and add to the logits
+    that they repeat.
     """
     for axis in (1, 2):
         size = corners.shape[axis] - 1
@@ -310,7 +311,7 @@ def best_labels(
     factor: int,
     interpret: bool = False,
 ) -> UInt8[Array, "batch height width"]:
-    """Return the first best class of each pixel; their number where a score is nan.
+    """Return the first best class of each pixel, or ``classes`` where a score is nan.
 
     Args:
       logits: Scores; at most `MAX_CLASSES`.

@@ -43,7 +43,7 @@ def photograph_eval_batches(
       batch]; `mask`, bool [local batch], False for copies.
 
     Raises:
-      ValueError: An option is impossible, or a photograph cannot be decoded.
+      ValueError: If an option is impossible, or a photograph cannot be decoded.
     """
     share = Share(batch_size, process_index, process_count)
     if not len(source):

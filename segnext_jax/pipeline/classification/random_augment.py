@@ -95,7 +95,7 @@ def _enhanced(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> "Operatio
 
 Operation = Callable[[Image.Image, Draw], Image.Image]
 
-# Those of timm's "inc1": each changes the image the more, the higher the level.
+# Operations of timm's "inc1": each changes the image more at a higher level.
 OPERATIONS: dict[str, Operation] = {
     "auto_contrast": lambda image, _: ImageOps.autocontrast(image),
     "equalize": lambda image, _: ImageOps.equalize(image),
@@ -163,7 +163,7 @@ def jitter_colours(
     Args:
       image: RGB.
       strength: Each factor is uniform in [1 - strength, 1 + strength], at least 0.
-      rng: Of the order and of the factors.
+      rng: Draws the order and the factors.
 
     Returns:
       The changed image.

@@ -41,7 +41,7 @@ def draw_window(
       size: (height, width) of the image.
       area_range: Smallest and largest share of the image's area.
       aspect_range: Smallest and largest width over height.
-      rng: Of the draws.
+      rng: Draws the area, the aspect ratio and the place.
 
     Returns:
       The part, in pixels of the image.
@@ -122,7 +122,7 @@ class RandomResizedCrop:
         """Decode and crop one photograph into a row of a batch.
 
         Raises:
-          ValueError: If it cannot be decoded.
+          ValueError: If the photograph cannot be decoded.
         """
         batch["image"][row] = self(decode_photograph(example), rng)
         batch["label"][row] = example["label"]
@@ -152,14 +152,14 @@ def central_crop(
 ) -> UInt8[np.ndarray, "crop_height crop_width 3"]:
     """Resize a photograph, its aspect ratio kept, and cut out the middle.
 
-    It is made as small as it may be for both sides to hold ``floor(side / share)`` of
-    the crop's sides: of a square crop, that is the new length of the shorter side.
-    Bicubic.
+    The photograph gets the smallest size at which both its sides are at least
+    ``floor(side / share)`` of the crop's sides. For a square crop, that is the new
+    length of the photograph's shorter side. The interpolation is bicubic.
 
     Args:
       image: The photograph.
       crop_size: (height, width) of the result.
-      share: Side of the crop over that length, in (0, 1].
+      share: Side of the crop over the photograph's shorter side, in (0, 1].
 
     Returns:
       The middle.
@@ -190,6 +190,6 @@ def decode_photograph(
     """Return the pixels of a photograph, RGB.
 
     Raises:
-      ValueError: If it cannot be decoded.
+      ValueError: If the photograph cannot be decoded.
     """
     return decode_image(photograph["image"], photograph["image_id"])

@@ -50,11 +50,12 @@ class FolderPhotographs:
           classes: Names of the class folders.
 
         Raises:
-          FileNotFoundError: The folder is missing.
-          ValueError: It holds no photograph, or a class that is none of those.
+          FileNotFoundError: If the folder is missing.
+          ValueError: If the folder holds no photograph, or has a class that is not in
+            ``classes``.
         """
         self.folder = folder
-        # Of names alone: a list of a million paths is slow to send to a worker.
+        # Names, not paths: a list of a million paths is slow to send to a worker.
         self._names = find_photographs(folder, classes)
         self._labels = {name: label for label, name in enumerate(classes)}
 
@@ -88,8 +89,8 @@ def open_photographs(data: Any, classes: tuple[str, ...], split: str) -> Photogr
       The photographs in the order of their classes.
 
     Raises:
-      FileNotFoundError: The set is not prepared, or its folder is missing.
-      ValueError: The data have other classes, or there is no such split.
+      FileNotFoundError: If the set is not prepared, or its folder is missing.
+      ValueError: If the data have other classes, or there is no such split.
     """
     if data.name == FOLDER:
         return FolderPhotographs(Path(data.folder).expanduser() / split, classes)

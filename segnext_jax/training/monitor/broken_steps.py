@@ -58,7 +58,7 @@ class BrokenSteps:
           image_ids: Gives the names of the images of a batch, by its number.
 
         Raises:
-          FloatingPointError: If there are more than the run allows.
+          FloatingPointError: If there are more broken steps than the run allows.
         """
         if not broken:
             return
@@ -92,7 +92,7 @@ class BrokenSteps:
         checkpoints.close()
         config = self._workdir / CONFIG_FILE
         if jax.process_index() == 0 and config.exists():
-            # So that the folder can be loaded as a run's own.
+            # With its configuration the folder can be loaded like a run's own.
             shutil.copy(config, folder / CONFIG_FILE)
         raise FloatingPointError(
             f"loss, gradient and update must be finite: they were not at step {first}"

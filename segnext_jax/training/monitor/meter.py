@@ -15,7 +15,7 @@ from absl import logging
 from segnext_jax.training.optimizer import Optimizer
 
 _GIBIBYTE = 2**30
-# Of a step; it moves nothing where one is not.
+# Metrics of a step. Where one of them is not finite, the step moves no parameter.
 _MUST_BE_FINITE = ("loss", "gradient_norm", "update_norm")
 
 

@@ -43,7 +43,8 @@ class MetricWriter:
           is_writing: False in all but one of several processes.
 
         Raises:
-          ValueError: If Weights & Biases is asked for and not installed.
+          ValueError: If the configuration asks for Weights & Biases, and the package is
+            not installed.
         """
         self._is_writing = is_writing
         self._workdir = pathlib.Path(workdir)

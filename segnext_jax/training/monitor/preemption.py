@@ -66,7 +66,7 @@ class Preemption:
         """Let the notice end the block at once, by `Preempted`: its work is not lost.
 
         Raises:
-          Preempted: In the block, or before it if the notice came earlier.
+          Preempted: If the notice comes during the block, or came before it.
         """
         if self._is_requested:
             raise Preempted

@@ -28,8 +28,8 @@ class Metrics(Protocol):
 class Task(Protocol):
     """Data, network, loss and metrics that belong together.
 
-    A task is made from a configuration that names its classes and the mesh of devices;
-    it opens the validation split.
+    A task is made from the mesh of devices and a configuration that names the classes.
+    The task opens the validation split.
 
     Attributes:
       main_metric: Name of the metric by which the best checkpoint is chosen.
@@ -57,7 +57,7 @@ class Task(Protocol):
         Args:
           variables: ``{"params": ..., "batch_stats": ...}``.
           writer: Takes pictures, if the task has any. None: there are none.
-          step: Of these weights, for the pictures.
+          step: The step of these weights, under which the pictures are written.
         """
         ...
 
