@@ -182,7 +182,7 @@ class Checkpoints:
                     restored = self._manager.restore(step, args=args)
                 # Orbax raises a bare Exception where a file ends too early.
                 except Exception as error:
-                    fault = f"{first_line(error)}."
+                    fault = f"{first_line(error).rstrip('.')}."
                     if has_checksums:
                         raise self._unreadable(step, fault) from error
                 else:

@@ -215,6 +215,9 @@ def _is_of_the_network(error: BaseException) -> bool:
 
 def _said(error: Any) -> str:
     """Return what the system says of a connection, without the number of the error."""
+    # urllib gives an error or a text as the reason.
+    if isinstance(error, str):
+        return error
     return getattr(error, "strerror", None) or first_line(error)
 
 

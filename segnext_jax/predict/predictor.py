@@ -340,11 +340,10 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """
     if isinstance(image, str | os.PathLike):
         path = pathlib.Path(image)
-        if not path.is_file():
-            is_what = "is a folder" if path.is_dir() else "does not exist"
+        if not path.exists():
             raise FileNotFoundError(
-                f"an image must be a file: {path} {is_what}. The current folder is "
-                f"{pathlib.Path.cwd()}."
+                f"an image must be a file: {path} does not exist. The current folder "
+                f"is {pathlib.Path.cwd()}."
             )
         return decode_image(read_file(path), str(path))
     if hasattr(image, "convert"):

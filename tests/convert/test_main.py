@@ -132,7 +132,7 @@ def test_own_classes_come_from_the_file(meta, make_state_dict, tmp_path):
     path = tmp_path / "own.pkl"
     files.write(path, make_state_dict("tiny", 3), meta)
     assert run(["--from", str(path), "--to", str(tmp_path / "own")]) == 0
-    _, config = folder.read(tmp_path / "own")
+    config = reading.stored_config(tmp_path / "own")
     spec = resolve_spec(config.data)
     assert spec.classes == OWN["classes"]
     assert spec.colours == ((9, 8, 7), (1, 2, 3), (0, 0, 0))
@@ -151,13 +151,13 @@ def test_own_classes_come_from_a_file_of_names_or_are_numbered(
     target = tmp_path / "own"
     arguments = ["--from", str(path), "--to", str(target), "--overwrite"]
     assert run([*arguments, f"--classes={table}"]) == 0
-    spec = resolve_spec(folder.read(target)[1].data)
+    spec = resolve_spec(reading.stored_config(target).data)
     assert spec.classes == ("road", "crack", "sky") and spec.colours[2] == (7, 8, 9)
 
     assert run(arguments) == 0
     assert "classes: class 0 to class 2, without names" in capsys.readouterr().out
     assert "Pass --classes=FILE" in caplog.text
-    spec = resolve_spec(folder.read(target)[1].data)
+    spec = resolve_spec(reading.stored_config(target).data)
     assert spec.classes == ("class 0", "class 1", "class 2")
     assert len(set(spec.colours)) == 3
 
@@ -183,7 +183,7 @@ def test_config_of_a_folder_gives_its_classes(make_state_dict, tmp_path, capsys)
     arguments = ["--from", str(path), "--to", str(target), f"--config={config_file}"]
     assert run(arguments) == 0
     (tmp_path / "classes.txt").unlink()
-    config = folder.read(target)[1]
+    config = reading.stored_config(target)
     assert resolve_spec(config.data).classes == ("road", "crack", "sky")
 
 

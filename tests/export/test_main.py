@@ -151,7 +151,7 @@ def test_onnx_in_bfloat16_is_refused(capsys, tmp_path, checkpoint_dir, monkeypat
     monkeypatch.setattr(onnx_graph, "LIBRARIES", ())
     arguments = (f"--checkpoint={checkpoint_dir}", f"--to={tmp_path / 'new'}")
     error = fails(capsys, *arguments, "--format=onnx", "--dtype=bfloat16")
-    assert "the activations are bfloat16. Pass --dtype=float32." in error
+    assert "the activations are bfloat16. Pass --dtype=float32" in error
 
 
 def test_existing_folder_is_kept_or_replaced_on_request(

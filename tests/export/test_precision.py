@@ -106,6 +106,6 @@ def test_program_writes_and_tells_eight_bits(
     assert command.run(main, [*arguments, *options]) == 0
     output = capsys.readouterr().out
     assert f"calibration: {NUM_PHOTOGRAPHS} photographs" in output
-    assert "unlike float32's" in output and "(8 of 1x64x96)" in output
+    assert "of the labels are float32's, for images of 8 of 1x64x96" in output
     metadata = json.loads((target / "metadata.json").read_text())
     assert metadata["files"]["onnx"]["precision"] == "int8"

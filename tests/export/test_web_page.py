@@ -141,4 +141,4 @@ def test_page_takes_pictures_and_gives_labels(capsys):
     options = ["--checkpoint=nothing", "--to=nowhere", "--format=web"]
     assert command.run(main, [*options, "--output=logits"]) == 1
     error = capsys.readouterr().err
-    assert "--format=web needs --input=uint8, --output=labels" in error
+    assert "--format=web needs --input=uint8, --result=labels" in error

@@ -101,7 +101,8 @@ def test_names_that_are_not_utf_8_are_refused(tmp_path):
 
 
 def test_what_is_no_image_is_refused_in_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"must be a file: .*nope\.jpg does not exist"):
+    missing = r"must be a file: .*nope\.jpg does not exist"
+    with pytest.raises(FileNotFoundError, match=missing):
         read_image(tmp_path / "nope.jpg")
     with pytest.raises(ValueError, match="must be a regular file"):
         read_image(tmp_path)

@@ -16,7 +16,7 @@ NUM = 23
 class Drawn(SegmentationBuilder):
     spec = SPEC
 
-    def _open(self, dl_manager):
+    def _open(self):
         return {"train": range(NUM), "val": range(1)}
 
     def load(self, example):

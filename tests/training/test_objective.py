@@ -93,7 +93,7 @@ def test_gradient_passes_the_kept_pixels_alone():
         ("loss.weights.cross_entropy=0", "config.loss.weights must have a term above"),
         ("loss.class_weights=1,2", "for each of the 7 classes of shapes: got 2"),
         ("loss.class_weights=1,1,1,1,1,1,-1", "factors of at least 0"),
-        ("loss.focal_gamma=0.5", "0 or at least 1: got 0.5"),
+        ("loss.focal_gamma=0.5", "0 or a number of at least 1: got '0.5'"),
         ("loss.weights.hinge=1", "config.loss.weights.hinge is not a field"),
     ],
 )

@@ -183,7 +183,7 @@ def test_an_update_that_is_not_finite_moves_no_parameter(make_network):
     optimizer = optax.chain(optax.trace(0.9), optax.scale(np.inf))
 
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    parts = model, optimizer, steps_of(model, optimizer, use_photometric=False)
+    parts = model, optimizer, steps_of(model, optimizer, photometric=False)
     state, placement, step = begin(parts, mesh)
     before = jax.tree.map(np.array, state)
     batch = sharding.shard_batch(next(batches()), mesh)

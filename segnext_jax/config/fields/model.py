@@ -119,6 +119,7 @@ FIELDS = (
         one_of("auto", "shifted", "grouped"),
         "Formulation of depthwise convolutions: auto (kernels of our own on NVIDIA "
         "GPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
+        is_resumable=True,
         changes_numbers=False,
     ),
     _network(

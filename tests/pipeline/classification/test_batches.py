@@ -203,7 +203,7 @@ def test_data_that_do_not_fit_are_named(tree, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train/CLASS/\*\.jpg"):
         photograph_classes(section(folder=str(tmp_path / "none")))
     missing = section(name="imagenet", data_dir=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"data/imagenet/prepare\.py"):
+    with pytest.raises(FileNotFoundError, match=r"segnext-jax prepare imagenet"):
         photograph_classes(missing)
 
 

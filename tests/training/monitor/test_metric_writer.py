@@ -109,7 +109,7 @@ def test_tensorboard_gets_numbers_and_pictures_and_where_a_run_went_on(tmp_path)
     assert start.session_log.status == event_pb2.SessionLog.START and start.step == 3
     assert [event.step for event in (numbers, overlay)] == [3, 3]
     (loss,) = numbers.summary.value
-    assert (loss.tag, loss.simple_value) == ("loss", 1.5)
+    assert (loss.tag, loss.simple_value) == ("train/loss", 1.5)
     (image,) = overlay.summary.value
     assert image.tag == "overlays/a"
     decoded = Image.open(io.BytesIO(image.image.encoded_image_string))
