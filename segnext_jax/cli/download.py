@@ -127,7 +127,7 @@ def _fetch(url: str, file: IO[bytes], notes: _Notes) -> None:
             # URLError wraps what the system says.
             error = getattr(cause, "reason", None) or cause
         fruitless = fruitless + 1 if file.tell() <= before else 0
-        # Where nothing has come at all, there is no way: waiting does not help.
+        # If no byte has come at all, waiting does not help.
         if fruitless == _MAX_FRUITLESS or not file.tell():
             raise ConnectionError(_said(error)) from error
         time.sleep(_PAUSE_SECONDS)
@@ -165,7 +165,7 @@ def _receive(url: str, file: IO[bytes], notes: _Notes) -> bool:
         rest = None if length is None else int(length)
         size = None if rest is None else file.tell() + rest
         etag = response.headers.get("ETag", "")
-        # A weak one does not promise the same bytes.
+        # A weak validator does not promise the same bytes.
         is_strong = etag and not etag.startswith("W/")
         modified = response.headers.get("Last-Modified")
         validator = etag if is_strong else modified
