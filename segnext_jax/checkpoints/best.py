@@ -81,8 +81,8 @@ class KeepBest(ocp.checkpoint_managers.PreservationPolicy):
     """Keep the best checkpoints.
 
     Attributes:
-      best: Tells which they are.
-      count: How many are kept.
+      best: Tells which checkpoints are the best.
+      count: Number of checkpoints that are kept.
     """
 
     best: BestCheckpoints

@@ -13,7 +13,7 @@ A run's workdir:
     metrics.jsonl, tensorboard/, overlays/
 
 The model lies apart from the optimizer, so that evaluation and prediction read no more
-than they need, on any number of devices: `segnext_jax.checkpoints.reading`.
+than they need, on any number of devices; see `segnext_jax.checkpoints.reading`.
 """
 
 import os
@@ -34,7 +34,7 @@ from segnext_jax.cli.command import first_line
 from segnext_jax.cli.whole_files import synchronise
 
 _DAMAGED = "damaged"
-# Orbax writes the time into it after the seal; nothing is read from it.
+# Orbax writes the time into this file after the seal; we read nothing from it.
 _WRITTEN_AT_COMMIT = ("_CHECKPOINT_METADATA",)
 
 
@@ -69,7 +69,7 @@ class Checkpoints:
                 preservation_policy=ocp.checkpoint_managers.AnyPreservationPolicy(
                     [latest, best]
                 ),
-                # What a killed run had half written.
+                # Removes folders that a killed run had half written.
                 cleanup_tmp_directories=True,
                 temporary_path_class=_SealedPath,
             ),
@@ -277,7 +277,7 @@ class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
 
 
 class _Manager(ocp.CheckpointManager):
-    """Tells at once that a save has failed: orbax only when the next one begins.
+    """Tells at once that a save has failed; orbax tells when the next save begins.
 
     Attributes:
       failure: Why the save could not be finished.

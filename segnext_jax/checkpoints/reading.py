@@ -1,7 +1,7 @@
 """Read the weights of a run, of one of its checkpoints, or of a model folder.
 
-Nothing is changed in a folder that is read. Checksums are compared first. Where there
-are none (earlier versions, a run that was killed while it wrote), damage is found only
+Reading changes nothing in a folder. Checksums are compared first. Where there are no
+checksums (earlier versions, a run that was killed while it wrote), damage is found only
 if a file cannot be decoded.
 """
 
@@ -35,7 +35,7 @@ class StoredModel:
 
     Attributes:
       variables: ``{"params": ..., "batch_stats": ...}`` of NumPy arrays.
-      config: The configuration that lies beside them; None of a file without one.
+      config: The configuration beside the weights; None for a file without one.
       path: The folder or file.
       step: Number of steps that they were trained; None if that is not stored.
       score: mIoU or top-1 of the step, 0..1; None if it was not evaluated.

@@ -143,7 +143,7 @@ def _network(config: ConfigDict) -> dict[str, Any]:
     """Return what decides which arrays a network has and what it does with them."""
     variant = SegNeXt.from_config(config.model, num_classes=1).variant
     sizes = dataclasses.asdict(variant)
-    del sizes["drop_path_rate"]  # Of training alone.
+    del sizes["drop_path_rate"]  # Training alone uses it.
     if config.task == "classification":
         num_classes = len(config.data.classes)
     else:

@@ -191,9 +191,9 @@ def set_up_compilation_cache() -> None:
     caches = cache_folder()
     if caches is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "compiled"))
-    # Where devices share a batch, JAX would not find a program with kernels of our own
-    # again: it holds addresses. What they stand for is in it as a number
-    # (ops/kernels/per_image.py).
+    # Where devices share a batch, a program with kernels of our own holds addresses, by
+    # which JAX would not find it again. The program holds a number for the kernels
+    # instead (ops/kernels/per_image.py).
     os.environ.setdefault("JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY", "1")
 
 
@@ -218,9 +218,9 @@ _MALLOC_OPTIONS = {
 def keep_freed_memory() -> bool:
     """Keep freed memory for the next request instead of giving it to the kernel.
 
-    For programs that run the same computation again and again on a CPU: XLA asks for
-    all its temporaries at each run, and the kernel clears them page by page
-    (BENCHMARKS.md). Memory then stays at its peak.
+    Meant for programs that run the same computation again and again on a CPU: XLA asks
+    for all temporaries at each run, and the kernel clears them page by page
+    (BENCHMARKS.md). The process then keeps its peak of memory.
 
     Returns:
       Whether it was done: by glibc alone, and not where the user has set its options

@@ -23,7 +23,7 @@ except ImportError:  # Windows.
     fcntl = None
 
 TIMEOUT_SECONDS = 30.0
-# Connections that break off in a row, without a byte, before the download is given up.
+# Connections in a row that may break off without a byte before the download gives up.
 _MAX_FRUITLESS = 3
 _PAUSE_SECONDS = 1.0
 _BLOCK_BYTES = 1 << 20
@@ -32,11 +32,11 @@ _PARTIAL, _NO_SUCH_RANGE = 206, 416
 
 
 def download(url: str, path: pathlib.Path, checksum: str = "") -> None:
-    """Fetch a file unless it is there; what was begun is gone on with.
+    """Fetch a file unless it is there; go on with an interrupted download.
 
-    The file gets its name when it is whole and verified; until then it grows as
-    ``path`` with ``.part`` added, and stays when the download is interrupted. Another
-    process that fetches the same file waits, and finds it.
+    The file gets its name when it is whole and verified. Until then it grows as
+    ``path`` with ``.part`` added, which stays if the download is interrupted. Another
+    process that fetches the same file waits for this one, and then finds the file.
 
     Args:
       url: Its address; redirections are followed.
@@ -127,7 +127,7 @@ def _fetch(url: str, file: IO[bytes], notes: _Notes) -> None:
             # URLError wraps what the system says.
             error = getattr(cause, "reason", None) or cause
         fruitless = fruitless + 1 if file.tell() <= before else 0
-        # Where nothing has come at all, there is no way: waiting does not help.
+        # If no byte has come at all, waiting does not help.
         if fruitless == _MAX_FRUITLESS or not file.tell():
             raise ConnectionError(_said(error)) from error
         time.sleep(_PAUSE_SECONDS)
@@ -165,7 +165,7 @@ def _receive(url: str, file: IO[bytes], notes: _Notes) -> bool:
         rest = None if length is None else int(length)
         size = None if rest is None else file.tell() + rest
         etag = response.headers.get("ETag", "")
-        # A weak one does not promise the same bytes.
+        # A weak validator does not promise the same bytes.
         is_strong = etag and not etag.startswith("W/")
         modified = response.headers.get("Last-Modified")
         validator = etag if is_strong else modified

@@ -116,8 +116,8 @@ def boundary_region(labels: LabelMap, width: int) -> Bool[np.ndarray, "height wi
 def sum_over_processes(counts: Counts) -> Counts:
     """Return the sum of all processes' counts, the same on each of them.
 
-    JAX has no 64-bit integers by default: counts travel as pairs of 32-bit words, and
-    are added up after they have arrived.
+    JAX has no 64-bit integers by default, so the processes exchange counts as pairs of
+    32-bit words, and each process adds them up afterwards.
     """
     if jax.process_count() == 1:
         return counts

@@ -78,7 +78,7 @@ def measure_segmentation(
 def evenly(count: int, total: int) -> set[int]:
     """Return numbers of images that lie evenly in a split.
 
-    The first ones by name are often frames of one scene.
+    The first images by name would often be frames of one scene.
 
     >>> sorted(evenly(4, 100))
     [12, 37, 62, 87]

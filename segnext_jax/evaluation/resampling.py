@@ -1,17 +1,17 @@
 """Where a pixel of the original image finds its scores: one sparse matrix per axis.
 
-Between the network's logits and the scores of the original image stand, in this order:
-bilinear resize to the window, mean over the windows that cover a pixel, cutting off
-what was padded, bilinear resize to the original image, mirroring back. All of them are
-linear and treat rows and columns alone, so that for each axis they are one matrix:
+Five steps lead from the network's logits to the scores of the original image: bilinear
+resize to the window, mean over the windows that cover a pixel, cutting off the padding,
+bilinear resize to the original image, mirroring back. Each step is linear and treats
+rows and columns apart, so that all steps together are one matrix for each axis:
 
     scores[y, x] = sum over i, k of  rows[y, i] * columns[x, k] * logits[i, k]
 
 with the logits of all windows laid side by side. A row of such a matrix has few entries
-(two to a window and resize), and the matrix of one image differs from another's in
-numbers, not in shape: the program that applies it is compiled once for all sizes of
-images. Sums are taken in another order than by the official code, step by step: equal
-to rounding.
+(two for each window and resize). The matrices of two images differ in numbers, not in
+shape, so that XLA compiles the program that applies them once for all sizes of images.
+The official code takes the steps one after the other and sums in another order: the
+results are equal up to rounding.
 
 Source: ``slide_inference`` and ``whole_inference`` in
 ``mmseg/models/segmentors/encoder_decoder.py`` of SegNeXt@c87bcae.

@@ -1,10 +1,10 @@
 """Labels of one very large image, a block of rows after the other.
 
-`inference` holds the whole network input of a batch and the logits of all its windows
-on the device, and the finished maps on the host. Here one row of windows of each view
-is on the device at a time, and the logits of those rows of windows that the next rows
-of the image still need: memory grows with the width of the image, not with its area.
-The mathematics is the same, matrix for matrix (`resampling`).
+`inference` holds the whole network input of a batch and the logits of all windows on
+the device, and the finished maps on the host. This module holds one row of windows of
+each view on the device at a time, and the logits that the next rows of the image still
+need. So memory grows with the width of the image, not with its area. The matrices are
+the same (`resampling`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -141,7 +141,7 @@ class _View:
             if number not in self._logits:
                 self._logits[number] = self._row_of_windows(number)
         logits = [self._logits[number] for number in numbers]
-        # Clipped are only those of no weight, among them what fills up the indices.
+        # Clipping changes only indices of weight 0, such as those that fill up a tile.
         first, end = numbers[0] * self._small_height, len(numbers) * self._small_height
         local = np.clip(indices - first, 0, end - 1)
         return (

@@ -1,7 +1,7 @@
 """The programs that the devices run between images and labels: pure functions.
 
-Sizes of original images appear in none of them, so that they are compiled for sizes of
-the network's input alone; see `resampling` for the matrices.
+No program contains the size of an original image, so that XLA compiles a program once
+for each size of the network's input; see `resampling` for the matrices.
 """
 
 import functools
@@ -27,7 +27,7 @@ def network_input(
     std: tuple[float, ...],
     is_mirrored: bool,
 ) -> Float[Array, "batch height width 3"]:
-    """Mirror and normalise the images; what pads them becomes 0 afterwards.
+    """Mirror and normalise the images; padding becomes 0 afterwards.
 
     Padding stays below and to the right of a mirrored image, because the official code
     mirrors first.
@@ -80,8 +80,8 @@ def resample(
 
     def one_image(logits, rows, row_weights, columns, column_weights):
         part = logits[rows][:, columns].astype(row_weights.dtype)
-        # In this order the second product, which is the large one, has its result in
-        # place: a third of the time on a CPU.
+        # In this order XLA need not transpose the result of the second product, which
+        # is the large one: a third of the time on a CPU.
         part = jnp.einsum("xk,ikc->ixc", column_weights, part, precision="highest")
         return jnp.einsum("yi,ixc->yxc", row_weights, part, precision="highest")
 
@@ -94,10 +94,10 @@ def resampled_labels(
     vertical: Any,
     horizontal: Any,
 ) -> UInt8[Array, "batch tile tile"]:
-    """Return `best_labels` of `resample`, whose arguments it has.
+    """Return `best_labels` of `resample`, and take the same arguments.
 
-    Here classes lie between rows and columns: both products have their results in
-    place, and classes are compared along contiguous columns.
+    Here classes lie between rows and columns. So XLA transposes the result of neither
+    product, and compares classes along contiguous columns.
     """
 
     def one_image(logits, rows, row_weights, columns, column_weights):
@@ -130,8 +130,8 @@ def add_probabilities(
 def mean_probabilities(views: Sequence[tuple]) -> Array:
     """Return the mean probabilities of a tile over views of (logits, matrices).
 
-    View by view: a program for all of them would be another for each combination of
-    their sizes.
+    One program per view: XLA would compile a program for all views anew for each
+    combination of their sizes.
     """
     total = None
     for view in views:

@@ -26,9 +26,9 @@ def default_size(
 ) -> tuple[Size, str]:
     """Return (height, width) in pixels, and where it comes from, in words.
 
-    That of the windows if evaluation sees windows, else `config.evaluation.scale` for
-    the usual photograph: the most frequent of a folder's first ones, else the data
-    set's, else `USUAL_PHOTOGRAPH`.
+    If evaluation sees windows, this is the size of a window. Otherwise it is the size
+    that `config.evaluation.scale` gives the usual photograph: the most frequent size
+    among a folder's first photographs, else the data set's, else `USUAL_PHOTOGRAPH`.
 
     Args:
       config: The network's.

@@ -15,8 +15,8 @@ from segnext_jax.export.program import INPUT_NAME
 def to_int8(model: Any, inputs: Sequence[np.ndarray]) -> Any:
     """Return a graph whose convolutions have weights and inputs of eight bits.
 
-    All else, the normalisations and the decomposition among it, stays in float32.
-    Weights are scaled by output channel, values by what they range over on the inputs.
+    Everything else, such as the normalisations and the decomposition, stays in float32.
+    Weights are scaled by output channel, and values by their range on the inputs.
 
     Args:
       model: ``onnx.ModelProto`` in float32; sizes may be open.

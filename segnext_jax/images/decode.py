@@ -1,7 +1,7 @@
 """From encoded files to arrays: photographs, label maps, and the check of their ids.
 
-OpenCV decodes; Pillow, which is slower, only what OpenCV would change: palette indices,
-masks of one bit, TIFF with an alpha channel. `decoders` calls both.
+OpenCV decodes most files. Pillow, which is slower, decodes what OpenCV would change:
+palette indices, masks of one bit, TIFF with an alpha channel. `decoders` calls both.
 """
 
 import struct
@@ -172,8 +172,8 @@ def check_sizes(
 def encode_label(labels: UInt8[np.ndarray, "h w"]) -> bytes:
     """Encode a label map as an 8-bit grey PNG.
 
-    Rows are stored unfiltered: of class ids the result is a third of the size and
-    is decoded in a quarter of the time of what OpenCV makes by default.
+    Rows are stored unfiltered. A file of class ids then has a third of the size of the
+    file that OpenCV writes by default, and is decoded in a quarter of the time.
 
     Args:
       labels: One id per pixel.
@@ -199,7 +199,7 @@ def check_labels(
 ) -> None:
     """Refuse a label map with an id that is neither a class nor ignored.
 
-    A device would not complain: JAX clips an index that is out of range.
+    On a device nothing would fail, because JAX clips an index that is out of range.
 
     Args:
       labels: One id per pixel.

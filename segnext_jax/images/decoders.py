@@ -1,8 +1,8 @@
-"""OpenCV and Pillow, called so that no file can surprise: bounds first, one error.
+"""Decode files with OpenCV and Pillow: bounds are checked first, all errors are one.
 
-Each library raises types of its own, several of them undocumented. Here all become one
-`ValueError` that says what is wrong with the file, and nothing is decoded whose header
-promises more pixels than `max_pixels()`.
+Each library raises errors of its own types, some of them undocumented. This module
+turns all of them into one `ValueError` that says what is wrong with the file. It
+decodes no file whose header promises more pixels than `max_pixels()`.
 """
 
 import io

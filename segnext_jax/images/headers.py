@@ -1,7 +1,7 @@
 """What an encoded image says of itself before it is decoded: format, size, its end.
 
-Decoders allocate what a header promises, and say little about why they fail; so the
-header is read first, by code that allocates nothing.
+Decoders allocate what a header promises, and say little about why they fail. So this
+module reads the header first, and allocates nothing.
 """
 
 import dataclasses
@@ -91,8 +91,9 @@ def read_header(encoded: bytes) -> Header:
 def jpeg_is_whole(encoded: bytes) -> bool:
     """Return whether a JPEG reaches its own end marker.
 
-    Segments are walked, since anything may follow the end: phones store a video there
-    (motion photos), and a thumbnail before it has an end marker of its own.
+    The function walks the segments, because an end marker alone proves nothing: phones
+    store a video after the end (motion photos), and a thumbnail before the end has an
+    end marker of its own.
 
     Args:
       encoded: Contents of a file that begins as a JPEG.

@@ -1,8 +1,8 @@
 """Losses of logits against label maps.
 
-All are computed in float32 at least: they sum 2^18 pixels and more. Ignored pixels take
-no part, and a batch without a labelled pixel has loss and gradient 0. Under `jax.jit`
-over a mesh the sums are those of the whole sharded batch.
+All losses are computed in float32 at least, because they sum 2^18 pixels and more.
+Ignored pixels take no part, and a batch without a labelled pixel has loss and gradient
+0. Under `jax.jit` over a mesh XLA sums over the whole sharded batch.
 """
 
 from collections.abc import Sequence
@@ -228,10 +228,10 @@ def hard_pixels(
 ) -> Bool[Array, "batch height width"]:
     """Tell which pixels online hard example mining (OHEM) keeps.
 
-    Kept are the labelled pixels whose label has a probability below the threshold, and
-    if these are fewer than ``batch * min_kept``, that many of the lowest probability.
-    A pixel as probable as the next one after them is not kept, nor is the most probable
-    pixel of all.
+    OHEM keeps the labelled pixels whose label has a probability below the threshold. If
+    these are fewer than ``batch * min_kept``, it keeps ``batch * min_kept`` pixels with
+    the lowest probabilities. A pixel as probable as the first one after these is not
+    kept, nor is the most probable pixel of all.
 
     Args:
       logits: Scores before softmax, at the size of the labels.
@@ -259,8 +259,8 @@ def _order_statistic(
     """Return the value that has ``rank`` smaller ones among those counted.
 
     The function bisects the bits, which order non-negative floats as integers. Counts
-    add up over a mesh; a sort would gather all pixels on every device. Without counted
-    values: an arbitrary one.
+    add up over a mesh; a sort would gather all pixels on every device. If no value is
+    counted, the result is arbitrary.
     """
     num_bits = jnp.finfo(values.dtype).bits
     integer = jnp.dtype(f"int{num_bits}")

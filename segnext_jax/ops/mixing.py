@@ -1,8 +1,8 @@
-"""Mixup and cutmix: each image of a group mixed with another, and so their labels.
+"""Mixup and cutmix: each image of a group is mixed with another, and so are the labels.
 
-The images of a batch form groups of consecutive ones; all of a group are mixed in the
-same way, image i with image n - 1 - i of the group's n. In timm's ``mode="batch"`` the
-group is what one process loads: 128 images in the published recipe.
+A group is a number n of consecutive images of a batch. All images of a group are mixed
+in the same way, image i with image n - 1 - i. In timm's ``mode="batch"`` a group is the
+batch that one process loads: 128 images in the published recipe.
 """
 
 from typing import Any
@@ -42,8 +42,8 @@ def draw_mixing(
     """Draw how groups are mixed.
 
     The share is drawn from Beta(alpha, alpha). In cutmix the box has the area
-    1 - share of the image before it is cut at the edges, and the share of the labels
-    is that of the pixels that are left.
+    1 - share of the image before it is cut at the edges. The share of a label is then
+    the share of the pixels outside the box that is left.
 
     Args:
       key: The key of all draws.
@@ -124,10 +124,11 @@ def mix_labels(
     num_classes: int,
     label_smoothing: float,
 ) -> Float[Array, "batch classes"]:
-    """Return the probabilities that are aimed at.
+    """Return the target probabilities.
 
-    With smoothing s and K classes a label's own class has 1 - s + s/K, the others s/K;
-    an image has ``share`` of its own label's and the rest of the other's.
+    With smoothing s and K classes, the class of a label has 1 - s + s/K, and the other
+    classes have s/K. A mixed image has ``share`` times the probabilities of its own
+    label plus 1 - ``share`` times those of the other image's label.
 
     Args:
       labels: Number of each image's class.

@@ -42,8 +42,8 @@ def values(
 ]:
     """Return ``d + sum_i column_i(row_i(d))`` and ``d = conv0(images)``.
 
-    Two kernels, each of which reads and writes each value once. Sums are float32 at
-    least; row strips' results are not rounded.
+    Two kernels compute the sum, and each reads and writes every value once. Sums are
+    float32 at least; the results of row strips are not rounded.
 
     Args:
       images: Feature maps, of less than 2^31 values.

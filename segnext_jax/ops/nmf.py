@@ -120,14 +120,14 @@ def _whole(inputs: Array, bases: Array, num_steps: int, probes: _Probes):
 def _forward(inputs: Array, bases: Array, num_steps: int):
     """Return the reconstruction and what its gradient needs.
 
-    The inputs meet D_i and C_i in linear products alone. With P_i and Q_i the gradients
-    by these products, that by the inputs is
+    The inputs are multiplied with D_i and C_i in linear products alone. With P_i and
+    Q_i the gradients by these products, the gradient by the inputs is
 
         sum_i P_i D_i' + sum_i C_i Q_i'
 
-    one product of all of them side by side, instead of as many arrays of the inputs'
-    size as there are products. Gradients by zeros that are added to the products are
-    P_i and Q_i.
+    which is one product of all factors side by side. A sum over the products would need
+    as many arrays of the inputs' size as there are products. To get P_i and Q_i, zeros
+    are added to the products, and the gradients by these zeros are taken.
     """
     batch, positions, _ = inputs.shape
     by_positions = jnp.zeros((batch, positions, bases.shape[2]), inputs.dtype)

@@ -155,8 +155,8 @@ _RECIPROCAL_BITS = 12
 def _rgb_to_hsv(image: Array) -> tuple[Array, Array, Array]:
     """OpenCV's 8-bit HSV: hue 0..179 in steps of 2 degrees, the others 0..255.
 
-    In OpenCV's fixed-point integers: another rounding of the hue would shift a colour
-    by up to 8 grey levels on the way back.
+    The function computes in OpenCV's fixed-point integers. Another rounding of the hue
+    would shift a colour by up to 8 grey levels on the way back.
     """
     image = image.astype(jnp.int32)
     red, green, blue = image[..., 0], image[..., 1], image[..., 2]
@@ -190,6 +190,6 @@ def _hsv_to_rgb(hue: Array, saturation: Array, value: Array) -> Array:
         return value * (1 - saturation / 255 * weight)
 
     rgb = jnp.stack([channel(5), channel(3), channel(1)], axis=-1)
-    # OpenCV's vector loop truncates; the columns that are left over at the end of a row
-    # it rounds, which is not repeated here.
+    # OpenCV's vector loop truncates. OpenCV rounds the columns that are left over at
+    # the end of a row; this function does not.
     return jnp.floor(rgb)

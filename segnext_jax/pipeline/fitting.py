@@ -75,8 +75,8 @@ class Fitting:
     ) -> tuple[UInt8[np.ndarray, "_ _ 3"], ...]:
         """Return the image as the network takes it, one array for each ratio.
 
-        Rows and columns that pad it are 0; the network must not see them before they
-        are set to the mean colour.
+        Rows and columns of padding are 0. The network must not see the padding before
+        it is set to the mean colour.
         """
         size = image.shape[:2]
         fitted = []

@@ -124,10 +124,11 @@ def source_part(
 ) -> SourcePart:
     """Find a part that can be resized alone and gives the pixels of the whole.
 
-    Resizing a part by the factor of the whole samples the positions of the whole where
-    the part begins at a whole number of pixels before and after. The nearest such place
-    is taken before the window and the reach of its interpolation, to 1/32 pixel
-    (positions shift by no more than that); the image's own edge where none is near.
+    A part that is resized by the factor of the whole is sampled at the positions of the
+    whole if the part begins at a whole number of pixels before and after the resize.
+    The function takes the nearest such place before the window and the reach of its
+    interpolation, to 1/32 pixel (positions shift by no more than that). Where no such
+    place is near, it takes the image's own edge.
 
     Args:
       start: First pixel of the window in the resized image.
@@ -158,9 +159,9 @@ def source_part(
 def nearest_indices(source_size: int, target_size: int) -> Int[np.ndarray, " target"]:
     """Return the source index of each target index of a nearest-neighbour resize.
 
-    floor(target * source_size / target_size) as OpenCV's INTER_NEAREST has it: not of
-    pixel centres, and in double precision with the inverse of the rounded ratio, which
-    is one less than the exact floor in rare cases.
+    The index is floor(target * source_size / target_size) as OpenCV's INTER_NEAREST
+    computes it: without pixel centres, and in double precision with the inverse of the
+    rounded ratio. In rare cases the index is one less than the exact floor.
 
     Args:
       source_size: Length before.
@@ -208,9 +209,9 @@ def draw_crop(
 ) -> tuple[CropWindow, UInt8[np.ndarray, "window_height window_width"]]:
     """Draw a window of the resized image in which no class takes too much.
 
-    Up to ten windows are refused because one class alone occurs, ignored pixels aside,
-    or because the largest class has `max_class_share` of the counted pixels or more;
-    the next one is taken as it comes. Each window takes two numbers, row first.
+    A window is refused if only one class occurs, ignored pixels aside, or if the
+    largest class has `max_class_share` of the counted pixels or more. After ten refused
+    windows the next one is taken as it comes. Each window draws two numbers, row first.
 
     Args:
       labels: The label map at its own size; the resized one is never made.

@@ -1,8 +1,8 @@
 """The endless stream of training batches: one seed, one order, however it is read.
 
 Batch n is a function of (seed, n) alone. It does not depend on threads, on worker
-processes or on where a run was interrupted; with several processes each reads its share
-of the same global batch. So the number of the next batch is the whole state.
+processes or on where a run was interrupted. If a run has several processes, each reads
+its share of the same global batch. So the number of the next batch is the whole state.
 """
 
 import dataclasses

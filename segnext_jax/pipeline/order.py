@@ -22,10 +22,10 @@ class Order(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ShuffledEpochs:
-    """Each example once an epoch, in an order of its own in each.
+    """Each example once an epoch; each epoch has an order of its own.
 
-    NumPy's permutation: grain's shuffle walks through an index range of at least 2^16,
-    0.3 ms an example for a data set of 64.
+    NumPy draws the permutation. Grain's shuffle would walk through an index range of at
+    least 2^16, which takes 0.3 ms per example for a data set of 64.
 
     Attributes:
       num_examples: Length of an epoch.

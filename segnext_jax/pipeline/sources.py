@@ -174,8 +174,8 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
 def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
     """Refuse masks in which every pixel is ignored: nothing would be learnt from them.
 
-    Looks until a mask has a labelled pixel, which usually is the first, and at 32
-    masks, evenly taken, at most.
+    The function reads masks until one has a labelled pixel, which usually is the first.
+    It reads at most 32 masks, evenly taken.
 
     Args:
       source: The examples.

@@ -107,7 +107,7 @@ def rotate_window(
 ) -> UInt8[np.ndarray, "window_height window_width *channels"]:
     """Cut a window out of a resized image that is turned about the window's centre.
 
-    The corners of the window show what lies there in the image, and `fill` only where
+    The corners of the window show the image around the window, and `fill` only where
     the image ends.
 
     Args:

@@ -18,8 +18,8 @@ _MEBIBYTE, _GIBIBYTE = 2**20, 2**30
 def shared_bytes(num_workers: int, prefetch: int, batch_bytes: int) -> int:
     """Return how much shared memory the batches of workers take at most.
 
-    Grain keeps ``prefetch`` batches of each worker in a queue and as many behind it; a
-    worker holds one more at either end, and the caller the last one.
+    Grain keeps ``prefetch`` batches of each worker in a queue, and as many behind the
+    queue. A worker holds one more batch at either end, and the caller holds the last.
     """
     return (num_workers * (2 * prefetch + 2) + 1) * batch_bytes if num_workers else 0
 
@@ -56,8 +56,9 @@ def _end_with_parent() -> None:
     """End this process when its parent has ended, also by SIGKILL.
 
     When the last process of a program has ended, Python's resource tracker removes the
-    shared memory that they left. Linux's own notice (PR_SET_PDEATHSIG) would not do: it
-    comes when the thread ends that started the worker, and grain has such threads.
+    shared memory that the processes left. Linux's own notice (PR_SET_PDEATHSIG) would
+    come too early: Linux sends it when the thread ends that started the worker, and
+    grain has such threads.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

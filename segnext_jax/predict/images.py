@@ -46,9 +46,9 @@ def predict_images(
 ) -> None:
     """Predict images and write their outputs.
 
-    Images of which the network sees one size go through it together, whatever their
-    order. Those that wait for others, and those read ahead, are bounded in bytes; very
-    large ones go alone, block of rows by block of rows.
+    Images that the network sees at one size go through the network together, whatever
+    their order. Images that wait for others, and files that are read ahead, are bounded
+    in bytes. A very large image goes alone, block of rows by block of rows.
 
     Args:
       predictor: The network.

@@ -42,8 +42,8 @@ class Prediction:
     def probabilities(self) -> Float[np.ndarray, "height width classes"]:
         """Softmax scores of each pixel, float32.
 
-        The network runs again when they are first asked for: of a list of images they
-        would fill the memory, and most callers never look at them.
+        The network runs again when the caller first asks for the scores. The scores of
+        a list of images would fill the memory, and most callers never look at them.
         """
         return self.probabilities_fn()
 

@@ -290,8 +290,8 @@ class Predictor:
 def split_batch(items: Sequence, batch_size: int) -> Iterator[Sequence]:
     """Cut a list into batches, the rest into powers of two.
 
-    A program is compiled for each size of a batch: few are, and none is filled up with
-    copies.
+    XLA compiles a program for each batch size. Powers of two keep the number of
+    programs small, without copies that fill up a batch.
 
     >>> [len(batch) for batch in split_batch(range(22), batch_size=8)]
     [8, 8, 4, 2]

@@ -24,8 +24,8 @@ _CODEC = "mp4v"
 def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
     """Predict all frames of a video; return what is missing, empty if nothing is.
 
-    Pictures become a video again (MPEG-4, without sound), labels and probabilities one
-    file for each frame. All appear under their names once they are complete.
+    Pictures become a video again (MPEG-4, without sound). Labels and probabilities
+    become one file for each frame. All outputs get their names when they are complete.
 
     Raises:
       OSError: If an output cannot be written.

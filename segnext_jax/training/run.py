@@ -22,12 +22,12 @@ from segnext_jax.training.tasks.task import Task, make_task
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What is known of a run before its first step.
+    """Parts of a run before its first step.
 
     Attributes:
       config: The configuration, which names the classes.
       workdir: The run's folder, which this training alone writes into.
-      lock: Says so.
+      lock: The lock of the workdir.
       task: Data, network and metrics.
       loader: The training batches, at the first one.
       mesh: The devices.
@@ -47,9 +47,9 @@ class Run:
     @classmethod
     @contextlib.contextmanager
     def open(cls, config: ConfigDict, workdir: pathlib.Path) -> Iterator["Run"]:
-        """Open a new run, or one to go on with; its folder is claimed and locked.
+        """Open a new run or an interrupted one; claim and lock the run's folder.
 
-        What a user can get wrong comes first, before there is a folder.
+        Everything that a user can get wrong is checked before the folder is made.
 
         Args:
           config: The configuration.

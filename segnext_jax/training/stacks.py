@@ -114,8 +114,8 @@ def _flat(tree: Any) -> dict[tuple, Any]:
 def _taken_apart(stack: Array) -> list[Array]:
     """Return the arrays of a stack.
 
-    Each as a sum over all, of which the others count as 0: XLA makes one kernel of such
-    sums, and one of each slice.
+    Each array is a sum over the whole stack, in which the other arrays count as 0. XLA
+    makes one kernel of all such sums, but one kernel of each slice.
     """
     place = lax.broadcasted_iota(jnp.int32, stack.shape, 0)
     return [

@@ -79,7 +79,7 @@ def create(
         optimizer_state=optimizer.init(params),
     )
     if has_average:
-        # Copies: the step gives its input's memory away, each array once.
+        # Copies, because a step donates the memory of each array of its input, once.
         copies = jax.tree.map(
             lambda leaf: jnp.array(leaf, copy=True), state.variables()
         )

@@ -1,4 +1,4 @@
-"""Triton kernels of sums over pixels: what a batch normalisation needs in one pass."""
+"""Triton kernels that sum over pixels: a batch normalisation's sums in one pass."""
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,8 @@ def moments(
 def _counts(layout: Layout) -> Array:
     """Return the number of pixels of each of an image's programs, rows first.
 
-    Computed in the program: a part that is divided by images can have no constants.
+    The numbers are computed inside the program, because a part that is divided by
+    images (`per_image`) can have no constants.
     """
     _, height, width, _ = layout.shape
     number = lax.iota(jnp.int32, layout.programs_of_image)

@@ -34,8 +34,8 @@ def draw_window(
 ) -> CropWindow:
     """Draw a part of an image by its area and its aspect ratio.
 
-    The area is uniform, the ratio uniform in its logarithm, the place uniform. Where
-    ten draws do not fit, it is the largest central part of a ratio in the range.
+    Area and place are uniform, and the ratio is uniform in its logarithm. If ten draws
+    do not fit, the part is the largest central one whose ratio is in the range.
 
     Args:
       size: (height, width) of the image.

@@ -1,8 +1,8 @@
-"""Steps with a loss, gradient or update that is no number: what they saw, how many.
+"""Steps whose loss, gradient or update is not finite: their images and their number.
 
-The train step leaves the state as it is where that happens, so that a broken batch
-costs its step and nothing else; here such steps are written down, and end the run when
-there are more than it allows.
+The train step does not change the weights in such a step, so that a broken batch costs
+the run one step and nothing else. This module writes broken steps down, and ends the
+run if there are more than the configuration allows.
 """
 
 import json
@@ -28,7 +28,7 @@ class BrokenSteps:
     def __init__(
         self, workdir: pathlib.Path, num_allowed: int, first_step: int = 0
     ) -> None:
-        """Begin with those that the run has had, however often it was started.
+        """Begin with the broken steps that the run has had in all its earlier starts.
 
         Args:
           workdir: The run's folder.

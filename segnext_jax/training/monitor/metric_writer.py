@@ -102,7 +102,7 @@ class MetricWriter:
         """Flush and close."""
         if not self._is_writing:
             return
-        # What could not be written before is tried again.
+        # Closing tries again to write what could not be written before.
         with _naming(self._workdir / METRICS_FILE):
             self._file.close()
         self._tensorboard.close()
@@ -113,8 +113,8 @@ class MetricWriter:
 class _Events:
     """Writes TensorBoard's events, at once.
 
-    tensorboardX's own writer hands them to a thread. Where the disk is full the thread
-    dies, and the training waits for ever for room in the queue to it.
+    tensorboardX's own writer hands events to a thread. If the disk is full, the thread
+    dies, and the training waits for ever for room in the thread's queue.
     """
 
     def __init__(self, folder: pathlib.Path, first_step: int) -> None:

@@ -16,9 +16,10 @@ class Preempted(Exception):
 
 
 class Preemption:
-    """Listens for SIGTERM while it is entered.
+    """Listens for SIGTERM while its block runs.
 
-    With several processes JAX listens, and they agree on the step after which all end.
+    If there are several processes, JAX listens, and the processes agree on the step
+    after which all end.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,9 @@ class Preemption:
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Let the notice end the block at once, by `Preempted`: its work is not lost.
+        """Let the notice end the block at once, by `Preempted`.
+
+        Use this where the block's work can be done again.
 
         Raises:
           Preempted: If the notice comes during the block, or came before it.
