@@ -124,8 +124,10 @@ def _fetch(url: str, file: IO[bytes], notes: _Notes) -> None:
         except (urllib.error.URLError, http.client.HTTPException, OSError) as cause:
             if not _is_of_the_network(cause):
                 raise
-            # URLError wraps what the system says.
-            error = getattr(cause, "reason", None) or cause
+            # URLError wraps what the system says, as an error or as a text.
+            error = getattr(cause, "reason", None)
+            if not isinstance(error, Exception):
+                error = cause if error is None else ConnectionError(str(error))
         fruitless = fruitless + 1 if file.tell() <= before else 0
         # If no byte has come at all, waiting does not help.
         if fruitless == _MAX_FRUITLESS or not file.tell():
@@ -215,9 +217,6 @@ def _is_of_the_network(error: BaseException) -> bool:
 
 def _said(error: Any) -> str:
     """Return what the system says of a connection, without the number of the error."""
-    # urllib gives an error or a text as the reason.
-    if isinstance(error, str):
-        return error
     return getattr(error, "strerror", None) or first_line(error)
 
 

@@ -119,7 +119,8 @@ def faults_of(data: Any) -> list[str]:
         except ValueError as error:
             return [str(error)]
     if data.name == FOLDER:
-        if data.folder:
+        # A network that was converted knows its classes without a folder.
+        if data.folder or data.classes:
             return []
         return [f'config.data.folder must name a folder if data.name is "{FOLDER}".']
     try:

@@ -159,6 +159,10 @@ def open_split(data: Any, spec: DatasetSpec, split: str) -> Source:
     """
     if data.name != FOLDER:
         return open_source(spec, split, data.data_dir or None)
+    if not data.folder:
+        raise ValueError(
+            "config.data.folder must name the folder of images and masks: it is empty."
+        )
     path = Path(data.folder).expanduser() / CLASSES_FILE
     if path.is_file():
         classes = read_class_table(path).classes

@@ -84,9 +84,8 @@ def test_without_internet_one_sentence_says_what_to_download(
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     assert main(Camvid, [f"--data_dir={tmp_path}"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(
-        "error: could not download https://github.com/alexgkendall/"
-    )
+    assert error.startswith("error: https://github.com/alexgkendall/")
+    assert "could not be fetched: " in error
     assert "no route" in error and "pass --raw_dir=FOLDER" in error
     assert error.count("\n") == 1
 

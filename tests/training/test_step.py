@@ -180,8 +180,8 @@ def test_a_broken_step_changes_nothing_but_its_number(one_device_step, poison):
 
 def test_an_update_that_is_not_finite_moves_no_parameter(make_network):
     model = make_network()
-    optimizer = optax.chain(optax.trace(0.9), optax.scale(np.inf))
-
+    transformation = optax.chain(optax.trace(0.9), optax.scale(np.inf))
+    optimizer = optimizer_lib.Optimizer(transformation, RULES, lambda step: np.inf)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     parts = model, optimizer, steps_of(model, optimizer, photometric=False)
     state, placement, step = begin(parts, mesh)
