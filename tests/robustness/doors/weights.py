@@ -1,0 +1,134 @@
+"""Files of weights, as training starts from them."""
+
+import functools
+import io
+import os
+import pickle
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from segnext_jax.convert import files, from_file
+from segnext_jax.convert.names import entries
+from segnext_jax.models.segnext import Variant
+from tests.robustness import mutations
+from tests.robustness.case import Case
+from tests.robustness.pictures import FOREIGN
+
+_VARIANT = Variant((4, 4, 4, 4), (1, 1, 1, 1), (1, 1, 1, 1), 0.0, 32, 2)
+_SUFFIXES = (".pth", ".safetensors", ".npz", ".pkl")
+
+
+class _Hostile:
+    """Calls a function when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self._call = (function, arguments)
+
+    def __reduce__(self):
+        return self._call
+
+
+def _arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        entry.official: rng.standard_normal(entry.shape, np.float32)
+        if entry.path
+        else np.zeros((), np.int64)
+        for entry in entries(_VARIANT, 3)
+    }
+
+
+@functools.cache
+def _whole(scratch: Path, suffix: str) -> bytes:
+    path = scratch / f"whole{suffix}"
+    files.write(path, _arrays(), {"CLASSES": ["a", "b", "c"]})
+    return path.read_bytes()
+
+
+def generate(rng: np.random.Generator, folder: Path) -> Case:
+    """Write a file of weights."""
+    suffix = str(rng.choice(_SUFFIXES))
+    what, data, is_wrong = _contents(rng, folder, suffix)
+    path = folder / f"weights{suffix}"
+    path.write_bytes(data)
+
+    def use() -> None:
+        found = from_file(path, variant=_VARIANT, num_classes=3).variables
+        kernel = found["params"]["decode_head"]["conv_seg"]["kernel"]
+        assert kernel.dtype == np.float32
+
+    return Case(f"{suffix}, {what}", use, is_wrong)
+
+
+def _contents(
+    rng: np.random.Generator, folder: Path, suffix: str
+) -> tuple[str, bytes, bool]:
+    data = _whole(folder.parent, suffix)
+    choice = int(rng.integers(7))
+    if choice == 0:
+        return "cut", mutations.cut(rng, data), True
+    if choice == 1:
+        foreign = FOREIGN[int(rng.integers(len(FOREIGN)))]
+        return f"{foreign[:12]!r}", foreign, True
+    if choice == 2:
+        return _hostile(rng, suffix)
+    if choice in (3, 4):
+        return _false_arrays(rng, folder, suffix)
+    if choice == 5:
+        return "as it should be", data, False
+    what, data = mutations.mutate(rng, data)
+    return what, data, False
+
+
+def _false_arrays(
+    rng: np.random.Generator, folder: Path, suffix: str
+) -> tuple[str, bytes, bool]:
+    """Return a whole file of which one array is no weight."""
+    arrays = _arrays()
+    name = str(rng.choice([name for name, value in arrays.items() if value.ndim]))
+    value = arrays[name]
+    nan, large = np.full_like(value, np.nan), np.full(value.shape, 1e300)
+    one_inf = value.copy()
+    one_inf.flat[-1] = np.inf
+    false = [nan, one_inf, large, value[:-1], value[None], value.T[..., None]]
+    false += [np.zeros(0, np.float32), np.zeros((), np.float32)]
+    if suffix == ".npz":
+        false += [value.astype(complex), value.astype(str), value.astype("M8[s]")]
+        false += [np.zeros(value.shape, "f4,i4"), value.astype(bytes)]
+    index = int(rng.integers(len(false)))
+    arrays[name] = np.ascontiguousarray(false[index])
+    path = folder / f"false{suffix}"
+    files.write(path, arrays, {})
+    what = f"{name} of {false[index].dtype} {list(false[index].shape)}, {index}"
+    return what, path.read_bytes(), True
+
+
+def _hostile(rng: np.random.Generator, suffix: str) -> tuple[str, bytes, bool]:
+    """Return a pickle that executes code, in what the suffix promises."""
+    calls = [
+        _Hostile(os.system, "true"),
+        _Hostile(subprocess.Popen, "true"),
+        _Hostile(eval, "__import__('os').system('true')"),
+        _Hostile(exec, "import os; os.system('true')"),
+        _Hostile(bytearray, 2**40),
+        _Hostile(pickle.loads, pickle.dumps(_Hostile(os.system, "true"))),
+    ]
+    index = int(rng.integers(len(calls)))
+    protocol = int(rng.integers(6))
+    content = {"state_dict": {"a": np.ones(3), "b": calls[index]}}
+    pickled = pickle.dumps(content, protocol)
+    what = f"hostile {index} by protocol {protocol}"
+    file = io.BytesIO()
+    if suffix == ".pth" and rng.random() < 0.7:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("archive/data.pkl", pickled)
+            archive.writestr("archive/version", "3\n")
+        return f"{what} in a zip", file.getvalue(), True
+    if suffix == ".npz":
+        object_array = np.array([calls[index]], object)
+        np.savez(file, a=object_array, allow_pickle=True)
+        return what, file.getvalue(), True
+    return what, pickled, True
