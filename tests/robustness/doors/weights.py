@@ -4,17 +4,21 @@ import functools
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from segnext_jax import weights
 from segnext_jax.convert import files, from_file
 from segnext_jax.convert.names import entries
-from segnext_jax.models.segnext import Variant
+from segnext_jax.models.segnext import VARIANTS, Variant
+from segnext_jax.weights import shared_folder
 from tests.robustness import mutations
 from tests.robustness.case import Case
+from tests.robustness.old_run import unpacked
 from tests.robustness.pictures import FOREIGN
 
 _VARIANT = Variant((4, 4, 4, 4), (1, 1, 1, 1), (1, 1, 1, 1), 0.0, 32, 2)
@@ -48,8 +52,32 @@ def _whole(scratch: Path, suffix: str) -> bytes:
     return path.read_bytes()
 
 
+@functools.cache
+def _shared(scratch: Path) -> Path:
+    """Return a network's folder as it is published."""
+    folder = scratch / "shared"
+    folder.mkdir()
+    shared_folder.write(folder, weights.load(unpacked(scratch) / "model"), None)
+    return folder
+
+
+@functools.cache
+def _published() -> dict[str, np.ndarray]:
+    """Return a network of published size: of no other, classes are looked up."""
+    return {
+        entry.official: np.zeros(entry.shape, np.float16)
+        for entry in entries(VARIANTS["tiny"], 3)
+        if entry.path
+    }
+
+
 def generate(rng: np.random.Generator, folder: Path) -> Case:
-    """Write a file of weights."""
+    """Write a file or published folder of weights."""
+    choice = int(rng.integers(12))
+    if choice == 0:
+        return _false_classes(rng, folder)
+    if choice < 3:
+        return _damaged_folder(rng, folder)
     suffix = str(rng.choice(_SUFFIXES))
     what, data, is_wrong = _contents(rng, folder, suffix)
     path = folder / f"weights{suffix}"
@@ -61,6 +89,46 @@ def generate(rng: np.random.Generator, folder: Path) -> Case:
         assert kernel.dtype == np.float32
 
     return Case(f"{suffix}, {what}", use, is_wrong)
+
+
+def _false_classes(rng: np.random.Generator, folder: Path) -> Case:
+    path = folder / "own.pkl"
+    odd = (
+        3,
+        "abc",
+        None,
+        [],
+        [1, 2, 3],
+        [None] * 3,
+        ["a", "a", "b"],
+        ["", "\n", "\ud800"],
+    )
+    odd += (
+        {"a": 1},
+        [[1, 2]] * 3,
+        [[1, 2, 256]] * 3,
+        [[1, 2, 10**400]] * 3,
+        np.ones(3),
+    )
+    names, palette = (odd[int(rng.integers(len(odd)))] for _ in range(2))
+    pairs = {"CLASSES": names, "PALETTE": palette}
+    if rng.random() < 0.5:
+        pairs = {"dataset_meta": {"classes": names, "palette": palette}}
+    files.write(path, _published(), pairs)
+    return Case(f"{pairs}"[:200], lambda: weights.load_network(path))
+
+
+def _damaged_folder(rng: np.random.Generator, folder: Path) -> Case:
+    target = shutil.copytree(_shared(folder.parent), folder / "shared")
+    paths = sorted(target.iterdir())
+    path = paths[int(rng.integers(len(paths)))]
+    data = path.read_bytes()
+    what, changed = "cut", mutations.cut(rng, data)
+    if rng.random() < 0.7:
+        what, changed = mutations.mutate(rng, data)
+    path.write_bytes(changed)
+    is_wrong = changed != data and path.name != shared_folder.CHECKSUMS_FILE
+    return Case(f"{path.name} {what}", lambda: weights.load(target), is_wrong)
 
 
 def _contents(
