@@ -251,3 +251,10 @@ def test_what_is_no_weight_is_refused(false, found, strict, make_state_dict):
     given["backbone.norm2.bias"] = false
     with pytest.raises(ValueError, match=f"backbone.norm2.bias holds {found}"):
         from_state_dict(given, variant=SMALL, strict=strict)
+
+
+def test_stage_without_channels_is_no_stage(make_state_dict):
+    given = make_state_dict(SMALL, num_classes=5)
+    given["backbone.norm4.bias"] = np.zeros(0, np.float32)
+    with pytest.raises(ValueError, match="must hold all stages of the encoder"):
+        from_state_dict(given, variant=SMALL)
