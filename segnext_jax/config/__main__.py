@@ -83,7 +83,7 @@ def _listing() -> str:
 
 
 def _docstring(path: pathlib.Path) -> str:
-    return ast.get_docstring(ast.parse(path.read_text())) or path.name
+    return ast.get_docstring(ast.parse(path.read_bytes())) or path.name
 
 
 def _origins(path: pathlib.Path) -> dict[str, str]:
@@ -103,7 +103,7 @@ def _with_neighbours(path: pathlib.Path) -> list[pathlib.Path]:
 
     A file says so by ``start_from(__file__, "neighbour.py")``.
     """
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_bytes())):
         if (
             isinstance(node, ast.Call)
             and getattr(node.func, "id", getattr(node.func, "attr", "")) == "start_from"

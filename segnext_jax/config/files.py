@@ -105,8 +105,10 @@ def read_file(path: pathlib.Path) -> ConfigDict:
     try:
         module_spec.loader.exec_module(module)
         config = module.get_config()
-    # Whatever the user's file raises, or a sys.exit in it, is the user's to mend.
-    except (Exception, SystemExit) as error:
+    # Whatever else the user's file raises, or a sys.exit in it, is the user's to mend.
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         message = str(error).strip("\"'")
         for field, removed in REMOVED.items():
             if f'"{field.rsplit(".")[-1]}" does not exist' in message:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from ml_collections import ConfigDict
+
 # Sizes, counts and steps are kept in 32 bits on devices.
 MOST = 2**31 - 1
 
@@ -57,6 +59,8 @@ def shown(value: Any) -> str:
     # Python refuses to write whole numbers of thousands of digits.
     if isinstance(value, int) and abs(value) > 10**20:
         return "a number of more than 20 digits"
+    if isinstance(value, ConfigDict):
+        return "a section"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."
 

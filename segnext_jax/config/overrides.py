@@ -103,11 +103,19 @@ def _suggestion(name: str) -> str:
     return " segnext-jax configs NAME --print lists all fields."
 
 
+_SECTIONS = {
+    name[:end] for name in FIELDS for end, letter in enumerate(name) if letter == "."
+}
+
+
 def flatten(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield ("section.field", value) for every field."""
+    """Yield ("section.field", value) for every field.
+
+    A section where none belongs is a value: it may hold itself.
+    """
     for key in config:
         value = config[key]
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict) and prefix + key in _SECTIONS:
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value

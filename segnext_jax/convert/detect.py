@@ -151,7 +151,7 @@ def find_source(
         )
         first = [f"backbone.block{stage}{mark}0.mlp.fc1.bias" for mark in "._"]
         hidden = size(*first)
-        if not indices or dim is None or hidden is None:
+        if not indices or not dim or hidden is None:
             return None
         dims.append(dim)
         depths.append(max(indices) + 1)

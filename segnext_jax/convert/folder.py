@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import model_folder
+from segnext_jax.config.kinds import COLOURS, several, text, tuples
 from segnext_jax.convert.detect import Source
 from segnext_jax.convert.weights import Converted, Variables, from_state_dict
 from segnext_jax.datasets import SPECS, DatasetSpec, get_spec
@@ -18,6 +19,7 @@ from segnext_jax.datasets.class_table import ClassTable
 from segnext_jax.datasets.resolve import FOLDER, resolve_spec
 from segnext_jax.datasets.spec import Colour
 
+_NAMES = several(text(), "names")
 PARTIAL = (
     "this is no whole network: use the folder as config.init_from of a training, which "
     "draws the rest"
@@ -145,15 +147,20 @@ def _find_spec(
 def _class_meta(
     content: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], tuple[Colour, ...]]:
-    """Return the names and colours that mmsegmentation stores in a file."""
+    """Return the names and colours that mmsegmentation stores in a file.
+
+    What is no list of names or of colours says nothing.
+    """
     meta = content.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     nested = meta.get("dataset_meta")
     nested = nested if isinstance(nested, Mapping) else {}
-    names = meta.get("CLASSES") or nested.get("classes") or ()
-    palette = meta.get("PALETTE") or nested.get("palette") or ()
-    colours = tuple((int(red), int(green), int(blue)) for red, green, blue in palette)
-    return tuple(map(str, names)), colours
+    names = tuples(meta.get("CLASSES", nested.get("classes")))
+    colours = tuples(meta.get("PALETTE", nested.get("palette")))
+    return (
+        names if _NAMES.accepts(names) else (),
+        colours if COLOURS.accepts(colours) else (),
+    )
 
 
 def check_target(path: pathlib.Path, overwrite: bool) -> None:
@@ -189,8 +196,8 @@ def write(
       ValueError: If the target may not be written; see `check_target`.
     """
     check_target(path, overwrite)
-    text = config_lib.to_json(config)
-    model_folder.save_model(path, variables, text, overwrite=True)
+    json_text = config_lib.to_json(config)
+    model_folder.save_model(path, variables, json_text, overwrite=True)
 
 
 def class_meta(source: Source, config: ConfigDict, dialect: str) -> dict[str, Any]:

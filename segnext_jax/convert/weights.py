@@ -23,6 +23,7 @@ from segnext_jax.convert.names import (
     to_flax,
     to_torch,
 )
+from segnext_jax.convert.pickles import NUMBER_KINDS
 from segnext_jax.convert.summary import Reshaped, Summary, described, listed
 from segnext_jax.models.segnext import VARIANTS, Variant
 
@@ -68,9 +69,9 @@ def from_state_dict(
       encoder alone, with ``head`` in its place if it is of an `MSCANClassifier`.
 
     Raises:
-      ValueError: If no array matches; if no published network has these sizes and
-        ``variant`` is not given; or, when strict, if arrays are missing, are too many,
-        or have other shapes.
+      ValueError: If no array matches; if one holds anything but finite numbers; if the
+        sizes are of no published network and ``variant`` is not given; or, when strict,
+        if arrays are missing, too many, or of another shape.
     """
     arrays = unwrap(content)
     dialect = find_dialect(arrays)
@@ -97,7 +98,8 @@ def from_state_dict(
         if arrays[given].shape != entry.shape:
             reshaped.append(Reshaped(name, arrays[given].shape, entry.shape))
             continue
-        flat[entry.path] = to_flax(_to_float32(arrays[given]), entry.layout)
+        value = _weights(name, arrays[given])
+        flat[entry.path] = to_flax(value, entry.layout)
         loaded.append(name)
     missing = [e for e in wanted if e.path is not None and e.official not in file_names]
     summary = Summary(
@@ -153,6 +155,21 @@ def _check(
             f"every array of the checkpoint must be the network's: {described(extra)} "
             f"are not. {is_a} If they may be dropped, {LENIENT}."
         )
+
+
+def _weights(name: str, value: np.ndarray) -> np.ndarray:
+    """Return an array of a checkpoint in float32, refuse what is no weights."""
+    found = f"type {value.dtype}"
+    if value.dtype.kind in NUMBER_KINDS:
+        with np.errstate(over="ignore"):
+            weights = _to_float32(value)
+        if np.isfinite(weights).all():
+            return weights
+        found = "nan, infinity or what exceeds float32"
+    raise ValueError(
+        f"every array must hold finite real numbers: {name} holds {found}. The "
+        "training that wrote the file failed, or it is damaged: take another one."
+    )
 
 
 def _to_float32(value: np.ndarray) -> np.ndarray:

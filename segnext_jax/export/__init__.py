@@ -9,25 +9,37 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from segnext_jax.cli.command import first_line
+
 
 def load(path: str | pathlib.Path) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     """Return (jitted function of images, metadata) of an exported folder.
 
     Raises:
-      ValueError: If the folder holds no StableHLO program.
+      ValueError: If the folder holds no StableHLO program, or is damaged.
     """
-    metadata = pathlib.Path(path) / "metadata.json"
+    folder = pathlib.Path(path)
+    metadata = folder / "metadata.json"
     if not metadata.is_file():
         raise ValueError(
             "an exported folder must hold metadata.json, as segnext-jax "
             f"export writes it: {path} does not."
         )
-    if "stablehlo" not in json.loads(metadata.read_text())["files"]:
-        raise ValueError(
-            f"{path} must hold a StableHLO program to be loaded by jax: it was "
-            "exported without. Export it with --format=stablehlo,onnx."
-        )
     # Here: the command's --help needs no jax.
     from segnext_jax.export import load_exported
 
-    return load_exported.load(pathlib.Path(path))
+    try:
+        has_program = "stablehlo" in json.loads(metadata.read_text())["files"]
+        if has_program:
+            return load_exported.load(folder)
+    # Of a damaged file json, flatbuffers and jax raise many types.
+    except Exception as error:
+        raise ValueError(
+            f"{path} must be as segnext-jax export has written it: reading it failed "
+            f"with {type(error).__name__}: {first_line(error)}. Copy or export it "
+            "again."
+        ) from error
+    raise ValueError(
+        f"{path} must hold a StableHLO program to be loaded by jax: it was exported "
+        "without. Export it with --format=stablehlo,onnx."
+    )

@@ -145,13 +145,8 @@ def _write_stablehlo(
     start = time.perf_counter()
     exported = stablehlo.export(function, signature, platforms)
     path = folder / stablehlo.FILE
-    path.write_bytes(exported.serialize())
+    entry = stablehlo.write(folder, exported)
     tell_file(tell, path, time.perf_counter() - start)
-    entry = {
-        "file": stablehlo.FILE,
-        "platforms": list(exported.platforms),
-        "calling_convention_version": exported.calling_convention_version,
-    }
     if not stablehlo.runs_here(exported):
         tell(f"  not compared: exported for {', '.join(platforms)}, none of them here")
     else:

@@ -8,6 +8,7 @@ As a program: `python load_exported.py IMAGES.npy OUTPUTS.npy`. As a module:
     outputs = function(images)  # see metadata["input"] and metadata["output"]
 """
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -18,10 +19,18 @@ from jax import export
 
 
 def load(folder=pathlib.Path(__file__).parent):
-    """Return (function of images, metadata) of an exported folder."""
+    """Return (function of images, metadata) of an exported folder.
+
+    Raises:
+      ValueError: If the program is not the one that was written.
+    """
     folder = pathlib.Path(folder)
     metadata = json.loads((folder / "metadata.json").read_text())
-    data = (folder / metadata["files"]["stablehlo"]["file"]).read_bytes()
+    entry = metadata["files"]["stablehlo"]
+    data = (folder / entry["file"]).read_bytes()
+    # Earlier versions noted no checksum.
+    if entry.get("sha256") not in (None, hashlib.sha256(data).hexdigest()):
+        raise ValueError(f"{entry['file']} is not what was exported: it is damaged")
     return jax.jit(export.deserialize(bytearray(data)).call), metadata
 
 

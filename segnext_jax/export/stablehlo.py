@@ -1,5 +1,6 @@
 """StableHLO: one program for several platforms, serialized by `jax.export`."""
 
+import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,18 @@ def export(
     """
     lower = jax.export.export(jax.jit(function), platforms=tuple(platforms))
     return lower(signature.input_spec())
+
+
+def write(folder: pathlib.Path, exported: jax.export.Exported) -> dict[str, Any]:
+    """Write a program into a folder; return what `load_exported` must know of it."""
+    data = exported.serialize()
+    (folder / FILE).write_bytes(data)
+    return {
+        "file": FILE,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "platforms": list(exported.platforms),
+        "calling_convention_version": exported.calling_convention_version,
+    }
 
 
 def runs_here(exported: jax.export.Exported) -> bool:

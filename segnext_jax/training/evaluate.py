@@ -21,7 +21,7 @@ from segnext_jax import config as config_lib
 from segnext_jax import sharding, weights
 from segnext_jax.checkpoints import reading, run_folder
 from segnext_jax.cli import command
-from segnext_jax.config.overrides import apply, flatten
+from segnext_jax.config.overrides import flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.training.tasks.task import Metrics, make_task
@@ -58,11 +58,12 @@ def configure(
 
 def _tell_of_file(path: str, overrides: Sequence[str], config: ConfigDict) -> None:
     """Say which fields of a config file would give other numbers."""
-    file = config_lib.read_file(pathlib.Path(path))
-    for override in overrides:
-        apply(file, override)
-    given = dict(flatten(file))
+    given = dict(flatten(config_lib.read_file(pathlib.Path(path))))
+    overridden = {text.partition("=")[0] for text in overrides}
     for field, value in flatten(config):
+        # A file of another version may lack fields.
+        if field in overridden or field not in given:
+            continue
         # Classes are named by the run, and need not be by the file.
         is_unnamed = field.startswith("data.") and given[field] == ()
         if changes_numbers(field) and given[field] != value and not is_unnamed:

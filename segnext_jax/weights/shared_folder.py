@@ -46,8 +46,9 @@ def read(folder: pathlib.Path) -> StoredModel:
       ValueError: If the folder is damaged or incomplete.
     """
     sums = folder / CHECKSUMS_FILE
-    lines = sums.read_text().splitlines() if sums.is_file() else ()
-    for line in lines:
+    # Damaged bytes name no file that there is.
+    text = sums.read_text(errors="replace") if sums.is_file() else ""
+    for line in text.splitlines():
         digits, _, name = line.partition("  ")
         if not (folder / name).is_file():
             raise ValueError(

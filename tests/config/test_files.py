@@ -8,6 +8,7 @@ import random
 import pytest
 
 from segnext_jax import config as config_lib
+from segnext_jax.config.__main__ import main as print_config
 from segnext_jax.config.kinds import tuples
 from segnext_jax.config.overrides import flatten
 
@@ -165,3 +166,35 @@ def test_which_checkpoint_to_start_from_needs_a_run(tmp_path):
         config_lib.load(None, ["init_from=runs/a", "init_which=newest"])
     with pytest.raises(ValueError, match="init_which is for config.init_from"):
         config_lib.load(None, ["init_which=best"])
+
+
+def write(path, *lines, encoding="utf-8"):
+    head = "from segnext_jax.config import base_config\ndef get_config():\n"
+    body = ["config = base_config()", *lines, "return config"]
+    text = head + "".join(f"    {line}\n" for line in body)
+    path.write_text(text, encoding=encoding)
+    return str(path)
+
+
+def test_section_that_holds_the_configuration_is_a_fault(tmp_path):
+    """Printed or walked through, it has no end."""
+    path = write(
+        tmp_path / "mine.py",
+        "with config.unlocked(), config.ignore_type():",
+        "    config.optimizer.weight_decay = config",
+    )
+    with pytest.raises(ValueError, match=r"weight_decay must be .*: got a section\."):
+        config_lib.load(path)
+
+
+def test_file_that_raises_what_is_no_exception_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="failed with GeneratorExit"):
+        config_lib.load(write(tmp_path / "mine.py", "raise GeneratorExit"))
+    with pytest.raises(KeyboardInterrupt):
+        config_lib.load(write(tmp_path / "mine.py", "raise KeyboardInterrupt"))
+
+
+def test_file_with_a_mark_is_printed(tmp_path, capsys):
+    path = write(tmp_path / "mine.py", "config.eval_every = 7", encoding="utf-8-sig")
+    print_config([path])
+    assert "eval_every = 7  (mine.py; default " in capsys.readouterr().out

@@ -337,3 +337,19 @@ def test_failed_writing_of_a_folder_leaves_the_old_one(
     assert "disk is full" in line
     assert (model / "config.json").read_text() == before
     assert (model / "model").is_dir()
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"CLASSES": 3, "PALETTE": 3},
+        {"CLASSES": [1, None, []], "PALETTE": [[1, 2], [3], "abc"]},
+        {"CLASSES": {"a": 1}, "PALETTE": np.ones((3, 3))},
+        {"dataset_meta": {"classes": np.ones(3), "palette": [[1, 2, 256]] * 3}},
+    ],
+)
+def test_what_names_no_classes_says_nothing(meta, make_state_dict):
+    content = {"state_dict": make_state_dict("tiny", 3), "meta": meta}
+    _, config, remarks = folder.convert(content)
+    assert config.data.classes == ("class 0", "class 1", "class 2")
+    assert "classes: class 0 to class 2, without names" in remarks

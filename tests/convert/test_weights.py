@@ -230,3 +230,31 @@ def test_export_refuses_what_is_no_whole_network(make_state_dict):
     del variables["params"]["decode_head"]["align"]["conv"]
     with pytest.raises(ValueError, match="params.decode_head.align.conv.kernel"):
         to_state_dict(variables)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("false", "found"),
+    [
+        (np.full(16, np.nan, np.float32), "nan, infinity"),
+        (np.append(np.zeros(15, np.float32), -np.inf), "nan, infinity"),
+        (np.full(16, 1e300), "nan, infinity or what exceeds float32"),
+        (np.full(16, 1j), "type complex128"),
+        (np.full(16, "1"), "type <U1"),
+        (np.zeros(16, "M8[s]"), "type datetime64"),
+        (np.zeros(16, "f4,i4"), r"type \[\('f0'"),
+    ],
+)
+def test_what_is_no_weight_is_refused(false, found, strict, make_state_dict):
+    given = make_state_dict(SMALL, num_classes=5)
+    assert given["backbone.norm2.bias"].shape == false.shape
+    given["backbone.norm2.bias"] = false
+    with pytest.raises(ValueError, match=f"backbone.norm2.bias holds {found}"):
+        from_state_dict(given, variant=SMALL, strict=strict)
+
+
+def test_stage_without_channels_is_no_stage(make_state_dict):
+    given = make_state_dict(SMALL, num_classes=5)
+    given["backbone.norm4.bias"] = np.zeros(0, np.float32)
+    with pytest.raises(ValueError, match="must hold all stages of the encoder"):
+        from_state_dict(given, variant=SMALL)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -209,3 +210,23 @@ def test_folder_without_program_is_not_loaded(tmp_path):
     (tmp_path / "metadata.json").write_text('{"files": {"onnx": {}}}')
     with pytest.raises(ValueError, match="must hold a StableHLO program"):
         export.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *(("metadata.json", text) for text in (b"", b"[1]", b"1e999", b"\xff", b"{}")),
+        ("metadata.json", b'{"files": {"stablehlo": {"file": 1.5}}}'),
+        *(("model.stablehlo", data) for data in (b"", b"PK\3\4", None)),
+    ],
+)
+def test_damaged_folder_is_refused(name, data, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "network")
+    export.load(folder)
+    if data is None:  # One bit, in the midst of the weights.
+        whole = bytearray((folder / name).read_bytes())
+        whole[len(whole) // 2] ^= 1
+        data = bytes(whole)
+    (folder / name).write_bytes(data)
+    with pytest.raises(ValueError, match="must be as segnext-jax export has written"):
+        export.load(folder)

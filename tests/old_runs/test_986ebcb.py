@@ -13,6 +13,7 @@ import pytest
 
 import segnext_jax
 from segnext_jax import main, weights
+from segnext_jax.training.evaluate import configure
 
 OLD = pathlib.Path(__file__).parent / "986ebcb"
 NUMBERS = json.loads((OLD / "numbers.json").read_text())
@@ -78,3 +79,20 @@ def test_run_and_model_folder_hold_the_same_weights(old):
         run.variables["params"]["decode_head"]["conv_seg"]["kernel"],
         model.variables["params"]["decode_head"]["conv_seg"]["kernel"],
     )
+
+
+def test_config_file_that_lacks_fields_is_compared_by_the_others(old, caplog):
+    """As one that was written for another version."""
+    path = old / "mine.py"
+    text = path.read_text().replace(
+        "config.data.name", "config.evaluation.flip = True #"
+    )
+    text = text.replace(
+        "    return",
+        "    with config.unlocked():\n        del config.model\n    return",
+    )
+    path.write_text(text)
+    with caplog.at_level("INFO"):
+        configure(old / "run", (), str(path))
+    told = [text for text in caplog.messages if "the run's is taken" in text]
+    assert any(text.startswith("config.evaluation.flip is False") for text in told)

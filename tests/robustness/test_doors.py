@@ -19,7 +19,7 @@ def check(results):
 
 
 def test_a_sample_of_inputs():
-    check(trial.run(num_inputs=100, seed=1))
+    check(trial.run(num_inputs=100, seed=9))
 
 
 @pytest.mark.slow

@@ -92,6 +92,13 @@ def test_a_changed_file_is_refused_until_its_checksum_is_gone(shared):
         segnext_jax.load(shared)
 
 
+def test_damaged_checksums_are_a_refusal(shared):
+    path = shared / "SHA256SUMS"
+    path.write_bytes(path.read_bytes().replace(b"config.json", b"c\xffnfig.json"))
+    with pytest.raises(ValueError, match="is not whole: c.nfig.json is missing"):
+        weights.load(shared)
+
+
 def test_the_folder_is_evaluated_and_named_once(shared, old, old_data):
     with pytest.raises(ValueError, match="is one model, not the checkpoints of a run"):
         weights.load(shared, "best")
