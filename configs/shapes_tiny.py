@@ -3,7 +3,7 @@
     segnext-jax prepare shapes
     segnext-jax train --config=shapes_tiny
 
-Two CPU cores, 2 to 5 minutes, mIoU 82.10 (one device). From random weights, so the
+Two CPU cores, 2 to 5 minutes, mIoU 82.52 (one device). From random weights, so the
 learning rate is far above the recipe's for fine-tuning, and nothing regularises.
 """
 
