@@ -1,7 +1,8 @@
-"""Time of exported ONNX files on a CPU: onnxruntime, OpenVINO, JAX, PyTorch, in turn.
+r"""Time of exported ONNX files on a CPU: onnxruntime, OpenVINO, JAX, PyTorch, in turn.
 
     pip install openvino torch==2.13.0
-    python benchmarks/exported.py --against=benchmarks/compare/torch_segnext.py --variant tiny base
+    python benchmarks/exported.py --variant tiny base \
+        --against=benchmarks/compare/torch_segnext.py
 
 Logits are from normalised images, labels from bytes; all in float32. "OpenVINO torch"
 is the PyTorch network as OpenVINO itself converts it. `--one_core` counts the time that
