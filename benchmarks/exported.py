@@ -1,7 +1,7 @@
 r"""Time of exported ONNX files on a CPU: onnxruntime, OpenVINO, JAX, PyTorch, in turn.
 
     pip install openvino torch==2.13.0
-    python benchmarks/exported.py --variant tiny base \
+    python -m benchmarks.exported --variant tiny base \
         --against=benchmarks/compare/torch_segnext.py
 
 Logits are from normalised images, labels from bytes; all in float32. "OpenVINO torch"
@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 import openvino
 import torch
-from segnext_jax.benchmark.pytorch import Opponent
 
-from segnext_jax.benchmark import cases, programs, turns
-from segnext_jax.cli.command import keep_freed_memory
+from benchmarks.compare.programs import Case, make_inputs, ours
+from benchmarks.compare.torch_network import TorchNetwork
+from segnext_jax.benchmark.programs import take_turns
+from segnext_jax.cli.command import keep_freed_memory, parse_size
 from segnext_jax.export import onnx_graph
 from segnext_jax.export.program import Signature
 from segnext_jax.models.segnext import VARIANTS
@@ -50,15 +51,14 @@ def main() -> None:
     print(f"| {unit} ms | {' | '.join(names)} |")
     print("|---|" + "---|" * len(names))
     for variant in options.variants:
-        options.variant = variant
-        case = cases.make_case(options)
         for work in options.works:
-            forms = _forms(work, case, options)
+            case = Case(work, variant, parse_size(options.size, "--size", 32), batch=1)
+            forms = _forms(case, options)
             results = {name: form() for name, form in forms.items()}
             for name, result in results.items():
                 _check(name, work, result, results["JAX"])
-            times = turns.take_turns(forms, options.rounds)
-            cells = [f"{times[n].to_row()[f'{unit} ms']:.0f}" for n in names]
+            times = take_turns(forms, options.rounds)
+            cells = [f"{times[n].columns(1)[f'{unit} ms']:.0f}" for n in names]
             print(f"| {variant} {work} | {' | '.join(cells)} |", flush=True)
 
 
@@ -69,35 +69,38 @@ def _parse() -> Any:
         "--variant", dest="variants", choices=VARIANTS, nargs="+", default=["tiny"]
     )
     parser.add_argument("--work", dest="works", nargs="+", default=["logits", "labels"])
-    parser.add_argument("--torch_forms", nargs="*", default=list(cases.FORMS))
+    parser.add_argument(
+        "--torch_forms", nargs="*", default=["eager", "channels_last", "compile"]
+    )
     parser.add_argument("--size", default="512x512")
     parser.add_argument("--one_core", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.set_defaults(
-        what="forward", dtype="float32", depthwise=None, classes=150, batch=1
-    )
     return parser.parse_args()
 
 
-def _forms(work: str, case: cases.Case, options: Any) -> dict[str, Callable]:
-    is_logits = work == "logits"
-    images = case.normalized if is_logits else case.images
+def _forms(case: Case, options: Any) -> dict[str, Callable]:
+    is_logits = case.work == "logits"
+    inputs = make_inputs(case)
+    images = inputs.batches[0].images[0]
+    if is_logits:
+        images = images - np.float32(inputs.config.data.mean)
+        images /= np.float32(inputs.config.data.std)
     signature = Signature(
         *(images.shape[1:3], len(images)),
         input="float" if is_logits else "uint8",
-        output=work,
+        output=case.work,
     )
-    predictor = Predictor(case.variables, case.config)
+    predictor = Predictor(inputs.variables, inputs.config)
     data = onnx_graph.convert(predictor, signature).SerializeToString()
     session = onnx_graph.Session(data, NUM_THREADS)
     # Each of its own: the two forms of a network would share what it keeps.
-    opponents = {
-        form: Opponent(options.against, form, options.classes, case)
+    networks = {
+        form: TorchNetwork(case, form, inputs, options.against)
         for form in ("eager", *options.torch_forms)
     }
     forms = {
-        "JAX": programs.OURS[work](case),
-        **{f"torch {form}": getattr(opponents[form], work)() for form in opponents},
+        "JAX": ours(case, inputs),
+        **{f"torch {form}": networks[form].program() for form in networks},
     }
     runs = {
         name: lambda program=program: program.to_numpy(program.run())
@@ -107,23 +110,23 @@ def _forms(work: str, case: cases.Case, options: Any) -> dict[str, Callable]:
     compiled = core.compile_model(core.read_model(data), "CPU", FLOAT32)
     runs["onnxruntime"] = lambda: session(images)
     runs["OpenVINO"] = lambda: compiled(images)[0]
-    runs["OpenVINO torch"] = _converted(opponents["eager"], case, is_logits)
+    runs["OpenVINO torch"] = _converted(networks["eager"], images, is_logits)
     return runs
 
 
-def _converted(opponent: Opponent, case: cases.Case, is_logits: bool) -> Callable:
-    opponent.network.requires_grad_(False)
+def _converted(
+    torch_network: TorchNetwork, images: np.ndarray, is_logits: bool
+) -> Callable:
+    network = torch_network._network.requires_grad_(False)
 
     class Labels(torch.nn.Module):
         def forward(self, images):
-            images = (
-                images.permute(0, 3, 1, 2).float() - opponent._mean
-            ) / opponent._std
-            return opponent.network.predict(images).argmax(dim=1).to(torch.uint8)
+            images = torch_network._normalize(images)
+            return network.predict(images).argmax(dim=1).to(torch.uint8)
 
-    images = np.ascontiguousarray(case.normalized.transpose(0, 3, 1, 2))
-    module = opponent.network if is_logits else Labels()
-    images = images if is_logits else case.images
+    module = network if is_logits else Labels()
+    if is_logits:
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     with torch.no_grad():
         model = openvino.convert_model(
             module.eval(), example_input=torch.tensor(images)
