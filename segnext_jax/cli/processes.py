@@ -13,6 +13,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from absl import logging as absl_logging
+
 from segnext_jax.cli import command
 from segnext_jax.cli.lifeline import Lifeline
 
@@ -28,6 +30,8 @@ _CAUSE_TIMEOUT = 3
 # The lifeline of the run that this process has joined: at most one, as a process joins
 # at most one run of `jax.distributed`.
 _lifelines: list[Lifeline] = []
+# Two threads may end this process at the same time.
+_silence = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +124,7 @@ def _fail(lifeline: Lifeline, error: BaseException) -> None:
         # types. The lifeline says which process was killed.
         time.sleep(_CAUSE_TIMEOUT)
     sentence = command.sentence(error)
+    _silence_native_code()
     lifeline.fail(sentence)
     leave = functools.partial(_leave, jax.process_index(), sentence)
     threading.Thread(target=leave, daemon=True).start()
@@ -139,8 +144,28 @@ def _leave(process: int, sentence: str) -> None:
 
 def _end(process: int, sentence: str) -> None:
     """End this process, whatever its other threads wait for."""
+    _silence_native_code()
     sys.stderr.write(f"error: process {process} ended the run: {sentence}\n")
     _exit()
+
+
+def _silence_native_code() -> None:
+    """Let nobody but Python write to stderr from here on.
+
+    As soon as process 0 has ended, JAX's own threads report a lost connection. That
+    report would stand below the sentence that says why the run ended, or inside it.
+    """
+    python_handler = absl_logging.get_absl_handler().python_handler
+    with _silence:
+        if sys.stderr.fileno() != 2:
+            return
+        sys.stderr.flush()
+        ours = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        if python_handler.stream is sys.stderr:
+            python_handler.setStream(ours)
+        sys.stderr = ours
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
 
 
 def _exit() -> None:
