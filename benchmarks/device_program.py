@@ -155,13 +155,12 @@ def lower(options: argparse.Namespace) -> Any:
     import jax
     import jax.numpy as jnp
 
-    from segnext_jax import sharding
     from segnext_jax.config import base_config
     from segnext_jax.models.initialization import abstract_variables
     from segnext_jax.models.segnext import SegNeXt
     from segnext_jax.ops import photometric
     from segnext_jax.ops.upsampled import upsampled_labels
-    from segnext_jax.training import state
+    from segnext_jax.training import sharding, state
     from segnext_jax.training.optimizer import Optimizer
     from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 

@@ -28,10 +28,10 @@ def measure(variant: str, num_devices: int, size: int, batch: int, steps: int) -
     import jax
     import numpy as np
 
-    from segnext_jax import sharding
     from segnext_jax.config import base_config
     from segnext_jax.models.initialization import initialize
     from segnext_jax.models.segnext import SegNeXt
+    from segnext_jax.training import sharding
     from segnext_jax.training import state as state_lib
     from segnext_jax.training.optimizer import Optimizer
     from segnext_jax.training.tasks.segmentation_step import make_segmentation_step

@@ -13,7 +13,6 @@ ALLOWED = {
     "ops": set(),
     "datasets": set(),
     "cli": set(),
-    "sharding": set(),
     "models": {"ops"},
     "images": {"datasets"},
     "config": {"cli", "datasets"},
@@ -26,7 +25,7 @@ ALLOWED = {
     "training": set(
         (
             "checkpoints cli config convert datasets evaluation "
-            "images models ops pipeline sharding weights"
+            "images models ops pipeline weights"
         ).split()
     ),
     "predict": set(
@@ -34,7 +33,7 @@ ALLOWED = {
     ),
     "main": set("checkpoints cli config training".split()),
     "describe": set("cli config datasets models ops training".split()),
-    "benchmark": set("cli config datasets evaluation models sharding training".split()),
+    "benchmark": set("cli config datasets evaluation models training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli datasets demo images models ops pipeline predict".split()),
@@ -105,7 +104,7 @@ def test_training_leaf_knows_only_networks(module):
     for name in imports(PACKAGE / "training" / f"{module}.py"):
         top, *rest = name.split(".")
         if top == "segnext_jax":
-            assert rest[0] in ("models", "ops", "sharding", "training"), name
+            assert rest[0] in ("models", "ops", "training"), name
 
 
 @pytest.mark.parametrize("folder", ["configs", "data"])

@@ -14,13 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segnext_jax import sharding
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.training import state
+from segnext_jax.training import sharding, state
 from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 from segnext_jax.training.tasks.task import TASKS

@@ -18,12 +18,13 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax import sharding, weights
+from segnext_jax import weights
 from segnext_jax.checkpoints import reading, run_folder
 from segnext_jax.cli import command
 from segnext_jax.config.overrides import flatten
 from segnext_jax.config.rules import changes_numbers
 from segnext_jax.models.initialization import check_complete
+from segnext_jax.training import sharding
 from segnext_jax.training.tasks.task import Metrics, make_task
 
 EVALUATIONS = "evaluations"

@@ -10,7 +10,6 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax import sharding
 from segnext_jax.checkpoints import arrays, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli import command, processes
@@ -18,6 +17,7 @@ from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.monitor.broken_steps import BrokenSteps
 from segnext_jax.training.monitor.meter import Meter

@@ -15,10 +15,10 @@ import orbax.checkpoint as ocp
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import sharding
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
+from segnext_jax.training import sharding
 
 
 def trees(step):

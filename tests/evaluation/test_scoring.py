@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from segnext_jax import sharding
 from segnext_jax.evaluation import scoring
+from segnext_jax.training import sharding
 
 
 def test_ties_go_to_the_first_class_and_nan_to_none():

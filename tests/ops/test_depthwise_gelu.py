@@ -7,7 +7,7 @@ import pytest
 
 from segnext_jax.ops.depthwise_gelu import depthwise_gelu, gradients_by_kernels
 from segnext_jax.ops.kernels import depthwise_gelu as kernels
-from segnext_jax.sharding import batch_sharding, make_mesh, replicated
+from segnext_jax.training.sharding import batch_sharding, make_mesh, replicated
 
 
 def case(shape, size=(3, 3), dtype=np.float64):

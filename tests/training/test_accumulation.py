@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import sharding
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.ops import losses
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.training import optimizer as optimizer_lib
+from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
 

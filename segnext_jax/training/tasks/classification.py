@@ -12,7 +12,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from segnext_jax import sharding
 from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
@@ -22,6 +21,7 @@ from segnext_jax.pipeline.classification.batches import photograph_eval_batches
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.pipeline.loader import TrainLoader
+from segnext_jax.training import sharding
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import StepFn

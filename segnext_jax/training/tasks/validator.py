@@ -9,7 +9,6 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax import sharding
 from segnext_jax.cli import command
 from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.resolve import resolve_spec
@@ -21,6 +20,7 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
+from segnext_jax.training import sharding
 
 
 class Validator:

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax import sharding
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.training import sharding
 from segnext_jax.training.monitor.broken_steps import (
     LIST_FILE,
     STATE_FOLDER,

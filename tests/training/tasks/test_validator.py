@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from segnext_jax import config as config_lib
-from segnext_jax import sharding
 from segnext_jax.checkpoints import model_folder
 from segnext_jax.config.overrides import flatten
 from segnext_jax.datasets import get_spec
@@ -24,6 +23,7 @@ from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predict.predictor import Predictor
 from segnext_jax.training import evaluate as evaluate_lib
+from segnext_jax.training import sharding
 from segnext_jax.training.tasks.validator import Validator
 
 ROOT = pathlib.Path(__file__).parents[3]
