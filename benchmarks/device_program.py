@@ -1,8 +1,8 @@
 """Compile the network's programs for a GPU or TPU that is not there, and count.
 
-    python benchmarks/device_program.py --target=h100 --work=train --variant=tiny
-    python benchmarks/device_program.py --target=v5e:2x4 --devices=8 --batch=16
-    python benchmarks/device_program.py --target=rtx3090 --fits
+    python -m benchmarks.device_program --target=h100 --work=train --variant=tiny
+    python -m benchmarks.device_program --target=v5e:2x4 --devices=8 --batch=16
+    python -m benchmarks.device_program --target=rtx3090 --fits
 
 Printed are kernels and bytes of one run on one device (see program_counts.py), which
 no cache makes fewer, the compiler's memory plan, exchanges between devices, seconds of
@@ -17,9 +17,10 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import program_counts
+from benchmarks import program_counts
 
 WORKS = ("train", "forward", "labels")
 _GIB = 2**30
@@ -203,11 +204,12 @@ def lower(options: argparse.Namespace) -> Any:
 
         def forward(variables: Any, images: Any) -> Any:
             repeated = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
+            apply: Callable[..., Any] = model.apply
             if options.work == "forward":
-                return model.apply(variables, images, repeated)
+                return apply(variables, images, repeated)
             data = config.data
             images = photometric.normalize(images, data.mean, data.std)
-            return upsampled_labels(model.apply(variables, images, repeated), 8)
+            return upsampled_labels(apply(variables, images, repeated), 8)
 
         dtype = jnp.uint8 if options.work == "labels" else jnp.float32
         arguments = shapes(variables, whole), array((batch, side, side, 3), dtype)

@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _parse() -> Any:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--against", required=True, help="the network in PyTorch")
     parser.add_argument(
         "--variant", dest="variants", choices=VARIANTS, nargs="+", default=["tiny"]
@@ -102,7 +102,7 @@ def _forms(case: Case, options: Any) -> dict[str, Callable]:
         "JAX": ours(case, inputs),
         **{f"torch {form}": networks[form].program() for form in networks},
     }
-    runs = {
+    runs: dict[str, Callable] = {
         name: lambda program=program: program.to_numpy(program.run())
         for name, program in forms.items()
     }

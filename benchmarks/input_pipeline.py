@@ -63,7 +63,7 @@ CASES = {
 
 def main(arguments: Sequence[str]) -> None:
     """Measure all cases; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--case", choices=CASES, nargs="*", default=list(CASES))
     parser.add_argument(
         "--data_dir",

@@ -20,6 +20,7 @@ from jax import lax
 from benchmarks.compare.roofline import Peaks, measure_peaks
 from segnext_jax.benchmark.programs import machine, table_line, take_turns
 from segnext_jax.cli import command
+from segnext_jax.evaluation.scoring import best_labels
 from segnext_jax.models.mscan import STRIP_LENGTHS
 from segnext_jax.models.segnext import VARIANTS, Variant
 from segnext_jax.ops import losses, nmf
@@ -29,18 +30,16 @@ from segnext_jax.ops.multi_scale import multi_scale
 from segnext_jax.ops.pointwise import pointwise
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.ops.stride_two import stride_two_conv
-from segnext_jax.ops.upsampled import upsampled_cross_entropy
+from segnext_jax.ops.upsampled import upsampled_cross_entropy, upsampled_labels
 
 KERNEL_SIZES = ((5, 5), *((1, k) for k in STRIP_LENGTHS), *((k, 1) for k in (7, 21)))
 # Largest difference between formulations, relative to the largest value.
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}
-# Classes of the loss: as many as ADE20K has.
-NUM_CLASSES = 150
 
 
 def main(arguments: list[str]) -> None:
     """Measure each operation at the size that each stage has; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--variant", choices=VARIANTS, default="tiny")
     parser.add_argument("--image_size", type=int, default=512, help="side in pixels")
     parser.add_argument("--batch", type=int, default=1)
@@ -50,6 +49,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--only", nargs="*", help="operations whose names begin so; default: all"
     )
+    parser.add_argument("--classes", type=int, default=150, help="of logits")
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args(arguments)
     peaks = measure_peaks(options.dtype)
@@ -88,7 +88,7 @@ def _measure(
     options: argparse.Namespace,
     peaks: Peaks,
     first_forms: dict[str, np.ndarray],
-) -> list[float]:
+) -> list[float | None]:
     function, flops = operation.function, operation.flops
     generator = np.random.default_rng(0)
     arguments = [
@@ -99,23 +99,22 @@ def _measure(
         lambda *a: jnp.sum(function(*a).astype(jnp.float32)),
         argnums=tuple(range(len(arguments))),
     )
-    programs = {
-        "forward": _waiting(function, arguments),
-        "gradient": _waiting(backward, arguments),
-    }
+    programs = {"forward": _waiting(function, arguments)}
+    result = jax.eval_shape(function, *arguments)
+    if jnp.issubdtype(result.dtype, jnp.floating):
+        programs["gradient"] = _waiting(backward, arguments)
     output = np.asarray(programs["forward"]().astype(jnp.float32))
     _check_same(operation, output, first_forms, options.dtype)
     times = take_turns(programs, options.rounds)
-    forward_ms, gradient_ms = (times[name].median_ms for name in programs)
-    result = jax.eval_shape(function, *arguments)
+    forward_ms = times["forward"].median_ms
+    gradient_ms = times["gradient"].median_ms if "gradient" in times else None
     read = float(sum(leaf.nbytes for leaf in arguments))
     written = float(result.size * result.dtype.itemsize)
-    return [
-        forward_ms,
-        gradient_ms,
-        peaks.bound_ms(flops, read + written) / forward_ms,
-        peaks.bound_ms(2 * flops, 2 * read) / gradient_ms,
-    ]
+    share = peaks.bound_ms(flops, read + written) / forward_ms
+    if gradient_ms is None:
+        return [forward_ms, None, share, None]
+    bound_ms = peaks.bound_ms(2 * flops, 2 * read)
+    return [forward_ms, gradient_ms, share, bound_ms / gradient_ms]
 
 
 def _check_same(
@@ -244,7 +243,9 @@ def _head(
     flops = 8 * step * options.batch
     yield _Operation("nmf, 6 steps", "", reconstruct, shapes, flops)
     size = (options.batch, 8 * side, 8 * side)
-    labels = np.random.default_rng(0).integers(0, NUM_CLASSES, size).astype(np.uint8)
+    labels = (
+        np.random.default_rng(0).integers(0, options.classes, size).astype(np.uint8)
+    )
 
     def by_cells(logits: Any) -> Any:
         return upsampled_cross_entropy(logits, jnp.asarray(labels)).loss
@@ -254,11 +255,18 @@ def _head(
         one = jnp.ones((), jnp.float32)
         return losses.cross_entropy(large, jnp.asarray(labels), divisor=one)
 
-    shapes = [(options.batch, side, side, NUM_CLASSES)]
+    shapes = [(options.batch, side, side, options.classes)]
     # A product and a sum for each axis, and an exponential, twice a value.
-    flops = 8.0 * math.prod(size) * NUM_CLASSES
+    flops = 8.0 * math.prod(size) * options.classes
     for form, function in (("own", by_cells), ("enlarged", enlarged)):
         yield _Operation("loss", form, function, shapes, flops)
+    forms = (
+        ("own", functools.partial(upsampled_labels, factor=8)),
+        ("argmax", lambda x: jnp.argmax(resize_bilinear(x, size[1:]), axis=-1)),
+        ("two reductions", lambda x: best_labels(resize_bilinear(x, size[1:]))),
+    )
+    for form, function in forms:
+        yield _Operation("labels", form, function, shapes, flops / 2)
 
 
 def _flax_gelu(values: Any) -> Any:

@@ -3,18 +3,16 @@
 Needs torch. compare/torch_segnext.py stands for the official network, which it equals
 to 1e-13 in float64.
 
-    python benchmarks/parity.py > parity_table.md
-    python benchmarks/parity.py --variants tiny --sizes 128x128
+    python -m benchmarks.parity > parity_table.md
+    python -m benchmarks.parity --variants tiny --sizes 128x128
 """
 
 import argparse
 import dataclasses
-import importlib.util
-import pathlib
 import sys
 import time
-import types
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,29 +20,20 @@ import numpy as np
 import torch
 from flax.traverse_util import unflatten_dict
 
+from benchmarks.compare import torch_segnext, weights
 from segnext_jax.cli.command import parse_size
 from segnext_jax.convert.names import entries, to_flax
 from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.ops.resize import resize_bilinear
 
-COMPARE = pathlib.Path(__file__).parent / "compare"
 NUM_CLASSES = 150
 # Each program runs once: without optimisation it takes half the time.
-QUICK = {"xla_backend_optimization_level": 0}
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
 COLUMNS = (
     ("variant", "size", "type")
     + ("stage 1", "stage 2", "stage 3", "stage 4", "logits", "train logits")
     + ("argmax", "torch float32")
 )
-
-
-def load(name: str) -> types.ModuleType:
-    """Import a file of the folder of what is compared with."""
-    spec = importlib.util.spec_from_file_location(name, COMPARE / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def run_torch(model, images, bases, train: bool) -> list[np.ndarray]:
@@ -81,17 +70,16 @@ def run_jax(model, variables, images, bases, train: bool) -> list[np.ndarray]:
 
 def rows(variant: str, size: tuple[int, int], batch: int) -> Iterator[list[str]]:
     """Yield one row per type."""
-    oracle, rule = load("torch_segnext"), load("weights")
     sizes = dataclasses.replace(VARIANTS[variant], drop_path_rate=0.0)
-    theirs = oracle.segnext(variant, NUM_CLASSES, drop_path=0.0, dropout=0.0)
+    theirs = torch_segnext.segnext(variant, NUM_CLASSES, drop_path=0.0, dropout=0.0)
     state = {
-        name: torch.from_numpy(np.array(rule.value_for(name, value.shape)))
+        name: torch.from_numpy(np.array(weights.value_for(name, value.shape)))
         for name, value in theirs.state_dict().items()
     }
     theirs.load_state_dict(state)
     generator = np.random.default_rng(0)
     images = generator.standard_normal((batch, *size, 3), np.float32)
-    bases = rule.bases_for(batch, sizes.head_channels, sizes.rank)
+    bases = weights.bases_for(batch, sizes.head_channels, sizes.rank)
 
     single = run_torch(theirs, images, bases, train=False)
     theirs = theirs.double()

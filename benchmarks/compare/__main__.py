@@ -205,7 +205,7 @@ def in_turn(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each program, all of them timed in turn."""
     programs: dict[str, Program] = {}
-    peak_mb: dict[str, float] = {}
+    peak_mb: dict[str, float | None] = {}
     difference: dict[str, float] = {}
     expected = np.zeros(0)
     for name in names:

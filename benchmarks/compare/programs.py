@@ -125,8 +125,11 @@ def make_inputs(case: Case) -> Inputs:
         variables["params"],
     )
     if case.work == "evaluation":
+        photographs: Any = [
+            _photograph(index, case.classes) for index in range(NUM_PHOTOGRAPHS)
+        ]
         batches = EvaluationBatches(
-            [_photograph(index, case.classes) for index in range(NUM_PHOTOGRAPHS)],
+            photographs,
             Fitting.from_config(config.evaluation),
             num_classes=case.classes,
             batch_size=case.batch,
@@ -171,7 +174,7 @@ def ours(case: Case, inputs: Inputs) -> Program:
     weights = len(batches) * sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if case.work == "evaluation":
         network = benchmark.make_inference(config, model, variables)
-        counts = dict(num_classes=case.classes, ignore_label=IGNORE_LABEL)
+        counts: Any = dict(num_classes=case.classes, ignore_label=IGNORE_LABEL)
         # A label map is read, another written.
         return Program(
             lambda: measure_segmentation(network, batches, **counts).confusion,

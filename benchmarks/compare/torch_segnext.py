@@ -45,9 +45,10 @@ class StripAttention(nn.Module):
     def forward(self, x):
         """Return the gated maps."""
         a = self.conv0(x)
-        s = a + self.conv0_2(self.conv0_1(a))
-        s = s + self.conv1_2(self.conv1_1(a))
-        s = s + self.conv2_2(self.conv2_1(a))
+        s = a
+        for i in range(3):
+            row, column = (self.get_submodule(f"conv{i}_{half}") for half in (1, 2))
+            s = s + column(row(a))
         return self.conv3(s) * x
 
 

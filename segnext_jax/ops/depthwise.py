@@ -129,8 +129,7 @@ def pad(
     """Add rows and columns of zeros on all sides, in an array of its own.
 
     Tall windows get one more column on the right where rows would lie whole multiples
-    of 4 KiB apart: 21x1 over 1x64x64x64 takes 0.46 ms instead of 1.20
-    (benchmarks/depthwise.py).
+    of 4 KiB apart: 21x1 over 1x64x64x64 takes 0.46 ms instead of 1.20.
 
     The barrier keeps XLA from reading the middle tap of a kernel from the unpadded
     images, whose whole computation it would then fuse into that tap, a second time.
@@ -148,8 +147,7 @@ def _sum_pixels(images: Array) -> Array:
     """Sum over rows and columns of each image: [batch, channels].
 
     On a CPU the sum is a product with a vector of ones. XLA:CPU would walk a reduction
-    of the leading dimensions one channel at a time, and take 1.2 to 3 times as long
-    (benchmarks/depthwise_kernel_gradient.py).
+    of the leading dimensions one channel at a time, and take 1.2 to 3 times as long.
     """
 
     def by_product(images: Array) -> Array:

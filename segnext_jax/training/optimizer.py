@@ -383,7 +383,7 @@ def _scale_by_adam(
         square = keep(is_finite, square, state.nu)
         # A parameter moves by the moment that is stored. Otherwise XLA would compute
         # the moment again from the old moments, and copy these first, because the new
-        # moments overwrite them (benchmarks/optimizer_copies.py).
+        # moments overwrite them.
         mean = jax.tree.map(lambda m, s: s if s.dtype == m.dtype else m, mean, stored)
         first, second = _one_minus_power(beta1, count), _one_minus_power(beta2, count)
         directions = jax.tree.map(

@@ -1,12 +1,9 @@
 """The counts of a program's text that benchmarks/device_program.py prints."""
 
-import importlib.util
-import pathlib
-import sys
-
 import pytest
 
-FILE = pathlib.Path(__file__).parents[2] / "benchmarks" / "program_counts.py"
+from benchmarks import program_counts as counts
+
 # As XLA writes them, line by line.
 # ruff: noqa: E501
 PROGRAM = """\
@@ -47,18 +44,7 @@ ENTRY %main (x: f32[10,3], y: bf16[4,5], z: u8[8]) -> (f32[10,3], bf16[4,5]) {
 """
 
 
-@pytest.fixture(scope="module")
-def counts():
-    spec = importlib.util.spec_from_file_location("program_counts", FILE)
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-def test_operands_and_results_count_once_for_each_turn_of_a_loop(counts):
+def test_operands_and_results_count_once_for_each_turn_of_a_loop():
     rows = {row.name: row for row in counts.read(PROGRAM)}
     # 4 x 5 values of two bytes, read and written, and a counter.
     assert (rows["turn"].num_bytes, rows["turn"].times) == (7 * (40 + 40 + 4), 7)
@@ -67,14 +53,14 @@ def test_operands_and_results_count_once_for_each_turn_of_a_loop(counts):
     assert set(rows) == {"turn", "fusion", "copy", "started", "done", "waited"}
 
 
-def test_totals_tell_exchanges_that_hide_from_those_that_are_waited_for(counts):
+def test_totals_tell_exchanges_that_hide_from_those_that_are_waited_for():
     totals = counts.totals(counts.read(PROGRAM))
     assert totals["kernels"] == 7 + 5
     assert totals["exchanges"] == 2 and totals["asynchronous"] == 1
     assert totals["exchanged_gigabytes"] == pytest.approx(480e-9, abs=1e-3)
 
 
-def test_groups_are_sides_and_parts_of_the_network(counts):
+def test_groups_are_sides_and_parts_of_the_network():
     groups = counts.by_group(counts.read(PROGRAM))
     # Three steps of exchanges of 240 bytes in and out, and the copy.
     assert groups == [
@@ -84,6 +70,6 @@ def test_groups_are_sides_and_parts_of_the_network(counts):
     ]
 
 
-def test_a_text_without_a_program_is_refused(counts):
+def test_a_text_without_a_program_is_refused():
     with pytest.raises(ValueError, match="entry computation"):
         counts.read("HloModule nothing")
