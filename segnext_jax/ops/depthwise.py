@@ -7,12 +7,16 @@ as a sum of 21 shifted products. The sum is one fused loop, contiguous over chan
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 # "auto": operations that join convolutions with more have kernels of our own for NVIDIA
@@ -36,17 +40,17 @@ def depthwise_conv(
       images: Feature maps, any float type.
       kernel: One filter per channel; both sizes odd.
       bias: Added to the result, or None.
-      implementation: ``"shifted"`` sums shifted products, differentiated by a custom
-        rule; ``"grouped"`` is ``lax.conv_general_dilated`` with one group per channel,
-        the form that exporters understand; ``"auto"`` is ``"shifted"`` here.
+      implementation: ``"shifted"`` sums shifted products and has derivatives of its
+        own, of all orders, forward and reverse; ``"grouped"`` is
+        ``lax.conv_general_dilated`` with one group per channel, the form that
+        exporters understand; ``"auto"`` is ``"shifted"`` here.
 
     Returns:
       Feature maps of the size and type of ``images``.
 
     Raises:
-      ValueError: If the shapes do not fit, a kernel size is even, the implementation is
-        unknown, or the caller takes a forward-mode derivative (``jax.jvp``) of
-        ``"shifted"``; ``"grouped"`` has one.
+      ValueError: If the shapes do not fit, a kernel size is even or the implementation
+        is unknown.
 
     Source: ``DWConv`` and ``AttentionModule`` in
     ``mmseg/models/backbones/mscan.py`` of SegNeXt@c87bcae
@@ -74,7 +78,7 @@ def depthwise_conv(
         )
     kernel = kernel.astype(images.dtype)
     if implementation in ("auto", "shifted"):
-        output = _reverse_mode(images, kernel)
+        output = _shifted(images, kernel)
     elif implementation == "grouped":
         output = _grouped(images, kernel)
     else:
@@ -85,19 +89,6 @@ def depthwise_conv(
     if bias is None:
         return output
     return output + bias.astype(images.dtype)[None, None, None]
-
-
-def _reverse_mode(images: Array, kernel: Array) -> Array:
-    try:
-        return _shifted(images, kernel)
-    except TypeError as error:
-        # Where the caller jits, JAX raises its own error, and later.
-        if "forward-mode" not in str(error):
-            raise
-        raise ValueError(
-            "depthwise_conv has reverse-mode derivatives alone (jax.grad, jax.vjp) "
-            "unless implementation='grouped': got forward mode (jax.jvp, jax.jacfwd)."
-        ) from error
 
 
 def _grouped(images: Array, kernel: Array) -> Array:
@@ -169,16 +160,8 @@ def sum_images(
     return jnp.sum(_sum_pixels(images.astype(sums)), axis=0)
 
 
-# These functions are jitted by themselves, so that a network that calls them a hundred
+# Functions below are jitted by themselves, so that a network that calls them a hundred
 # times traces each shape once. XLA inlines them into the caller.
-@jax.jit
-@jax.custom_vjp
-def _shifted(images: Array, kernel: Array) -> Array:
-    height, width, _ = kernel.shape
-    padded = pad(images, height // 2, width // 2)
-    return windows_sum(padded, kernel, images.shape[1:3])
-
-
 @functools.partial(jax.jit, static_argnames="size")
 def windows_sum(
     padded: Float[Array, "batch padded_height padded_width channels"],
@@ -205,24 +188,6 @@ def windows_sum(
             output = product if output is None else output + product
     assert output is not None  # Kernels have a tap at least.
     return output.astype(padded.dtype)
-
-
-def _shifted_forward(images: Array, kernel: Array):
-    return _shifted(images, kernel), (images, kernel)
-
-
-@jax.jit
-def _shifted_backward(residuals, cotangent: Array):
-    images, kernel = residuals
-    height, width, _ = kernel.shape
-    padded = pad(cotangent, height // 2, width // 2)
-    turned = kernel[::-1, ::-1]
-    # The transpose of a stride-1 'same' correlation with an odd kernel is the same
-    # operation with the kernel turned by 180 degrees. The kernel's gradient is computed
-    # for the turned kernel, too, so that one padded cotangent serves both gradients.
-    images_gradient = _shifted(cotangent, turned)
-    kernel_gradient = windows_gradient(padded, images, kernel.shape)[::-1, ::-1]
-    return images_gradient, kernel_gradient
 
 
 @functools.partial(jax.jit, static_argnames="kernel_shape")
@@ -262,7 +227,63 @@ def windows_gradient(
     return jnp.sum(taps, axis=1).reshape(kernel_shape).astype(padded.dtype)
 
 
-# The type of what jit returns does not have it.
-_shifted.__wrapped__.defvjp(  # pyright: ignore[reportAttributeAccessIssue]
-    _shifted_forward, _shifted_backward
+@jax.jit
+def _convolve(images: Array, kernel: Array) -> Array:
+    height, width, _ = kernel.shape
+    padded = pad(images, height // 2, width // 2)
+    return windows_sum(padded, kernel, images.shape[1:3])
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _correlate(images: Array, cotangent: Array, *, size: tuple[int, int]) -> Array:
+    """Return the gradient of `_convolve` for a kernel of a size."""
+    # Computed for the kernel turned by 180 degrees: the gradient for the images pads
+    # the cotangent, too.
+    padded = pad(cotangent, size[0] // 2, size[1] // 2)
+    shape = (*size, images.shape[3])
+    return windows_gradient(padded, images, shape)[::-1, ::-1]
+
+
+def _operation(name: str, function: Callable, shape_of: Callable) -> Primitive:
+    """Return a function of two arrays as an operation of JAX without derivatives."""
+    operation = Primitive(name)
+    operation.def_impl(function)
+    operation.def_abstract_eval(
+        lambda first, second, **options: jax.core.ShapedArray(
+            shape_of(first, second, **options), first.dtype
+        )
+    )
+    mlir.register_lowering(operation, mlir.lower_fun(function, multiple_results=False))
+
+    def batched(arrays: Any, axes: Any, **options: Any) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(function, **options), axes)(*arrays), 0
+
+    batching.primitive_batchers[operation] = batched
+    return operation
+
+
+# Both are linear in each of their arrays, and each gives the other's gradients, so that
+# derivatives of all orders and modes have the fast forms above. The transpose of a
+# stride-1 'same' correlation with an odd kernel is the same with the kernel turned.
+_convolve_p = _operation("depthwise_conv", _convolve, lambda x, _: x.shape)
+_correlate_p = _operation(
+    "depthwise_conv_kernel_gradient",
+    _correlate,
+    lambda x, _, *, size: (*size, x.shape[3]),
 )
+ad.defbilinear(
+    _convolve_p,
+    lambda cotangent, _, kernel: _shifted(cotangent, kernel[::-1, ::-1]),
+    lambda cotangent, images, kernel: _correlate_p.bind(
+        images, cotangent, size=kernel.aval.shape[:2]
+    ),
+)
+ad.defbilinear(
+    _correlate_p,
+    lambda kernel, _, cotangent, size: _shifted(cotangent, kernel[::-1, ::-1]),
+    lambda kernel, images, _, size: _shifted(images, kernel),
+)
+
+
+def _shifted(images: Array, kernel: Array) -> Array:
+    return _convolve_p.bind(images, kernel)

@@ -87,6 +87,38 @@ def test_second_derivatives_equal_those_of_a_convolution(kernel_size):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.parametrize("kernel_size", [(3, 5), (7, 1)])
+@pytest.mark.parametrize("jit", [jax.jit, lambda function: function])
+def test_forward_derivatives_equal_those_of_a_convolution(kernel_size, jit):
+    """The Jacobian, forward over reverse, and reverse over forward."""
+    arguments = case(kernel_size, shape=(1, 5, 6, 2))
+    generator = np.random.default_rng(1)
+    directions = tuple(generator.standard_normal(a.shape) for a in arguments)
+
+    def derivatives(function):
+        def loss(*arguments):
+            return jnp.sum(jnp.sin(function(*arguments)))
+
+        def along(*arguments):
+            return jax.jvp(loss, arguments, directions)[1]
+
+        slopes = jax.grad(loss, argnums=(0, 1, 2))
+        return (
+            *jax.jacfwd(function, argnums=(0, 1, 2))(*arguments),
+            *jax.jvp(slopes, arguments, directions)[1],
+            *jax.grad(along, argnums=(0, 1, 2))(*arguments),
+        )
+
+    with jax.enable_x64(True):
+        arguments, directions = (
+            tuple(map(jnp.asarray, arrays)) for arrays in (arguments, directions)
+        )
+        given = jit(lambda: derivatives(depthwise_conv))()
+        wanted = jit(lambda: derivatives(convolution))()
+    for ours, theirs in zip(given, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
 def test_plain_sum_over_the_window():
     images, kernel, bias = case((3, 5), shape=(1, 4, 7, 2))
     padded = np.pad(images, ((0, 0), (1, 1), (2, 2), (0, 0)))
