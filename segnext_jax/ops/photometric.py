@@ -6,6 +6,7 @@ are float32 arrays that hold the integers 0..255.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,27 @@ BRIGHTNESS_DELTA = 32.0
 CONTRAST_RANGE = (0.5, 1.5)
 SATURATION_RANGE = (0.5, 1.5)
 HUE_DELTA = 18
+
+
+def augment(
+    images: UInt8[Array, "batch height width 3"],
+    keys: dict[str, PRNGKeyArray],
+    data: Any,
+) -> UInt8[Array, "batch height width 3"] | Float[Array, "batch height width 3"]:
+    """Change colours at random, as a configuration asks.
+
+    Args:
+      images: RGB, 0..255.
+      keys: A key for each of the draws, by name.
+      data: The section ``data`` of the configuration: ``photometric``,
+        ``grey_probability``.
+    """
+    if data.photometric:
+        images = distort(images, keys["photometric"])
+    if data.grey_probability:
+        images = images.astype(jnp.float32)
+        images = drop_colour(images, keys["grey"], data.grey_probability)
+    return images
 
 
 def normalize(

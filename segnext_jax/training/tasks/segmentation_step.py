@@ -38,12 +38,7 @@ def make_segmentation_step(
 
     def prepare(batch: dict[str, Any], keys: dict[str, Array]) -> PreparedBatch:
         images, labels = batch["image"], batch["label"]
-        if data.photometric:
-            images = photometric.distort(images, keys["photometric"])
-        if data.grey_probability:
-            images = images.astype(jnp.float32)
-            key = keys["grey"]
-            images = photometric.drop_colour(images, key, data.grey_probability)
+        images = photometric.augment(images, keys, data)
         images = photometric.normalize(images, data.mean, data.std)
         images = photometric.clear_padding(images, batch["size"])
         divisor = objective.divisor(labels)
