@@ -10,6 +10,7 @@ size.
 
 import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,11 @@ _NUM_TILES_AHEAD = 2
 _TILE_MULTIPLE_PX = 32
 
 
-class _Finish(NamedTuple):
+# Indices and weights of the logits that a tile needs along one axis.
+Pair = tuple[Any, Any]
+
+
+class Finish(NamedTuple):
     """Functions that return arrays of a tile, [batch, tile, tile] or with more axes.
 
     Attributes:
@@ -40,6 +45,74 @@ class _Finish(NamedTuple):
 
     of_view: Callable[[Array, Any, Any], tuple[Array, ...]]
     of_scores: Callable[[Array], tuple[Array, ...]]
+
+
+LABELS = Finish(
+    lambda *view: (scoring.resampled_labels(*view),),
+    lambda scores: (scoring.best_labels(scores),),
+)
+
+
+def _labels_and_probabilities(*view: Any) -> tuple[Array, Array]:
+    scores = scoring.resample(*view)
+    return scoring.best_labels(scores), scoring.softmax(scores)
+
+
+PROBABILITIES = Finish(
+    _labels_and_probabilities, lambda scores: (scoring.best_labels(scores), scores)
+)
+
+
+def tiles(
+    views: Sequence[Any],
+    rows: range,
+    num_columns: int,
+    tile_size: int,
+    finish: Finish,
+) -> Iterator[tuple[int, int, list[np.ndarray]]]:
+    """Yield (top, left, arrays) of each tile, row by row.
+
+    Args:
+      views: Each returns, for a row of tiles, ``rows(number)``: logits and the vertical
+        matrix; rows are asked for from top to bottom. ``columns(number)``: the
+        horizontal matrix.
+      rows: Numbers of the rows of tiles.
+      num_columns: Number of tiles in a row.
+      tile_size: Side of a tile in pixels.
+      finish: Makes the arrays.
+    """
+    columns = [[view.columns(n) for view in views] for n in range(num_columns)]
+    pending: collections.deque = collections.deque()
+    for row in rows:
+        vertical = [view.rows(row) for view in views]
+        for column, horizontal in enumerate(columns):
+            pairs = zip(vertical, horizontal, strict=True)
+            arguments = [(logits, down, right) for (logits, down), right in pairs]
+            arrays = (
+                finish.of_view(*arguments[0])
+                if len(arguments) == 1
+                else finish.of_scores(scoring.mean_probabilities(arguments))
+            )
+            pending.append((row * tile_size, column * tile_size, arrays))
+            if len(pending) > _NUM_TILES_AHEAD:
+                yield _fetch(*pending.popleft())
+    while pending:
+        yield _fetch(*pending.popleft())
+
+
+class _PlacedView(NamedTuple):
+    """A view for `tiles`, whose logits are all there."""
+
+    logits: Array
+    vertical: resampling.Tiles
+    horizontal: resampling.Tiles
+    place: Callable[[resampling.Tiles, int], Pair]
+
+    def rows(self, number: int) -> tuple[Array, Pair]:
+        return self.logits, self.place(self.vertical, number)
+
+    def columns(self, number: int) -> Pair:
+        return self.place(self.horizontal, number)
 
 
 class _View(NamedTuple):
@@ -132,29 +205,30 @@ class Inference:
                 np.ascontiguousarray(labels[place, :height, :width])
                 for place, (height, width) in enumerate(sizes)
             ]
-        finish = _Finish(
-            lambda *view: (scoring.resampled_labels(*view),),
-            lambda scores: (scoring.best_labels(scores),),
-        )
-        return [labels for (labels,) in self._assemble(batch, views, finish)]
+        return [labels for (labels,) in self._assemble(batch, views, LABELS)]
 
     def probability_maps(
         self, batch: Batch
     ) -> list[tuple[UInt8[np.ndarray, "_ _"], Float[np.ndarray, "_ _ classes"]]]:
         """Return `label_maps`, and with each the probabilities of all classes."""
+        return self._assemble(batch, self._views(batch), PROBABILITIES)
 
-        def of_view(*view: Any) -> tuple[Array, Array]:
-            scores = scoring.resample(*view)
-            return scoring.best_labels(scores), scoring.softmax(scores)
-
-        finish = _Finish(of_view, lambda scores: (scoring.best_labels(scores), scores))
-        return self._assemble(batch, self._views(batch), finish)
-
-    def _assemble(self, batch: Batch, views: list[_View], finish: _Finish) -> list:
+    def _assemble(self, batch: Batch, views: list[_View], finish: Finish) -> list:
         """Compute all tiles, and paste them into maps of the original sizes."""
         maps: list = []
         sizes = [batch.image_sizes[row] for row in batch.rows]
-        for top, left, arrays in self._tiles(batch, views, finish):
+        place = functools.partial(
+            self._place, dtype=scoring.score_type(views[0].logits)
+        )
+        placed = [
+            _PlacedView(view.logits, *self._matrices(view, batch), place)
+            for view in views
+        ]
+        _, num_rows, size, _ = placed[0].vertical.weights.shape
+        num_columns = placed[0].horizontal.weights.shape[1]
+        for top, left, arrays in tiles(
+            placed, range(num_rows), num_columns, size, finish
+        ):
             if not maps:
                 maps = [
                     tuple(np.empty((*size, *a.shape[3:]), a.dtype) for a in arrays)
@@ -170,52 +244,14 @@ class Inference:
                     target[top:bottom, left:right] = tile
         return maps
 
-    def _tiles(
-        self, batch: Batch, views: list[_View], finish: _Finish
-    ) -> Iterator[tuple[int, int, list[np.ndarray]]]:
-        matrices = [self._matrices(view, batch) for view in views]
-        all_vertical, all_horizontal = map(list, zip(*matrices, strict=True))
-        num_rows = all_vertical[0].indices.shape[1]
-        num_columns = all_horizontal[0].indices.shape[1]
-        dtype = scoring.score_type(views[0].logits)
-        tile_size = all_vertical[0].weights.shape[2]
-        horizontal = [
-            self._place(all_horizontal, column, dtype) for column in range(num_columns)
-        ]
-        pending: collections.deque = collections.deque()
-        for row in range(num_rows):
-            vertical = self._place(all_vertical, row, dtype)
-            for column in range(num_columns):
-                arguments = [
-                    (view.logits, *matrices)
-                    for view, *matrices in zip(
-                        views, vertical, horizontal[column], strict=True
-                    )
-                ]
-                arrays = (
-                    finish.of_view(*arguments[0])
-                    if len(arguments) == 1
-                    else finish.of_scores(scoring.mean_probabilities(arguments))
-                )
-                pending.append((row * tile_size, column * tile_size, arrays))
-                if len(pending) > _NUM_TILES_AHEAD:
-                    yield _fetch(*pending.popleft())
-        while pending:
-            yield _fetch(*pending.popleft())
-
-    def _place(
-        self, tiles: list[resampling.Tiles], number: int, dtype: Any
-    ) -> tuple[tuple[Any, Any], ...]:
-        """Put the matrices of one tile on the devices, for all views."""
-        pairs = []
-        for view in tiles:
-            arrays = {
-                "indices": view.indices[:, number],
-                "weights": view.weights[:, number].astype(dtype),
-            }
-            arrays = self.shard_fn(arrays)
-            pairs.append((arrays["indices"], arrays["weights"]))
-        return tuple(pairs)
+    def _place(self, tiles: resampling.Tiles, number: int, dtype: Any) -> Pair:
+        """Put the matrix of one row or column of tiles on the devices."""
+        arrays = {
+            "indices": tiles.indices[:, number],
+            "weights": tiles.weights[:, number].astype(dtype),
+        }
+        arrays = self.shard_fn(arrays)
+        return arrays["indices"], arrays["weights"]
 
     def _views(self, batch: Batch) -> list[_View]:
         views = []

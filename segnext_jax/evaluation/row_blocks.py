@@ -3,8 +3,8 @@
 `inference` holds the whole network input of a batch and the logits of all windows on
 the device, and the finished maps on the host. This module holds one row of windows of
 each view on the device at a time, and the logits that the next rows of the image still
-need. So memory grows with the width of the image, not with its area. The matrices are
-the same (`resampling`).
+need. So memory grows with the width of the image, not with its area. Tiles and matrices
+are the same (`inference.tiles`, `resampling`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,13 @@ from jaxtyping import Array, Float, UInt8
 
 from segnext_jax.evaluation import resampling, scoring
 from segnext_jax.evaluation.batch import FittedSize, Size
-from segnext_jax.evaluation.inference import Inference
+from segnext_jax.evaluation.inference import (
+    LABELS,
+    PROBABILITIES,
+    Inference,
+    Pair,
+    tiles,
+)
 from segnext_jax.evaluation.windows import Windows
 
 
@@ -54,40 +60,19 @@ def row_blocks(
         for image, sizes in zip(images, fitted_sizes, strict=True)
         for is_mirrored in ((False, True) if inference.use_flip else (False,))
     ]
-    dtype = scoring.score_type(views[0].first_logits)
     tile = inference.tile_size(views[0].first_logits)
     for view in views:
-        view.cut(tile, dtype)
-
+        view.cut(tile)
     height, width = image_size
-    for number, top in enumerate(range(0, height, tile)):
-        rows = [view.rows(number) for view in views]
-        tiles = []
-        for column in range(-(-width // tile)):
-            scores = _scores(views, rows, column)
-            labels = scoring.best_labels(scores)
-            probabilities = None
-            if has_probabilities:
-                probabilities = scoring.softmax(scores) if len(views) == 1 else scores
-            tiles.append((labels, probabilities))
-        count = min(tile, height - top)
-        labels = np.concatenate([np.asarray(t[0][0]) for t in tiles], axis=1)
-        probabilities = None
-        if has_probabilities:
-            probabilities = np.concatenate([np.asarray(t[1][0]) for t in tiles], axis=1)
-            probabilities = probabilities[:count, :width]
-        yield RowBlock(labels[:count, :width], probabilities)
-
-
-def _scores(views: list["_View"], rows: list, column: int) -> Array:
-    """Return logits of the only view, or the mean probabilities of all."""
-    arguments = [
-        (logits, vertical, view.columns(column))
-        for view, (logits, vertical) in zip(views, rows, strict=True)
-    ]
-    if len(views) == 1:
-        return scoring.resample(*arguments[0])
-    return scoring.mean_probabilities(arguments)
+    finish = PROBABILITIES if has_probabilities else LABELS
+    for row, top in enumerate(range(0, height, tile)):
+        found = tiles(views, range(row, row + 1), -(-width // tile), tile, finish)
+        parts = [[array[0] for array in arrays] for _, _, arrays in found]
+        labels, *more = (
+            np.concatenate(part, axis=1)[: height - top, :width]
+            for part in zip(*parts, strict=True)
+        )
+        yield RowBlock(labels, *(more or [None]))
 
 
 class _View:
@@ -115,7 +100,7 @@ class _View:
         """Logits of the first row of windows."""
         return self._logits[0]
 
-    def cut(self, tile: int, dtype: np.dtype) -> None:
+    def cut(self, tile: int) -> None:
         """Make the matrices of all tiles."""
         shape = self.first_logits.shape
         self._small_height = shape[1]
@@ -125,22 +110,19 @@ class _View:
                 shape, [self._sizes], [self._image_size], self._is_mirrored
             )
         )
-        self._dtype = dtype
+        self._dtype = scoring.score_type(self.first_logits)
 
-    def rows(self, tile_number: int) -> tuple[Array, tuple[np.ndarray, np.ndarray]]:
-        """Return the logits that a row of tiles needs, and how it uses them.
-
-        Tiles are asked for from top to bottom.
-        """
-        indices = self._vertical.indices[tile_number]
-        weights = self._vertical.weights[tile_number]
+    def rows(self, number: int) -> tuple[Array, Pair]:
+        """Return the logits that a row of tiles needs, and how it uses them."""
+        indices = self._vertical.indices[number]
+        weights = self._vertical.weights[number]
         needed = indices[(weights != 0).any(axis=0)] // self._small_height
         numbers = range(needed.min(), needed.max() + 1)
         self._logits = {n: self._logits[n] for n in numbers if n in self._logits}
-        for number in numbers:
-            if number not in self._logits:
-                self._logits[number] = self._row_of_windows(number)
-        logits = [self._logits[number] for number in numbers]
+        for window in numbers:
+            if window not in self._logits:
+                self._logits[window] = self._row_of_windows(window)
+        logits = [self._logits[window] for window in numbers]
         # Clipping changes only indices of weight 0, such as those that fill up a tile.
         first, end = numbers[0] * self._small_height, len(numbers) * self._small_height
         local = np.clip(indices - first, 0, end - 1)
@@ -149,10 +131,10 @@ class _View:
             (local[None], weights[None].astype(self._dtype)),
         )
 
-    def columns(self, tile_number: int) -> tuple[np.ndarray, np.ndarray]:
+    def columns(self, number: int) -> Pair:
         """Return how a column of tiles uses the logits."""
-        weights = self._horizontal.weights[tile_number, None].astype(self._dtype)
-        return self._horizontal.indices[tile_number, None], weights
+        weights = self._horizontal.weights[number, None].astype(self._dtype)
+        return self._horizontal.indices[number, None], weights
 
     def _row_of_windows(self, number: int) -> Array:
         top = self._windows.starts[0][number]
