@@ -163,7 +163,8 @@ def lower(options: argparse.Namespace) -> Any:
     from segnext_jax.ops.upsampled import upsampled_labels
     from segnext_jax.training import sharding, state
     from segnext_jax.training.optimizer import Optimizer
-    from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+    from segnext_jax.training.step import make_step
+    from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
     config: Any = base_config()
     config.model.variant = options.variant
@@ -188,7 +189,8 @@ def lower(options: argparse.Namespace) -> Any:
     variables = abstract_variables(model)
     if options.work == "train":
         optimizer = Optimizer.from_config(config)
-        step = make_segmentation_step(model, optimizer, config, 255, whole)
+        prepare = segmentation_batch(config, 255)
+        step = make_step(model, optimizer, prepare, config, whole)
         created = jax.eval_shape(lambda v: state.create(v, optimizer), variables)
         arguments = (
             shapes(created, whole),

@@ -21,7 +21,8 @@ from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training import sharding, state
 from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training.step import make_step
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 from segnext_jax.training.tasks.task import TASKS
 
 IGNORE_LABEL = 255
@@ -121,7 +122,8 @@ def train_step(
     """Return the train step on images and labels that are on the device."""
     images, labels = batch.images[0], np.stack(batch.labels)
     optimizer = Optimizer.from_config(config)
-    step_fn = make_segmentation_step(model, optimizer, config, IGNORE_LABEL)
+    prepare = segmentation_batch(config, IGNORE_LABEL)
+    step_fn = make_step(model, optimizer, prepare, config)
     variables = jax.tree.map(jnp.asarray, variables)
     box = [state.create(variables, optimizer)]
     sizes = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))

@@ -26,6 +26,7 @@ from segnext_jax.training.monitor.preemption import Preempted, Preemption
 from segnext_jax.training.monitor.profiler import Profiler
 from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.run import Run
+from segnext_jax.training.step import make_step
 from segnext_jax.training.tasks.task import Metrics
 
 
@@ -80,7 +81,10 @@ def _train(run: Run) -> Metrics | None:
         logging.info("Compiling the train step: the first step takes longer.")
 
     train_step = jax.jit(
-        run.task.make_step(optimizer, sharding.replicated(mesh)),
+        make_step(
+            *(run.task.model, optimizer, run.task.prepare, config),
+            sharding.replicated(mesh),
+        ),
         in_shardings=(placement, sharding.batch_sharding(mesh)),
         out_shardings=(placement, sharding.replicated(mesh)),
         # To find the operation that made a nan, JAX does the step again.

@@ -56,7 +56,7 @@ def step_keys(seed: int, step: Array) -> dict[str, Array]:
     return {name: jax.random.fold_in(key, i) for i, name in enumerate(STREAMS)}
 
 
-def make_update_step(
+def make_step(
     model: nn.Module,
     optimizer: Optimizer,
     prepare: PrepareFn,
@@ -68,7 +68,8 @@ def make_update_step(
     Args:
       model: The network; its ``apply`` takes images and ``train``, and returns logits.
       optimizer: The rules, which say what is trained, and the transformation.
-      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`.
+      prepare: Makes a `PreparedBatch` from a batch and the keys of `step_keys`; of a
+        task: `training.tasks`.
       config: The configuration of the run; ``seed``, ``accumulate_steps`` and
         ``average_decay`` are used.
       params_in_use: Sharding of the parameters while the network computes, where the

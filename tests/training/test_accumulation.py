@@ -12,7 +12,8 @@ from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training import step as training_step
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 BETA1 = 0.9
@@ -44,7 +45,8 @@ def make_step(model, loss=None, **options):
     config.data.update(mean=MEAN, std=STD, photometric=False)
     config.loss.update(loss or {})
     config.update(options)
-    return make_segmentation_step(model, make_optimizer(), config, ignore_label=255)
+    prepare = segmentation_batch(config, ignore_label=255)
+    return training_step.make_step(model, make_optimizer(), prepare, config)
 
 
 def make_state(model, has_average=False):

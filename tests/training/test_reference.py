@@ -17,7 +17,8 @@ from segnext_jax.models.segnext import VARIANTS, SegNeXt
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training.step import make_step
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RULES = optimizer_lib.official_rules()
@@ -94,10 +95,9 @@ def train(reference, rule, dtype: str) -> Run:
     optimizer = optimizer_lib.Optimizer.from_config(config)
 
     def step(state, batch, images, bases):
-        train_step = make_segmentation_step(
-            *(model.clone(images=images, bases=bases), optimizer, config),
-            ignore_label=255,
-        )
+        clone = model.clone(images=images, bases=bases)
+        prepare = segmentation_batch(config, ignore_label=255)
+        train_step = make_step(clone, optimizer, prepare, config)
         return train_step(state, batch)
 
     step = jax.jit(step, compiler_options=QUICK)

@@ -15,8 +15,8 @@ from segnext_jax.models.segnext import SegNeXt, Variant
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
-from segnext_jax.training.step import STREAMS, step_keys
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training.step import STREAMS, make_step, step_keys
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
 VARIANT = Variant((8, 16, 16, 24), (1, 2, 1, 1), (2, 2, 2, 2), 0.2, 32, 4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -31,9 +31,8 @@ def steps_of(model, optimizer, average="all", **options):
     config.data.update(options)
 
     def step_on(mesh):
-        return make_segmentation_step(
-            *(model, optimizer, config, 255, sharding.replicated(mesh))
-        )
+        prepare = segmentation_batch(config, 255)
+        return make_step(model, optimizer, prepare, config, sharding.replicated(mesh))
 
     return step_on
 

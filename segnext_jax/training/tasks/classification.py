@@ -23,9 +23,7 @@ from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.training import sharding
 from segnext_jax.training.monitor.metric_writer import MetricWriter
-from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.step import StepFn
-from segnext_jax.training.tasks.classification_step import make_classification_step
+from segnext_jax.training.tasks.classification_step import classification_batch
 
 
 class Classification:
@@ -48,6 +46,7 @@ class Classification:
         self._mesh = mesh
         self._classes = config.data.classes
         self.model = MSCANClassifier.from_config(config.model, len(self._classes))
+        self.prepare = classification_batch(config, len(self._classes))
         self._val = open_photographs(config.data, self._classes, VAL_SPLIT)
         mean, std = config.data.mean, config.data.std
         self._apply = jax.jit(
@@ -64,15 +63,6 @@ class Classification:
             self._config,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-        )
-
-    def make_step(
-        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
-    ) -> StepFn:
-        """Return the train step; see `training.tasks.classification_step`."""
-        return make_classification_step(
-            *(self.model, optimizer, self._config, len(self._classes)),
-            params_in_use,
         )
 
     def measure(

@@ -1,8 +1,7 @@
-"""The training step of a classifier: mix, normalise, erase, and the loss of it."""
+"""What a training step of a classifier begins with: mix, normalise, erase; its loss."""
 
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -11,29 +10,19 @@ from ml_collections import ConfigDict
 from segnext_jax.ops import photometric
 from segnext_jax.ops.erasing import erase
 from segnext_jax.ops.mixing import draw_mixing, mix_images, mix_labels
-from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.step import PreparedBatch, StepFn, make_update_step
+from segnext_jax.training.step import PreparedBatch, PrepareFn
 
 
-def make_classification_step(
-    model: nn.Module,
-    optimizer: Optimizer,
-    config: ConfigDict,
-    num_classes: int,
-    params_in_use: jax.sharding.Sharding | None = None,
-) -> StepFn:
-    """Return ``(state, batch) -> (state, metrics)``, to be jitted by the caller.
+def classification_batch(config: ConfigDict, num_classes: int) -> PrepareFn:
+    """Return what `segnext_jax.training.step.make_step` needs of a classification.
 
-    The batch holds ``image`` (uint8 RGB) and ``label`` (int32). A mixed image's right
+    A batch holds ``image`` (uint8 RGB) and ``label`` (int32). A mixed image's right
     answer is the class of which it has most.
 
     Args:
-      model: `segnext_jax.models.classifier.MSCANClassifier`.
-      optimizer: What is trained, and how.
       config: Its section ``classification``, ``loss.label_smoothing``, ``data.mean``
-        and ``data.std``; see also `make_update_step`.
+        and ``data.std``.
       num_classes: Number of classes.
-      params_in_use: See `make_update_step`, which tells the metrics.
     """
     options, data = config.classification, config.data
 
@@ -60,7 +49,7 @@ def make_classification_step(
 
         return PreparedBatch(images, targets, score, num_images)
 
-    return make_update_step(model, optimizer, prepare, config, params_in_use)
+    return prepare
 
 
 def soft_cross_entropy(

@@ -17,9 +17,7 @@ from segnext_jax.pipeline.loader import TrainLoader
 from segnext_jax.pipeline.sources import check_labelled, open_split
 from segnext_jax.pipeline.transforms import RandomScaleCropFlip
 from segnext_jax.training.monitor.metric_writer import MetricWriter
-from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.step import StepFn
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 from segnext_jax.training.tasks.validator import Validator
 
 
@@ -46,6 +44,7 @@ class Segmentation:
             )
         check_names(self._spec.classes, config.data.zero_is_ignore)
         self.model = SegNeXt.from_config(config.model, self._spec.num_classes)
+        self.prepare = segmentation_batch(config, self._spec.ignore_label)
         self._validator = Validator(config, self.model, mesh)
 
     def make_loader(self) -> TrainLoader:
@@ -64,15 +63,6 @@ class Segmentation:
             self._config,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-        )
-
-    def make_step(
-        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
-    ) -> StepFn:
-        """Return the train step; see `training.tasks.segmentation_step`."""
-        return make_segmentation_step(
-            *(self.model, optimizer, self._config, self._spec.ignore_label),
-            params_in_use,
         )
 
     def measure(

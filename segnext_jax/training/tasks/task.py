@@ -9,8 +9,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training.monitor.metric_writer import MetricWriter
-from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.step import StepFn
+from segnext_jax.training.step import PrepareFn
 from segnext_jax.training.tasks.classification import Classification
 from segnext_jax.training.tasks.segmentation import Segmentation
 
@@ -34,19 +33,15 @@ class Task(Protocol):
     Attributes:
       main_metric: Name of the metric by which the best checkpoint is chosen.
       model: The network.
+      prepare: What a training step begins with; see `training.step.make_step`.
     """
 
     main_metric: str
     model: nn.Module
+    prepare: PrepareFn
 
     def make_loader(self) -> BatchStream:
         """Return the training batches of this process."""
-        ...
-
-    def make_step(
-        self, optimizer: Optimizer, params_in_use: jax.sharding.Sharding
-    ) -> StepFn:
-        """Return the train step, to be jitted; see `training.step`."""
         ...
 
     def measure(

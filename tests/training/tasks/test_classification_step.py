@@ -15,9 +15,10 @@ from segnext_jax.ops.mixing import draw_mixing
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
+from segnext_jax.training import step as training_step
 from segnext_jax.training.step import step_keys
 from segnext_jax.training.tasks.classification_step import (
-    make_classification_step,
+    classification_batch,
     soft_cross_entropy,
 )
 
@@ -47,7 +48,8 @@ def make_step(model, optimizer, **options):
     for name, value in options.items():
         section = config if name in config else config.classification
         section[name] = value
-    return make_classification_step(model, optimizer, config, NUM_CLASSES)
+    prepare = classification_batch(config, NUM_CLASSES)
+    return training_step.make_step(model, optimizer, prepare, config)
 
 
 class Linear(nn.Module):
