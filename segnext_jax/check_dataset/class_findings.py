@@ -10,10 +10,10 @@ from segnext_jax.check_dataset.finding import (
     WARNING,
     Finding,
     Rule,
-    count,
     names_of,
 )
 from segnext_jax.check_dataset.summary import Summary
+from segnext_jax.cli.command import counted
 from segnext_jax.datasets.folder import few
 from segnext_jax.images.masks import NOTHING
 
@@ -44,7 +44,7 @@ def _stray_ids(summary: Summary, data: Any) -> Iterator[Finding]:
     text = (
         f"ids of masks must lie in 0..{num_classes - 1} or be 255 (ignored): found "
         f"{few(list(map(str, stray)))} on {share:.2%} of the pixels, in "
-        f"{count(len(concerned), 'image')} ({few(names_of(concerned))})."
+        f"{counted(len(concerned), 'image')} ({few(names_of(concerned))})."
     )
     inner = sum(fact.num_inner_strays for fact in concerned)
     lowest = min(seen)
@@ -175,7 +175,7 @@ def _uneven_splits(summary: Summary, data: Any) -> Iterator[Finding]:
     if train and val and train.num_images < val.num_images:
         yield Finding(
             WARNING,
-            f"{spec.train_split} has {count(train.num_images, 'photograph')} and "
+            f"{spec.train_split} has {counted(train.num_images, 'photograph')} and "
             f"{spec.val_split} {val.num_images}: training usually gets the larger "
             "part. Are the two exchanged?",
         )
@@ -209,7 +209,7 @@ def _images_without_label(summary: Summary, data: Any) -> Iterator[Finding]:
     if names:
         yield Finding(
             WARNING,
-            f"{count(len(names), 'image')} without any label, all pixels ignored: "
+            f"{counted(len(names), 'image')} without any label, all pixels ignored: "
             f"{few(names)}.",
             tuple(names),
         )

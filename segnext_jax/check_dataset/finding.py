@@ -1,4 +1,4 @@
-"""One thing that is wrong with a data set, and how findings word their counts."""
+"""One thing that is wrong with a data set."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -28,11 +28,6 @@ class Finding:
 
 # What looks at a summary and the section `data` of a configuration.
 Rule = Callable[[Summary, Any], Iterator[Finding]]
-
-
-def count(number: int, noun: str) -> str:
-    """Return a number with its noun, "1 file" or "2 files"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def names_of(facts: Sequence[Facts]) -> list[str]:

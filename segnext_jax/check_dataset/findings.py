@@ -12,10 +12,10 @@ from segnext_jax.check_dataset.finding import (
     WARNING,
     Finding,
     Rule,
-    count,
     names_of,
 )
 from segnext_jax.check_dataset.summary import Summary
+from segnext_jax.cli.command import counted
 from segnext_jax.datasets.folder import few
 from segnext_jax.pipeline.geometry import rescaled_size
 
@@ -44,7 +44,7 @@ def find(summary: Summary, data: Any) -> list[Finding]:
 def _unusable_files(summary: Summary, data: Any) -> Iterator[Finding]:
     faults = [fault for fact in summary.facts for fault in fact.faults]
     if faults:
-        text = f"{count(len(faults), 'file')} cannot be used: "
+        text = f"{counted(len(faults), 'file')} cannot be used: "
         text += " | ".join(faults[:5])
         more = f" | and {len(faults) - 5} more (see the JSON report)"
         yield Finding(ERROR, text + more * (len(faults) > 5), tuple(faults))
@@ -64,14 +64,14 @@ def _colours_without_table(summary: Summary, data: Any) -> Iterator[Finding]:
     num_colours = max(len(colours), max(fact.num_colours for fact in concerned))
     if summary.target.masks.mask_values == "colours":
         text = (
-            f"{count(len(concerned), 'mask')} with {count(num_colours, 'colour')} "
+            f"{counted(len(concerned), 'mask')} with {counted(num_colours, 'colour')} "
             f"that the table does not have: {shown} (first: {few(names)}). Add to "
             "classes.txt what they mean, a class or ignore, or correct the masks."
         )
     else:
         text = (
-            f"{count(len(concerned), 'mask')} of colours, not of ids, with "
-            f"{count(num_colours, 'colour')}: {shown} (first: {few(names)}). Write "
+            f"{counted(len(concerned), 'mask')} of colours, not of ids, with "
+            f"{counted(num_colours, 'colour')}: {shown} (first: {few(names)}). Write "
             'each class with its colour into classes.txt, as "road 128 64 128", and '
             'set config.data.mask_values to "colours".'
         )
@@ -106,7 +106,7 @@ def _duplicates(summary: Summary, data: Any) -> Iterator[Finding]:
     if between:
         yield Finding(
             ERROR,
-            f"{count(len(between), 'photograph')} in several splits, so that "
+            f"{counted(len(between), 'photograph')} in several splits, so that "
             f"evaluation counts what was learnt by heart: {few(between)}. Remove them "
             "from one.",
             tuple(between),
@@ -114,7 +114,7 @@ def _duplicates(summary: Summary, data: Any) -> Iterator[Finding]:
     if within:
         yield Finding(
             WARNING,
-            f"{count(len(within), 'photograph')} several times in a split: "
+            f"{counted(len(within), 'photograph')} several times in a split: "
             f"{few(within)}.",
             tuple(within),
         )
@@ -125,7 +125,7 @@ def _turned_photographs(summary: Summary, data: Any) -> Iterator[Finding]:
     if turned:
         yield Finding(
             WARNING,
-            f"{count(len(turned), 'photograph')} with an EXIF orientation, which is "
+            f"{counted(len(turned), 'photograph')} with an EXIF orientation, which is "
             "applied: the masks must be drawn on the turned photographs. Look whether "
             f"they fit: {few(names_of(turned))}.",
             tuple(names_of(turned)),

@@ -39,53 +39,57 @@ def assign(config: ConfigDict, name: str, value: Any) -> None:
 
 # What other programs call a field, or what is no field here.
 MEANT = {
-    **dict.fromkeys(("lr", "base_lr"), "optimizer.learning_rate"),
-    **dict.fromkeys(("steps", "max_steps", "max_iters", "iterations"), "num_steps"),
-    **dict.fromkeys(("bs", "batch", "samples_per_gpu"), "batch_size"),
-    **dict.fromkeys(
-        ("crop", "image_size", "img_size", "input_size", "size"), "data.crop_size"
-    ),
-    **dict.fromkeys(("dataset", "dataset_name"), "data.name"),
-    **dict.fromkeys(("data_root", "root", "data_path"), "data.folder"),
-    **dict.fromkeys(("backbone", "arch", "encoder"), "model.variant"),
-    **dict.fromkeys(("pretrained", "load_from", "weights", "checkpoint"), "init_from"),
-    **dict.fromkeys(("fp16", "bf16", "amp", "precision"), "model.dtype"),
-    **dict.fromkeys(("workers", "num_worker"), "data.num_workers"),
-    **dict.fromkeys(("val_interval", "eval_interval", "val_every"), "eval_every"),
-    **dict.fromkeys(("save_interval", "save_every"), "checkpoint_every"),
-    **dict.fromkeys(("ema", "ema_decay"), "average_decay"),
-    **dict.fromkeys(("clip", "grad_clip"), "optimizer.max_gradient_norm"),
-    **dict.fromkeys(("warmup", "warmup_iters"), "optimizer.warmup_steps"),
-    **dict.fromkeys(("tta", "multi_scale"), "evaluation.ratios"),
-    **dict.fromkeys(("class_weight",), "loss.class_weights"),
-    **dict.fromkeys(("dropout",), "model.dropout_rate"),
-    **dict.fromkeys(("drop_path",), "model.drop_path_rate"),
+    name: meant
+    for names, meant in (
+        ("lr base_lr", "optimizer.learning_rate"),
+        ("steps max_steps max_iters iterations", "num_steps"),
+        ("bs batch samples_per_gpu", "batch_size"),
+        ("crop image_size img_size input_size size", "data.crop_size"),
+        ("dataset dataset_name", "data.name"),
+        ("data_root root data_path", "data.folder"),
+        ("backbone arch encoder", "model.variant"),
+        ("pretrained load_from weights checkpoint", "init_from"),
+        ("fp16 bf16 amp precision", "model.dtype"),
+        ("workers num_worker", "data.num_workers"),
+        ("val_interval eval_interval val_every", "eval_every"),
+        ("save_interval save_every", "checkpoint_every"),
+        ("ema ema_decay", "average_decay"),
+        ("clip grad_clip", "optimizer.max_gradient_norm"),
+        ("warmup warmup_iters", "optimizer.warmup_steps"),
+        ("tta multi_scale", "evaluation.ratios"),
+        ("class_weight", "loss.class_weights"),
+        ("dropout", "model.dropout_rate"),
+        ("drop_path", "model.drop_path_rate"),
+    )
+    for name in names.split()
 }
 _ELSEWHERE = {
-    **dict.fromkeys(
-        ("num_classes", "n_classes"),
-        "The classes come from the data set: set config.data.name.",
-    ),
-    **dict.fromkeys(
-        ("epochs", "num_epochs", "max_epochs"),
-        "Durations are in steps: set config.num_steps.",
-    ),
-    **dict.fromkeys(
-        ("device", "devices", "gpus", "num_gpus"),
-        "All devices of the machine are used: hide some by CUDA_VISIBLE_DEVICES, or "
-        "set JAX_PLATFORMS=cpu.",
-    ),
-    **dict.fromkeys(
-        ("workdir", "work_dir", "output_dir"), "The run's folder is --workdir=FOLDER."
-    ),
-    **dict.fromkeys(
-        ("resume", "resume_from"),
-        "The same command goes on with the run of its --workdir.",
-    ),
-    **dict.fromkeys(
-        ("ignore_index", "ignore_label"),
-        "Ignored pixels have id 255; config.data.id_map gives it to others.",
-    ),
+    name: meant
+    for names, meant in (
+        (
+            "num_classes n_classes",
+            "The classes come from the data set: set config.data.name.",
+        ),
+        (
+            "epochs num_epochs max_epochs",
+            "Durations are in steps: set config.num_steps.",
+        ),
+        (
+            "device devices gpus num_gpus",
+            "All devices of the machine are used: hide some by CUDA_VISIBLE_DEVICES, "
+            "or set JAX_PLATFORMS=cpu.",
+        ),
+        ("workdir work_dir output_dir", "The run's folder is --workdir=FOLDER."),
+        (
+            "resume resume_from",
+            "The same command goes on with the run of its --workdir.",
+        ),
+        (
+            "ignore_index ignore_label",
+            "Ignored pixels have id 255; config.data.id_map gives it to others.",
+        ),
+    )
+    for name in names.split()
 }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.convert import pickles, torch_files
+from segnext_jax.datasets.pairs import one_line
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar", ".ckpt", ".bin")
 _MAX_INFLATION = 100
@@ -124,7 +125,7 @@ def _library(name: str, path: pathlib.Path) -> ModuleType:
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())[:200]
+    reason = one_line(error)[:200]
     return ValueError(
         f"{path} must be a whole {suffix_of(path)} file: reading it failed with "
         f"{type(error).__name__}: {reason}. Fetch it again."

@@ -16,6 +16,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from segnext_jax.datasets.pairs import one_line
+
 # Jittor's files end in a SHA-1 sum of the pickle and this mark (jittor/__init__.py).
 MARK = b"HCAJSLHD"
 CHECKSUM_SIZE = 20
@@ -186,13 +188,9 @@ def read(path: pathlib.Path) -> Any:
     except Exception as error:
         raise ValueError(
             f"{path} must be a pickle of NumPy arrays in plain containers, whole and "
-            f"with nothing to execute: reading stopped at {_reason(error)}. Fetch it "
+            f"with nothing to execute: reading stopped at {one_line(error)}. Fetch it "
             "again, or save it as .npz or .safetensors."
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_size(value: Any, known: dict[int, int]) -> int:

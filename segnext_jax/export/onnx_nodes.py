@@ -60,7 +60,7 @@ class Nodes:
         Args:
           operation: ``op_type`` of ONNX.
           *inputs: Names of values, "" for one that is left out, and arrays.
-          **attributes: Of the operation.
+          **attributes: Attributes of the operation.
         """
         from onnx import helper
 

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.datasets.pairs import one_line
 from segnext_jax.images.headers import Header, jpeg_is_whole, read_header
 from segnext_jax.images.headers import why_undecodable as _why_undecodable
 
@@ -143,10 +144,9 @@ def from_pillow(image: Any) -> UInt8[np.ndarray, "height width 3"]:
             return np.asarray(image.convert("RGB"))
         levels = np.asarray(image)
     except Exception as error:  # Pillow reads the file only now.
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(
-            f"a Pillow image must be whole: its pixels cannot be read ({reason}). "
-            "Replace its file."
+            "a Pillow image must be whole: its pixels cannot be read "
+            f"({one_line(error)}). Replace its file."
         ) from None
     is_wide |= levels.dtype.kind == "f" or levels.min() < 0 or levels.max() > 0xFFFF
     if is_wide:
@@ -185,7 +185,7 @@ def undecodable(
     if isinstance(error, cv2.error):
         reason += f" ({error.err})" if error.err else ""
     elif error is not None:
-        reason += f" ({' '.join(str(error).split()) or type(error).__name__})"
+        reason += f" ({one_line(error)})"
     return ValueError(f"{subject}: {reason}. {advice}")
 
 

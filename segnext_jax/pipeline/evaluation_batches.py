@@ -13,6 +13,7 @@ from segnext_jax.images.decode import check_labels, decode_label, png_size
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.geometry import Size
 from segnext_jax.pipeline.sources import Example, Source
+from segnext_jax.pipeline.stream import Share
 from segnext_jax.pipeline.transforms import decode_pair
 
 
@@ -55,16 +56,7 @@ class EvaluationBatches:
         Raises:
           ValueError: If an option is impossible, or there is nothing to evaluate.
         """
-        if batch_size < 1 or process_count < 1 or batch_size % process_count:
-            raise ValueError(
-                "the evaluation batch size must be a positive multiple of the number "
-                f"of processes: got {batch_size} examples and {process_count} "
-                f"processes. Use {process_count}."
-            )
-        if not 0 <= process_index < process_count:
-            raise ValueError(
-                f"process_index must lie in [0, {process_count}): got {process_index}."
-            )
+        rows = Share(batch_size, process_index, process_count).places(0)
         self.num_examples = len(source)
         if max_examples is not None:
             self.num_examples = min(self.num_examples, max_examples)
@@ -75,8 +67,7 @@ class EvaluationBatches:
         self._num_classes = num_classes
         self._ignore_label = ignore_label
         self._batch_size = batch_size
-        self._num_local = batch_size // process_count
-        self._first_row = process_index * self._num_local
+        self._rows = slice(rows.start, rows.stop)
         self._num_threads = num_threads
 
     def __len__(self) -> int:
@@ -100,7 +91,7 @@ class EvaluationBatches:
 
             def submit(rows: "_Rows") -> list[concurrent.futures.Future]:
                 # A copy shares the decoded example with its original.
-                local = self._local(rows.indices)
+                local = rows.indices[self._rows]
                 futures = {
                     index: executor.submit(self._read, index)
                     for index in dict.fromkeys(local)
@@ -144,9 +135,6 @@ class EvaluationBatches:
                 plan.append(rows)
         return plan
 
-    def _local(self, rows: list) -> list:
-        return rows[self._first_row : self._first_row + self._num_local]
-
     def _read(self, index: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, str]:
         example: Example = self._source[index]
         image_id = example["image_id"]
@@ -162,9 +150,9 @@ class EvaluationBatches:
                 zip(*(self._fitting.sizes(s) for s in rows.image_sizes), strict=True)
             ),
             image_sizes=rows.image_sizes,
-            first_row=self._first_row,
+            first_row=self._rows.start,
             labels=labels,
-            mask=np.array(self._local(rows.is_real)),
+            mask=np.array(rows.is_real[self._rows]),
             image_ids=image_ids,
         )
 

@@ -156,7 +156,7 @@ def test_a_bad_example_is_named():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "positive multiple"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"batch_size": 3, "process_count": 2}, "3 examples and 2 processes. Use 2"),
         ({"process_index": 1}, r"\[0, 1\)"),
         ({"max_examples": 0}, "nothing to evaluate"),

@@ -239,7 +239,7 @@ def call(
       name: The name of the kernel.
       layout: The layout of the call.
       outputs: Their shapes.
-      *arrays: Of any shapes.
+      *arrays: Arrays of any shapes.
       **options: Static.
     """
     results = pl.pallas_call(
