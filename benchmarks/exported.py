@@ -1,8 +1,7 @@
 r"""Time of exported ONNX files on a CPU: onnxruntime, OpenVINO, JAX, PyTorch, in turn.
 
     pip install openvino torch==2.13.0
-    python -m benchmarks.exported --variant tiny base \
-        --against=benchmarks/compare/torch_segnext.py
+    python -m benchmarks.exported --variant tiny base
 
 Logits are from normalised images, labels from bytes; all in float32. "OpenVINO torch"
 is the PyTorch network as OpenVINO itself converts it. `--one_core` counts the time that
@@ -64,7 +63,6 @@ def main() -> None:
 
 def _parse() -> Any:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--against", required=True, help="the network in PyTorch")
     parser.add_argument(
         "--variant", dest="variants", choices=VARIANTS, nargs="+", default=["tiny"]
     )
@@ -95,7 +93,7 @@ def _forms(case: Case, options: Any) -> dict[str, Callable]:
     session = onnx_graph.Session(data, NUM_THREADS)
     # Each of its own: the two forms of a network would share what it keeps.
     networks = {
-        form: TorchNetwork(case, form, inputs, options.against)
+        form: TorchNetwork(case, form, inputs)
         for form in ("eager", *options.torch_forms)
     }
     forms = {

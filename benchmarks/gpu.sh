@@ -3,10 +3,6 @@
 #
 #   benchmarks/gpu.sh [OUTPUT_FOLDER]
 #
-# The network in PyTorch (--against) runs in bfloat16 under autocast; without torch this
-# package is measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else
-# runs/gpu), the numbers and what a part said to *.json and *.log beside it. A part that
-# fails or takes too long is named there, and the others run all the same.
 # The network in PyTorch runs in bfloat16 under autocast; without torch this package is
 # measured alone. Tables go to OUTPUT_FOLDER/gpu.md (default: $OUT, else runs/gpu), what a
 # part said to *.log beside it. A part that fails or takes too long is named there, and

@@ -12,7 +12,6 @@ import importlib.metadata
 import importlib.util
 import itertools
 import os
-import pathlib
 import shlex
 import statistics
 import sys
@@ -94,8 +93,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options, with ``cases``: a `Case` for every combination.
 
     Raises:
-      ValueError: If a size or batch is impossible, ``--against`` is no file, or PyTorch
-        is missing.
+      ValueError: If a size or batch is impossible, or PyTorch is missing.
     """
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.compare",
@@ -123,11 +121,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--depthwise", help="formulation of depthwise convolutions; default: config's"
-    )
-    parser.add_argument(
-        "--against",
-        default=str(pathlib.Path(__file__).with_name("torch_segnext.py")),
-        help="Python file with the network in PyTorch (default: torch_segnext.py here)",
     )
     parser.add_argument(
         "--torch_forms",
@@ -159,11 +152,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if min(*options.batch, options.rounds) < 1:
         raise ValueError("--batch and --rounds must be at least 1.")
-    if options.torch_forms and not pathlib.Path(options.against).is_file():
-        raise ValueError(
-            "--against must be a Python file with the network in PyTorch: got "
-            f"{options.against}, which is no file."
-        )
     if options.torch_forms and importlib.util.find_spec("torch") is None:
         raise ValueError(
             "PyTorch is not installed here: pip install 'segnext_jax[test]' installs "
@@ -210,12 +198,12 @@ def in_turn(
     expected = np.zeros(0)
     for name in names:
         try:
-            program = own_process.build(case, name, options.against)
+            program = own_process.build(case, name)
             output = program.to_numpy(program.run())
             if options.memory:
                 # Later, so that the compiler finds our program compiled: its trials
                 # would count as the program's memory.
-                found = own_process.measure(case, name, options.against, is_cold=False)
+                found = own_process.measure(case, name, is_cold=False)
                 peak_mb[name] = found.get("peak MB")
         except Exception as error:
             # Whatever torch.compile may raise, the other forms are measured.
@@ -256,7 +244,7 @@ def first_results(
     for _ in range(options.rounds):
         for name in list(seconds):
             try:
-                found = own_process.measure(case, name, options.against, is_cold=True)
+                found = own_process.measure(case, name, is_cold=True)
             except RuntimeError as error:
                 if name == "ours":
                     raise

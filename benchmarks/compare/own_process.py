@@ -30,13 +30,12 @@ _STATUS = pathlib.Path("/proc/self/status")
 _RESET = pathlib.Path("/proc/self/clear_refs")
 
 
-def build(case: Case, name: str, against: str) -> Program:
+def build(case: Case, name: str) -> Program:
     """Return a program that has not run yet.
 
     Args:
       case: What it does.
       name: ``ours``, or ``torch`` and a form: eager, channels_last, compile.
-      against: File of the network in PyTorch.
     """
     inputs = make_inputs(case)
     if name == "ours":
@@ -45,23 +44,22 @@ def build(case: Case, name: str, against: str) -> Program:
     from benchmarks.compare.torch_network import TorchNetwork
 
     form = name.removeprefix("torch ")
-    return TorchNetwork(case, form, inputs, against).program()
+    return TorchNetwork(case, form, inputs).program()
 
 
-def measure(case: Case, name: str, against: str, *, is_cold: bool) -> dict[str, float]:
+def measure(case: Case, name: str, *, is_cold: bool) -> dict[str, float]:
     """Return what `answer` found in a process of its own.
 
     Args:
       case: See `build`.
       name: See `build`.
-      against: See `build`.
       is_cold: Whether the process must not find programs that were compiled before;
         otherwise it is for its memory.
 
     Raises:
       RuntimeError: If the process failed; the message is a sentence.
     """
-    request = json.dumps([case, name, against])
+    request = json.dumps([case, name])
     with tempfile.TemporaryDirectory() as folder:
         without_caches = {
             "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -88,7 +86,7 @@ def measure(case: Case, name: str, against: str, *, is_cold: bool) -> dict[str, 
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def answer(case: Case, name: str, against: str) -> dict[str, float]:
+def answer(case: Case, name: str) -> dict[str, float]:
     """Return seconds to the first result and peak memory, of this process alone.
 
     The memory is what runs add to weights, optimizer state and inputs. On a CPU it is
@@ -96,7 +94,7 @@ def answer(case: Case, name: str, against: str) -> dict[str, float]:
     library's allocator has handed out. JAX cannot forget a peak: where compiling took
     more than the program, it shows that.
     """
-    program = build(case, name, against)
+    program = build(case, name)
     allocated = _allocator(name)
     before = allocated("now")
     start = time.perf_counter()
@@ -157,5 +155,5 @@ def _resident_kb(field: str) -> int:
 
 
 if __name__ == "__main__":
-    fields, *rest = json.loads(sys.argv[1])
-    print(json.dumps(answer(Case(*fields), *rest)))
+    fields, name = json.loads(sys.argv[1])
+    print(json.dumps(answer(Case(*fields), name)))

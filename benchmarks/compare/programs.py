@@ -217,6 +217,6 @@ def check_same(case: Case, ours: np.ndarray, theirs: np.ndarray) -> float:
     if not difference < limit:
         raise ValueError(
             f"{noun} must be equal before they are timed: got a difference of "
-            f"{difference:.2g}, above {limit}. Is --against the same network?"
+            f"{difference:.2g}, above {limit}."
         )
     return float(difference)

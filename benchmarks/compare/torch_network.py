@@ -1,34 +1,28 @@
 """The same works in PyTorch."""
 
-import importlib.util
-import sys
-import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.compare import torch_segnext
 from benchmarks.compare.programs import Case, Inputs, Program
 from segnext_jax.benchmark.programs import IGNORE_LABEL
 from segnext_jax.convert.weights import to_state_dict
 
 
 class TorchNetwork:
-    """A network in PyTorch with given weights, in one form of ``--torch_forms``.
-
-    The file has a function ``segnext(variant, num_classes)``, which returns a network
-    with the official parameter names, an attribute ``bases`` [batch, channels, rank]
-    and the methods ``predict(images)`` and ``loss(images, labels)``.
+    """`torch_segnext` with given weights, in one form of ``--torch_forms``.
 
     On a GPU that PyTorch sees it runs there. In bfloat16 it runs under autocast.
     """
 
-    def __init__(self, case: Case, form: str, inputs: Inputs, file: str):
-        """Load the network of a file."""
+    def __init__(self, case: Case, form: str, inputs: Inputs):
+        """Make the network."""
         self._case, self._inputs = case, inputs
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = _load(file).segnext(case.variant, case.classes)
+        model = torch_segnext.segnext(case.variant, case.classes)
         state = to_state_dict(inputs.variables)
         model.load_state_dict(
             {k: torch.tensor(np.asarray(v)) for k, v in state.items()}
@@ -163,13 +157,3 @@ class TorchNetwork:
     def _wait(self) -> None:
         if self._device == "cuda":
             torch.cuda.synchronize()
-
-
-def _load(file: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("torch_network_of_file", file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # torch.compile imports the modules of what it compiles once more, by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from benchmarks import operations
-from benchmarks.compare import own_process, programs, roofline
+from benchmarks.compare import own_process, programs, roofline, torch_segnext
 from benchmarks.compare.__main__ import main, parse
+from benchmarks.compare.torch_network import TorchNetwork
 from segnext_jax.models.segnext import VARIANTS, Variant
 
 SMALL = Variant((4, 8, 12, 16), (1, 1, 1, 1), (2, 2, 2, 2), 0.0, 32, 4)
@@ -16,25 +17,11 @@ SIZE = ("--size=64x32", "--batch=2", "--classes=5", "--rounds=3", "--no-memory")
 @pytest.fixture(autouse=True)
 def small_network(monkeypatch):
     monkeypatch.setitem(VARIANTS, "tiny", SMALL)
+    sizes = tuple(SMALL.__dict__.values())
+    monkeypatch.setitem(torch_segnext.SPECS, "tiny", sizes)
     peaks = roofline.Peaks(flops=1e9, bandwidth=1e8)
     monkeypatch.setattr(roofline, "measure_peaks", lambda dtype: peaks)
     monkeypatch.setattr(operations, "measure_peaks", lambda dtype: peaks)
-
-
-@pytest.fixture(scope="module")
-def small_torch(tmp_path_factory):
-    """File of the same small network in PyTorch."""
-    path = tmp_path_factory.mktemp("torch") / "small_torch.py"
-    default = parse(["--torch_forms"]).against
-    path.write_text(
-        "import importlib.util\n"
-        f"spec = importlib.util.spec_from_file_location('network', {default!r})\n"
-        "module = importlib.util.module_from_spec(spec)\n"
-        "spec.loader.exec_module(module)\n"
-        f"module.SPECS['tiny'] = {tuple(SMALL.__dict__.values())}\n"
-        "segnext = module.segnext\n"
-    )
-    return str(path)
 
 
 @pytest.fixture
@@ -72,11 +59,7 @@ def test_ours_alone_has_a_row_for_each_combination(measure):
     assert notes[-1].strip().endswith("--torch_forms --size 32 32x64`")
 
 
-def test_programs_are_compared_and_timed_beside_pytorch(
-    measure, small_torch, monkeypatch
-):
-    from benchmarks.compare.torch_network import TorchNetwork
-
+def test_programs_are_compared_and_timed_beside_pytorch(measure, monkeypatch):
     logits_fn = TorchNetwork.logits
 
     def logits(self):
@@ -86,9 +69,7 @@ def test_programs_are_compared_and_timed_beside_pytorch(
 
     monkeypatch.setattr(TorchNetwork, "logits", logits)
     forms = ("--torch_forms", "eager", "compile", "channels_last")
-    rows, notes = measure(
-        main, *SIZE, "--work=logits", "--against", small_torch, *forms
-    )
+    rows, notes = measure(main, *SIZE, "--work=logits", *forms)
     assert [row["program"] for row in rows] == [
         *("ours", "torch eager", "torch channels_last")
     ]
@@ -98,13 +79,11 @@ def test_programs_are_compared_and_timed_beside_pytorch(
 
 
 @pytest.mark.parametrize("work", ["labels", "evaluation", "step"])
-def test_both_networks_do_the_same_work(work, small_torch, monkeypatch):
+def test_both_networks_do_the_same_work(work, monkeypatch):
     monkeypatch.setattr(programs, "PHOTOGRAPH_SIZES", ((50, 75), (61, 90)))
     monkeypatch.setattr(programs, "NUM_PHOTOGRAPHS", 2)
     case = programs.Case(work, "tiny", (64, 32), 2, classes=5)
-    ours, theirs = (
-        own_process.build(case, name, small_torch) for name in ("ours", "torch eager")
-    )
+    ours, theirs = (own_process.build(case, name) for name in ("ours", "torch eager"))
     outputs = [program.to_numpy(program.run()) for program in (ours, theirs)]
     difference = programs.check_same(case, *outputs)
     assert ours.num_bytes > 0
@@ -142,17 +121,15 @@ def test_different_outputs_are_refused():
         check("logits", logits, logits[:, :1])
 
 
-def test_wrong_options_are_named(monkeypatch, small_torch):
+def test_wrong_options_are_named(monkeypatch):
     for size in ("100x64", "64x64x64", "0"):
         with pytest.raises(ValueError, match="be HEIGHTxWIDTH, both multiples of 32"):
             parse([f"--size={size}", "--torch_forms"])
     with pytest.raises(ValueError, match="--batch and --rounds must be at least 1"):
         parse(["--batch=0", "--torch_forms"])
-    with pytest.raises(ValueError, match="nowhere.py, which is no file"):
-        parse(["--against=nowhere.py"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="PyTorch is not installed.*pip install"):
-        parse([f"--against={small_torch}"])
+        parse([])
 
 
 def test_the_bound_is_the_slower_of_products_and_traffic():

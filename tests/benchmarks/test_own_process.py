@@ -20,8 +20,8 @@ def test_a_process_measures_memory_and_a_first_result(monkeypatch, tmp_path):
         "from benchmarks.compare.programs import Case\n"
         "from segnext_jax.models.segnext import VARIANTS, Variant\n"
         f"VARIANTS['tiny'] = {SMALL!r}\n"
-        "fields, *rest = json.loads(sys.argv[1])\n"
-        "print(json.dumps(answer(Case(*fields), *rest)))\n"
+        "fields, name = json.loads(sys.argv[1])\n"
+        "print(json.dumps(answer(Case(*fields), name)))\n"
     )
     environments = []
     run = subprocess.run
@@ -35,13 +35,13 @@ def test_a_process_measures_memory_and_a_first_result(monkeypatch, tmp_path):
     monkeypatch.setattr(own_process, "COMMAND", (sys.executable, str(script)))
     monkeypatch.setitem(VARIANTS, "tiny", SMALL)
     case = Case("logits", "tiny", (256, 512), 8, classes=5)
-    found = own_process.measure(case, "ours", "", is_cold=False)
-    plan = own_process.build(case, "ours", "").plan_mb
+    found = own_process.measure(case, "ours", is_cold=False)
+    plan = own_process.build(case, "ours").plan_mb
     # 8x64x128 pixels in 8 channels take 2 MB. Convolutions have memory of their own.
     assert plan > 4 and found["first s"] > 0.1
     if "peak MB" in found:  # The kernel may not let a process reset its peak.
         assert plan * 0.9 < found["peak MB"] < plan * 1.3 + 10
-    own_process.measure(case._replace(size=(32, 32)), "ours", "", is_cold=True)
+    own_process.measure(case._replace(size=(32, 32)), "ours", is_cold=True)
     memory, cold = environments
     assert cold["JAX_ENABLE_COMPILATION_CACHE"] == "false"
     assert "MALLOC_MMAP_THRESHOLD_" in memory and "MALLOC_MMAP_THRESHOLD_" not in cold
@@ -58,11 +58,11 @@ def test_a_process_that_fails_is_told_in_a_sentence(code, reason, monkeypatch):
     monkeypatch.setattr(own_process, "COMMAND", (sys.executable, "-c", code))
     case = Case("logits", "tiny", (32, 32), 1)
     with pytest.raises(RuntimeError, match=reason):
-        own_process.measure(case, "ours", "", is_cold=False)
+        own_process.measure(case, "ours", is_cold=False)
 
 
 def test_a_form_that_fails_is_named_and_the_others_are_measured(monkeypatch):
-    def measure(case, name, against, *, is_cold):
+    def measure(case, name, *, is_cold):
         if name == "torch compile":
             raise RuntimeError("its process failed: no g++")
         return {"first s": 2.0 if name == "ours" else 4.0}
