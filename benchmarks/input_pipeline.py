@@ -3,13 +3,11 @@
     python -m benchmarks.input_pipeline --rounds=11
 
 Times are processor time, all threads together, so that they are per core and other work
-on the machine counts little. Three programs take turns on the same examples:
+on the machine counts little. Two programs take turns on the same examples:
 
-    decoding      photograph and label map by cv2.imdecode, nothing else
-    mmseg steps   what mmsegmentation does on the host: decode, resize the whole image,
-                  crop, mirror, distort colours, normalise, pad, channels first
-    ours          the loader: record, decode, crop, mirror, batch of bytes (colours and
-                  normalisation are the train step's, on the device)
+    decoding   photograph and label map by cv2.imdecode, nothing else
+    ours       the loader: record, decode, crop, mirror, batch of bytes (colours and
+               normalisation are the train step's, on the device)
 """
 
 import argparse
@@ -30,13 +28,10 @@ from segnext_jax.benchmark.programs import machine, table_line
 from segnext_jax.config import base_config
 from segnext_jax.datasets import DatasetSpec, get_spec
 from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader
-from segnext_jax.pipeline.sources import Example, Source, open_source
+from segnext_jax.pipeline.sources import Source, open_source
 from segnext_jax.preparation.command import prepare
 from segnext_jax.preparation.folders import RawFolder
 from segnext_jax.preparation.segmentation import SegmentationBuilder
-
-MEAN = np.array([123.675, 116.28, 103.53], np.float64)
-STD = np.array([58.395, 57.12, 57.375], np.float64)
 
 
 class Case(NamedTuple):
@@ -86,20 +81,12 @@ def main(arguments: Sequence[str]) -> None:
     sys.stdout.write("".join(map(table_line, lines)) + f"\n{machine()}: `{line}`\n")
 
 
-def _loader(
-    source: Source,
-    spec: DatasetSpec,
-    batch_size: int,
-    crop_size: tuple[int, int],
-    base_scale: tuple[int, int],
-    num_workers: int = 0,
-    num_threads: int = 2,
-) -> TrainLoader:
+def _loader(source: Source, spec: DatasetSpec, case: Case) -> TrainLoader:
     config = base_config()
-    config.batch_size = batch_size
-    config.data.crop_size, config.data.base_scale = crop_size, base_scale
-    config.data.num_workers, config.data.num_threads = num_workers, num_threads
-    config.data.prefetch_batches = 2 if num_threads > 1 else 1
+    config.batch_size = case.batch_size
+    config.data.crop_size, config.data.base_scale = case.crop_size, case.base_scale
+    config.data.num_workers, config.data.num_threads = 0, 1
+    config.data.prefetch_batches = 1
     transform = RandomScaleCropFlip.from_config(config.data, spec)
     return TrainLoader(source, transform, config)
 
@@ -108,10 +95,7 @@ def _compare(
     name: str, case: Case, spec: DatasetSpec, source: Source, rounds: int
 ) -> list[dict[str, Any]]:
     examples = [source[i] for i in range(min(len(source), case.num_examples))]
-    rng = np.random.default_rng(0)
-    loader = _loader(
-        source, spec, case.batch_size, case.crop_size, case.base_scale, num_threads=1
-    )
+    loader = _loader(source, spec, case)
     num_batches = max(1, len(examples) // case.batch_size)
 
     def decode() -> int:
@@ -121,11 +105,6 @@ def _compare(
                 cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
         return len(examples)
 
-    def mmseg_steps() -> int:
-        for example in examples:
-            _mmseg_steps(example, case, rng)
-        return len(examples)
-
     def ours() -> int:
         for _ in range(num_batches):
             next(loader)
@@ -133,11 +112,7 @@ def _compare(
         _wait_until_idle()
         return num_batches * case.batch_size
 
-    programs: dict[str, Callable[[], int]] = {
-        "decoding": decode,
-        "mmseg steps": mmseg_steps,
-        "ours": ours,
-    }
+    programs: dict[str, Callable[[], int]] = {"decoding": decode, "ours": ours}
     times: dict[str, list[float]] = {program: [] for program in programs}
     for round_index in range(rounds + 1):
         for program, call in programs.items():
@@ -155,7 +130,6 @@ def _compare(
             "spread ms": 1e3 * (max(times[program]) - min(times[program])),
             "images/s per core": 1 / median[program],
             "speed / decoding": median["decoding"] / median[program],
-            "speed / mmseg steps": median["mmseg steps"] / median[program],
         }
         for program in programs
     ]
@@ -166,70 +140,6 @@ def _wait_until_idle() -> None:
     while time.process_time() - before > 1e-3:
         before = time.process_time()
         time.sleep(0.03)
-
-
-def _mmseg_steps(example: Example, case: Case, rng: np.random.Generator) -> np.ndarray:
-    """Do on the host what mmsegmentation's training pipeline does."""
-    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR)
-    label = cv2.imdecode(
-        np.frombuffer(example["label"], np.uint8), cv2.IMREAD_UNCHANGED
-    )
-    assert image is not None and label is not None  # They are decoded elsewhere, too.
-    ratio = rng.uniform(0.5, 2.0)
-    long, short = (int(side * ratio) for side in case.base_scale)
-    height, width = image.shape[:2]
-    factor = min(long / max(height, width), short / min(height, width))
-    size = int(width * factor + 0.5), int(height * factor + 0.5)
-    image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    label = cv2.resize(label, size, interpolation=cv2.INTER_NEAREST)
-    for _ in range(10):
-        top = rng.integers(0, max(size[1] - case.crop_size[0], 0) + 1)
-        left = rng.integers(0, max(size[0] - case.crop_size[1], 0) + 1)
-        rows = slice(top, top + case.crop_size[0])
-        columns = slice(left, left + case.crop_size[1])
-        classes, counts = np.unique(label[rows, columns], return_counts=True)
-        counts = counts[classes != 255]
-        if len(counts) > 1 and counts.max() / counts.sum() < 0.75:
-            break
-    image, label = image[rows, columns], label[rows, columns]
-    if rng.random() < 0.5:
-        image, label = cv2.flip(image, 1), cv2.flip(label, 1)
-    image = _distort(image, rng)
-    image = cv2.cvtColor(image.astype(np.float32), cv2.COLOR_BGR2RGB)
-    cv2.subtract(image, MEAN[None], image)
-    cv2.multiply(image, 1 / STD[None], image)
-    below, right = (
-        side - have for side, have in zip(case.crop_size, image.shape[:2], strict=True)
-    )
-    border = (0, below, 0, right, cv2.BORDER_CONSTANT)
-    image = cv2.copyMakeBorder(image, *border, value=(0, 0, 0))
-    cv2.copyMakeBorder(label, *border, value=255)
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
-
-
-def _distort(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """PhotoMetricDistortion on uint8 BGR."""
-
-    def scaled(values: np.ndarray, alpha: float = 1.0, beta: float = 0.0):
-        product = values.astype(np.float32) * alpha + beta
-        return np.clip(product, 0, 255).astype(np.uint8)
-
-    contrast_first = rng.random() < 0.5
-    if rng.random() < 0.5:
-        image = scaled(image, beta=rng.uniform(-32, 32))
-    if contrast_first and rng.random() < 0.5:
-        image = scaled(image, rng.uniform(0.5, 1.5))
-    if rng.random() < 0.5:
-        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-        hsv[..., 1] = scaled(hsv[..., 1], rng.uniform(0.5, 1.5))
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
-    if rng.random() < 0.5:
-        hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
-        hsv[..., 0] = (hsv[..., 0].astype(int) + rng.integers(-18, 18)) % 180
-        image = cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR)
-    if not contrast_first and rng.random() < 0.5:
-        image = scaled(image, rng.uniform(0.5, 1.5))
-    return image
 
 
 def _prepare_generated(case: Case, spec: DatasetSpec, folder: pathlib.Path) -> None:

@@ -22,7 +22,7 @@ class TorchNetwork:
         """Make the network."""
         self._case, self._inputs = case, inputs
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = torch_segnext.segnext(case.variant, case.classes)
+        model: Any = torch_segnext.segnext(case.variant, case.classes)
         state = to_state_dict(inputs.variables)
         model.load_state_dict(
             {k: torch.tensor(np.asarray(v)) for k, v in state.items()}
