@@ -242,11 +242,11 @@ def adamw(
     weight_decay: float,
     max_gradient_norm: float = 0.0,
     momentum_dtype: str | None = None,
-) -> "GuardedOptimizer":
+) -> optax.GradientTransformationExtraArgs:
     """Return AdamW whose learning rate and decay follow ``rules``.
 
-    The optimizer takes only the parameters that are trained; see `split`.
-    `GuardedOptimizer` describes ``is_finite``.
+    The optimizer takes only the parameters that are trained; see `split`. Where the
+    argument ``is_finite`` of its ``update`` is False, it keeps its state.
 
     For a parameter p of rule r, with Adam's direction u:
 
@@ -309,31 +309,7 @@ def adamw(
             for part, kept in zip(new, keep(is_finite, new, state), strict=True)
         )
 
-    return GuardedOptimizer(chain.init, update)
-
-
-class GuardedOptimizer(optax.GradientTransformationExtraArgs):
-    """An optimizer whose ``update`` takes ``is_finite``, and keeps its state if not."""
-
-
-def guarded(optimizer: optax.GradientTransformation) -> GuardedOptimizer:
-    """Return an optimizer that keeps its state where a step is not finite."""
-    if isinstance(optimizer, GuardedOptimizer):
-        return optimizer
-
-    def update(
-        updates: Any,
-        state: Any,
-        params: Any = None,
-        *,
-        is_finite: Any = True,
-        **extra_args: Any,
-    ) -> tuple[Any, Any]:
-        del extra_args
-        updates, new = optimizer.update(updates, state, params)
-        return updates, keep(is_finite, new, state)
-
-    return GuardedOptimizer(optimizer.init, update)
+    return optax.GradientTransformationExtraArgs(chain.init, update)
 
 
 def keep(is_finite: Any, new: Any, old: Any) -> Any:

@@ -94,7 +94,7 @@ def make_step(
     """
     accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
     rules = optimizer.rules
-    transformation = optimizer_lib.guarded(optimizer.transformation)
+    transformation = optax.with_extra_args_support(optimizer.transformation)
     move_on_accelerators = _move_stacks if _is_whole(params_in_use) else None
 
     def train_step(state: TrainState, batch: dict[str, Any]):
@@ -222,7 +222,7 @@ def _move(
     params: Any,
     loss: Array,
     *,
-    optimizer: optimizer_lib.GuardedOptimizer,
+    optimizer: optax.GradientTransformationExtraArgs,
     rules: tuple[optimizer_lib.Rule, ...],
     norm_fn: Callable[[Any], Array] | None = None,
 ) -> _Moved:
@@ -254,7 +254,7 @@ def _move_stacks(
     params: Any,
     loss: Array,
     *,
-    optimizer: optimizer_lib.GuardedOptimizer,
+    optimizer: optax.GradientTransformationExtraArgs,
     rules: tuple[optimizer_lib.Rule, ...],
 ) -> _Moved:
     """Return what `_move` returns, with few kernels that update many arrays each.
