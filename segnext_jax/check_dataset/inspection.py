@@ -92,9 +92,6 @@ def inspect_all(
       pairs: The pairs.
       masks: How masks are read.
       num_threads: Number of threads.
-
-    Yields:
-      What was found in each.
     """
     with concurrent.futures.ThreadPoolExecutor(num_threads) as executor:
         try:

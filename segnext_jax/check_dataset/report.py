@@ -65,9 +65,6 @@ def write(
       folder: Where to; made when missing.
       summary: What the data set holds.
       findings: What is wrong with it.
-
-    Returns:
-      The files.
     """
     path = folder / REPORT_FILE
     content = summary.to_dict()

@@ -105,9 +105,6 @@ def summarize(target: Target, facts: Sequence[Facts]) -> Summary:
     Args:
       target: The data set.
       facts: What was found in each of its pairs.
-
-    Returns:
-      Everything that findings and report need.
     """
     splits = {
         name: _summarize_split(target, [f for f in facts if f.split == name])

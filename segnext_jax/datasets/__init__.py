@@ -35,9 +35,6 @@ def get_spec(name: str) -> DatasetSpec:
     Args:
       name: A key of `SPECS`.
 
-    Returns:
-      Its classes, colours and splits.
-
     Raises:
       ValueError: If no data set has this name.
     """

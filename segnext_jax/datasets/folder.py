@@ -82,9 +82,6 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
     Args:
       folder: The folder; the module's docstring has the layouts.
 
-    Returns:
-      The pairs of each split, and the faults.
-
     Raises:
       FileNotFoundError: If the folder, or a folder that it must contain, is missing.
       ValueError: If the name of a file is not UTF-8.

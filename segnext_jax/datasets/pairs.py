@@ -123,9 +123,6 @@ def read_file(file: RawFile, max_bytes: int = MAX_FILE_BYTES) -> bytes:
       file: The file.
       max_bytes: How large it may be.
 
-    Returns:
-      Its contents.
-
     Raises:
       PreparationError: If the file does not exist, is too large, or is a pipe, a device
         or a folder, which could be read without an end.

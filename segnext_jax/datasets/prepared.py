@@ -94,9 +94,6 @@ def prepare_command(
     Args:
       spec: The data set.
       data_dir: Folder of all prepared data sets; None for `default_data_dir()`.
-
-    Returns:
-      A shell command.
     """
     own = f" --name={spec.name} --raw_dir=FOLDER" if spec.builder else ""
     return (

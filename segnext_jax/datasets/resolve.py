@@ -29,9 +29,6 @@ def resolve_spec(data: Any) -> DatasetSpec:
     Args:
       data: The section `data` of a configuration (segnext_jax/config/fields.py).
 
-    Returns:
-      Its classes, colours and splits.
-
     Raises:
       FileNotFoundError: If the folder or its classes.txt is missing.
       ValueError: If no data set has this name, or its classes contradict each other.

@@ -177,9 +177,6 @@ def encode_label(labels: UInt8[np.ndarray, "h w"]) -> bytes:
 
     Args:
       labels: One id per pixel.
-
-    Returns:
-      The contents of a PNG file.
     """
     options = [
         *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),

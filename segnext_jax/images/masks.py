@@ -189,9 +189,6 @@ def colours_to_ids(
       name: Name of the mask's file, for the error message.
       ids: One id in [0, 255] per colour; their positions in `colours` when left out.
 
-    Returns:
-      One id per pixel.
-
     Raises:
       ValueError: If a pixel has a colour that is not in the table, or the table gives
         one colour two ids.

@@ -41,9 +41,6 @@ def colour_labels(
     Args:
       labels: One id per pixel.
       colours: (red, green, blue) of each class; any other id becomes black.
-
-    Returns:
-      An RGB image.
     """
     table = np.zeros((256, 3), np.uint8)
     table[: len(colours)] = colours
@@ -63,9 +60,6 @@ def overlay(
       labels: One id per pixel, of the image's size.
       colours: (red, green, blue) of each class.
       opacity: Weight of the class colour in [0, 1].
-
-    Returns:
-      An RGB image.
 
     Raises:
       ValueError: If the sizes differ, or the opacity is outside [0, 1].
@@ -140,9 +134,6 @@ def side_by_side(
       all_classes: Whether the legend names every class, which gives the pictures of
         all images of one size one size.
 
-    Returns:
-      An RGB image.
-
     Raises:
       ValueError: If the sizes differ, or the opacity is outside [0, 1].
     """
@@ -197,9 +188,6 @@ def contact_sheet(
       is_present: Whether the legend names an id.
       num_columns: Number of cells in a row.
 
-    Returns:
-      An RGB image.
-
     Raises:
       ValueError: If the sizes of an image and its labels differ.
     """
@@ -248,9 +236,6 @@ def draw_confusion(
     Args:
       confusion: Pixel counts [label, prediction].
       classes: Names.
-
-    Returns:
-      An RGB picture.
     """
     count = len(classes)
     is_numbered = count <= _MAX_NUMBERED_CLASSES

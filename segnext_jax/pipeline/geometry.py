@@ -64,9 +64,6 @@ def size_of_multiple(size: Size, multiple: int) -> Size:
     Args:
       size: (height, width).
       multiple: The divisor; 1 leaves the size as it is.
-
-    Returns:
-      The enlarged (height, width).
     """
     height, width = (math.ceil(side / multiple) * multiple for side in size)
     return height, width
@@ -79,9 +76,6 @@ def network_size(size: Size, scale: tuple[int, int] | None, multiple: int = 1) -
       size: (height, width) of the image.
       scale: Two bounds as in `rescaled_size`; None for the image's own size.
       multiple: Both sides are then rounded up to a multiple of this.
-
-    Returns:
-      (height, width).
     """
     return size_of_multiple(rescaled_size(size, scale) if scale else size, multiple)
 
@@ -135,9 +129,6 @@ def source_part(
       length: Its number of pixels.
       source_size: Length of the image.
       target_size: Length of the resized image.
-
-    Returns:
-      The part, along one side.
     """
     step = source_size / target_size
     margin = math.ceil(0.5 / step) + 1

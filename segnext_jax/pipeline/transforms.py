@@ -54,9 +54,6 @@ def resize_window(
       image: The decoded image.
       resized: (height, width) that the whole image would be resized to.
       window: The part of the resized image to keep.
-
-    Returns:
-      The window.
     """
     rows = source_part(window.top, window.height, image.shape[0], resized[0])
     columns = source_part(window.left, window.width, image.shape[1], resized[1])
@@ -117,9 +114,6 @@ def rotate_window(
       degrees: The angle, clockwise.
       interpolation: OpenCV's constant: INTER_LINEAR, or INTER_NEAREST for labels.
       fill: Colour or id outside of the image.
-
-    Returns:
-      The window.
     """
     step = np.array([pixels.shape[1] / resized[1], pixels.shape[0] / resized[0]])
     angle = np.deg2rad(degrees)

@@ -88,9 +88,6 @@ class ArchiveMember:
         Args:
           limit: Number of bytes from its beginning that are wanted; None for all.
 
-        Returns:
-          Its contents.
-
         Raises:
           PreparationError: If the archive ends early, is damaged or is encrypted.
         """

@@ -106,9 +106,6 @@ class RawBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         Args:
           example: An element of a sequence returned by `find_examples`.
 
-        Returns:
-          Values by feature.
-
         Raises:
           ValueError: If a file is missing, is broken, or does not fit its pair.
         """

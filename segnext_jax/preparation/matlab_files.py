@@ -17,9 +17,6 @@ def read_label_map(
       fields: The variable, and the field of it if it is a struct.
       name: The file's name, for the error message.
 
-    Returns:
-      The ids.
-
     Raises:
       ValueError: If the file is broken or holds something else.
     """

@@ -164,9 +164,6 @@ def jitter_colours(
       image: RGB.
       strength: Each factor is uniform in [1 - strength, 1 + strength], at least 0.
       rng: Draws the order and the factors.
-
-    Returns:
-      The changed image.
     """
     kinds = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
     factors = rng.uniform(max(0.0, 1 - strength), 1 + strength, size=len(kinds))

@@ -160,9 +160,6 @@ def central_crop(
       image: The photograph.
       crop_size: (height, width) of the result.
       share: Side of the crop over the photograph's shorter side, in (0, 1].
-
-    Returns:
-      The middle.
     """
     height, width = image.shape[:2]
     need_height, need_width = (math.floor(side / share) for side in crop_size)
