@@ -86,7 +86,7 @@ def _values_of_kernel(
     images: Array, kernel: Array, bias: Array, image_bias: Array, target: Target = GPU
 ):
     values = functools.partial(kernels.values, target=target)
-    output = per_image(values, 1)(images, kernel, bias, image_bias)
+    output = per_image(values, 1, target)(images, kernel, bias, image_bias)
     # The gradient's kernel has no use for the last, and XLA drops it.
     return output, images, jnp.zeros_like(output)
 
@@ -133,9 +133,11 @@ def gradients_by_kernels(
     """
     inside = functools.partial(kernels.gradients, target=target)
     outside = functools.partial(kernels.transposed, target=target)
-    inner, totals = per_image(inside, 2)(images, cotangent, kernel, bias, image_bias)
+    inner, totals = per_image(inside, 2, target)(
+        images, cotangent, kernel, bias, image_bias
+    )
     totals = jnp.sum(totals, axis=0)
-    by_images, by_image_bias = per_image(outside, 1)(inner, kernel)
+    by_images, by_image_bias = per_image(outside, 1, target)(inner, kernel)
     by_image_bias = jnp.sum(by_image_bias, axis=0)
     return (
         by_images,

@@ -52,13 +52,13 @@ def values(
       target: The platform.
     """
     square = functools.partial(depthwise_gelu.values, has_gelu=False, target=target)
-    local = per_image(square, 1)(images, *weights["conv0"])
+    local = per_image(square, 1, target)(images, *weights["conv0"])
     if not num_pairs(weights):
         return local, local
     add = functools.partial(
         multi_scale.add_strips, pairs=_pairs(weights), target=target
     )
-    return per_image(add, 1)(local, _pack(local, weights)), local
+    return per_image(add, 1, target)(local, _pack(local, weights)), local
 
 
 def gradients(
@@ -87,8 +87,8 @@ def gradients(
             name: (kernel[::-1, ::-1], jnp.zeros_like(bias))
             for name, (kernel, bias) in weights.items()
         }
-        by_local = per_image(add, 1)(cotangent, _pack(cotangent, turned))
-        totals = per_image(sums, 2)(local, cotangent, _pack(local, weights))
+        by_local = per_image(add, 1, target)(cotangent, _pack(cotangent, turned))
+        totals = per_image(sums, 2, target)(local, cotangent, _pack(local, weights))
         by_weights = _unpack(jnp.sum(totals, axis=0), weights)
 
     kernel, bias = weights["conv0"]
@@ -96,7 +96,7 @@ def gradients(
         multi_scale.square_gradients, size=kernel.shape[:2], target=target
     )
     turned = pack(images.dtype, kernel[::-1, ::-1], jnp.zeros_like(bias))
-    by_images, totals = per_image(square, 2)(images, by_local, turned)
+    by_images, totals = per_image(square, 2, target)(images, by_local, turned)
     totals = jnp.sum(totals, axis=0)
     by_kernel = totals[:-1].reshape(kernel.shape)[::-1, ::-1].astype(kernel.dtype)
     by_weights["conv0"] = by_kernel, totals[-1].astype(bias.dtype)
