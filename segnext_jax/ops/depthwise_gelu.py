@@ -24,9 +24,9 @@ def depthwise_gelu(
 ) -> Float[Array, "batch height width channels"]:
     """Return ``gelu(depthwise_conv(images + image_bias, kernel, bias))``.
 
-    On NVIDIA GPUs this is by default one kernel that reads and writes each value once,
-    and two kernels for the gradient. The gradient keeps the images alone and computes
-    the convolution again. On other devices the operations run one after the other.
+    On NVIDIA GPUs and TPUs this is by default one kernel that reads and writes each
+    value once, and two kernels for the gradient. The gradient keeps the images alone
+    and computes the convolution again. Elsewhere the operations run one after another.
 
     Args:
       images: Feature maps.

@@ -38,7 +38,7 @@ def multi_scale(
       implementation: See `depthwise_conv`. ``"shifted"`` computes d once, and pads d
         once for all rows; XLA:CPU left to itself computes the 5x5 again in each of the
         four uses of d. The custom gradient keeps d alone. ``"auto"`` is the same, but
-        on NVIDIA GPUs it runs two kernels, and three for the gradient; see
+        on NVIDIA GPUs and TPUs it runs two kernels, and three for the gradient; see
         `multi_scale_fused`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The multi-scale attention by kernels for NVIDIA GPUs, with its gradient."""
+"""The multi-scale attention by kernels for GPUs and TPUs, with its gradient."""
 
 import functools
 

@@ -118,7 +118,7 @@ FIELDS = (
         "auto",
         one_of("auto", "shifted", "grouped"),
         "Formulation of depthwise convolutions: auto (kernels of our own on NVIDIA "
-        "GPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
+        "GPUs and TPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
         is_resumable=True,
         changes_numbers=False,
     ),

@@ -1,4 +1,4 @@
-"""Triton kernels of a small depthwise convolution and the GELU behind it."""
+"""Kernels of a small depthwise convolution and the GELU behind it."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Triton kernels of the multi-scale attention.
+"""Kernels of the multi-scale attention.
 
 Each value takes 103 multiply-adds (5x5, and 7 + 11 + 21 twice) and, in bfloat16, 4
 bytes of traffic. An H100 (132 SMs x 128 lanes x 1.7 GHz, 3.35 TB/s) needs 3.6 ps for
