@@ -72,8 +72,9 @@ class Planes(NamedTuple):
     @property
     def row_shape(self) -> tuple[int, int]:
         """Shape of a row."""
-        shape = self.width, self.channels
-        return shape[::-1] if self.is_wide else shape
+        if self.is_wide:
+            return self.channels, self.width
+        return self.width, self.channels
 
     @property
     def plane_bytes(self) -> int:
