@@ -19,8 +19,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
-# "auto": operations that join convolutions with more have kernels of our own for NVIDIA
-# GPUs (ops/multi_scale.py, ops/depthwise_gelu.py). Everything else is as "shifted".
+# "auto": operations that join convolutions with more have kernels of our own for GPUs
+# and TPUs (ops/multi_scale.py, ops/depthwise_gelu.py). Everything else is as "shifted".
 Implementation = Literal["auto", "shifted", "grouped"]
 
 

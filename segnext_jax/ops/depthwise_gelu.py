@@ -10,6 +10,7 @@ from segnext_jax.ops.depthwise import Implementation, depthwise_conv
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.kernels import depthwise_gelu as kernels
 from segnext_jax.ops.kernels.per_image import per_image
+from segnext_jax.ops.kernels.targets import GPU, TPU, Target, has_planes_for
 from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 
@@ -23,9 +24,9 @@ def depthwise_gelu(
 ) -> Float[Array, "batch height width channels"]:
     """Return ``gelu(depthwise_conv(images + image_bias, kernel, bias))``.
 
-    On NVIDIA GPUs this is by default one kernel that reads and writes each value once,
-    and two kernels for the gradient. The gradient keeps the images alone and computes
-    the convolution again. On other devices the operations run one after the other.
+    On NVIDIA GPUs and TPUs this is by default one kernel that reads and writes each
+    value once, and two kernels for the gradient. The gradient keeps the images alone
+    and computes the convolution again. Elsewhere the operations run one after another.
 
     Args:
       images: Feature maps.
@@ -55,14 +56,20 @@ def _joined(images: Array, kernel: Array, bias: Array, image_bias: Array) -> Arr
 
 def _forward(images: Array, kernel: Array, bias: Array, image_bias: Array):
     output, kept, inner = by_platform(
-        *(images, kernel, bias, image_bias), cuda=_values_of_kernel, default=_values
+        *(images, kernel, bias, image_bias),
+        cuda=_values_of_kernel,
+        tpu=_VALUES_ON_TPU if has_planes_for(images) else None,
+        default=_values,
     )
     return output, (kept, inner, kernel, bias, image_bias)
 
 
 def _backward(residuals, cotangent: Array):
     return by_platform(
-        *residuals, cotangent, cuda=_gradients_of_kernel, default=_gradients
+        *(*residuals, cotangent),
+        cuda=_gradients_of_kernel,
+        tpu=_GRADIENTS_ON_TPU if has_planes_for(cotangent) else None,
+        default=_gradients,
     )
 
 
@@ -75,8 +82,11 @@ def _values(images: Array, kernel: Array, bias: Array, image_bias: Array):
     return gelu(inner), images, inner
 
 
-def _values_of_kernel(images: Array, kernel: Array, bias: Array, image_bias: Array):
-    output = per_image(kernels.values, 1)(images, kernel, bias, image_bias)
+def _values_of_kernel(
+    images: Array, kernel: Array, bias: Array, image_bias: Array, target: Target = GPU
+):
+    values = functools.partial(kernels.values, target=target)
+    output = per_image(values, 1, target)(images, kernel, bias, image_bias)
     # The gradient's kernel has no use for the last, and XLA drops it.
     return output, images, jnp.zeros_like(output)
 
@@ -90,9 +100,16 @@ def _gradients(images, inner, kernel, bias, image_bias, cotangent):
     return by_images, *others, *pull(by_images)
 
 
-def _gradients_of_kernel(images, inner, kernel, bias, image_bias, cotangent):
+def _gradients_of_kernel(
+    images, inner, kernel, bias, image_bias, cotangent, target: Target = GPU
+):
     del inner
-    return gradients_by_kernels(images, kernel, bias, image_bias, cotangent)
+    arguments = images, kernel, bias, image_bias, cotangent
+    return gradients_by_kernels(*arguments, target=target)
+
+
+_VALUES_ON_TPU = functools.partial(_values_of_kernel, target=TPU)
+_GRADIENTS_ON_TPU = functools.partial(_gradients_of_kernel, target=TPU)
 
 
 def gradients_by_kernels(
@@ -102,7 +119,7 @@ def gradients_by_kernels(
     image_bias: Float[Array, " channels"],
     cotangent: Float[Array, "batch height width channels"],
     *,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[Array, Array, Array, Array]:
     """Return the gradients by images, kernel, bias and the images' bias.
 
@@ -112,13 +129,15 @@ def gradients_by_kernels(
       bias: See there.
       image_bias: See there.
       cotangent: Gradient by the result.
-      interpret: Run on any platform, slowly: for tests.
+      target: The platform.
     """
-    inside = functools.partial(kernels.gradients, interpret=interpret)
-    outside = functools.partial(kernels.transposed, interpret=interpret)
-    inner, totals = per_image(inside, 2)(images, cotangent, kernel, bias, image_bias)
+    inside = functools.partial(kernels.gradients, target=target)
+    outside = functools.partial(kernels.transposed, target=target)
+    inner, totals = per_image(inside, 2, target)(
+        images, cotangent, kernel, bias, image_bias
+    )
     totals = jnp.sum(totals, axis=0)
-    by_images, by_image_bias = per_image(outside, 1)(inner, kernel)
+    by_images, by_image_bias = per_image(outside, 1, target)(inner, kernel)
     by_image_bias = jnp.sum(by_image_bias, axis=0)
     return (
         by_images,

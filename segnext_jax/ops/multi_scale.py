@@ -1,5 +1,7 @@
 """The multi-scale part of MSCAN's attention: a 5x5 and three strip pairs, summed."""
 
+import functools
+
 import jax
 from jaxtyping import Array, Float
 
@@ -12,6 +14,7 @@ from segnext_jax.ops.depthwise import (
     windows_gradient,
     windows_sum,
 )
+from segnext_jax.ops.kernels.targets import TPU, has_planes_for
 from segnext_jax.ops.multi_scale_composed import (
     Weights,
     multi_scale_composed,
@@ -35,7 +38,7 @@ def multi_scale(
       implementation: See `depthwise_conv`. ``"shifted"`` computes d once, and pads d
         once for all rows; XLA:CPU left to itself computes the 5x5 again in each of the
         four uses of d. The custom gradient keeps d alone. ``"auto"`` is the same, but
-        on NVIDIA GPUs it runs two kernels, and three for the gradient; see
+        on NVIDIA GPUs and TPUs it runs two kernels, and three for the gradient; see
         `multi_scale_fused`.
 
     Raises:
@@ -51,6 +54,10 @@ def multi_scale(
     return multi_scale_composed(images, weights, implementation)
 
 
+_VALUES_ON_TPU = functools.partial(multi_scale_fused.values, target=TPU)
+_GRADIENTS_ON_TPU = functools.partial(multi_scale_fused.gradients, target=TPU)
+
+
 @jax.custom_vjp
 def _by_platform(images: Array, weights: Weights) -> Array:
     return _values(images, weights)[0]
@@ -58,7 +65,10 @@ def _by_platform(images: Array, weights: Weights) -> Array:
 
 def _values(images: Array, weights: Weights):
     output, local = by_platform(
-        images, weights, cuda=multi_scale_fused.values, default=_shared_values
+        *(images, weights),
+        cuda=multi_scale_fused.values,
+        tpu=_VALUES_ON_TPU if has_planes_for(images) else None,
+        default=_shared_values,
     )
     return output, (images, local, weights)
 
@@ -67,6 +77,7 @@ def _gradients(residuals, cotangent: Array):
     return by_platform(
         *(*residuals, cotangent),
         cuda=multi_scale_fused.gradients,
+        tpu=_GRADIENTS_ON_TPU if has_planes_for(cotangent) else None,
         default=_shared_gradients,
     )
 

@@ -1,4 +1,4 @@
-"""The multi-scale attention by kernels for NVIDIA GPUs, with its gradient."""
+"""The multi-scale attention by kernels for GPUs and TPUs, with its gradient."""
 
 import functools
 
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from segnext_jax.ops.kernels import depthwise_gelu, multi_scale
 from segnext_jax.ops.kernels.per_image import per_image
 from segnext_jax.ops.kernels.row_program import pack
+from segnext_jax.ops.kernels.targets import GPU, Target
 from segnext_jax.ops.multi_scale_composed import Weights, num_pairs
 
 
@@ -35,7 +36,7 @@ def values(
     images: Float[Array, "batch height width channels"],
     weights: Weights,
     *,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[
     Float[Array, "batch height width channels"],
     Float[Array, "batch height width channels"],
@@ -48,18 +49,16 @@ def values(
     Args:
       images: Feature maps, of less than 2^31 values.
       weights: See `segnext_jax.ops.multi_scale.multi_scale`.
-      interpret: Run on any platform, slowly: for tests.
+      target: The platform.
     """
-    square = functools.partial(
-        depthwise_gelu.values, has_gelu=False, interpret=interpret
-    )
-    local = per_image(square, 1)(images, *weights["conv0"])
+    square = functools.partial(depthwise_gelu.values, has_gelu=False, target=target)
+    local = per_image(square, 1, target)(images, *weights["conv0"])
     if not num_pairs(weights):
         return local, local
     add = functools.partial(
-        multi_scale.add_strips, pairs=_pairs(weights), interpret=interpret
+        multi_scale.add_strips, pairs=_pairs(weights), target=target
     )
-    return per_image(add, 1)(local, _pack(local, weights)), local
+    return per_image(add, 1, target)(local, _pack(local, weights)), local
 
 
 def gradients(
@@ -68,7 +67,7 @@ def gradients(
     weights: Weights,
     cotangent: Float[Array, "batch height width channels"],
     *,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[Float[Array, "batch height width channels"], dict]:
     """Return the gradients by images and weights, from three kernels.
 
@@ -77,27 +76,27 @@ def gradients(
       local: What `values` gave beside the result.
       weights: See there.
       cotangent: Gradient by the result.
-      interpret: See there.
+      target: See there.
     """
     by_local, by_weights = cotangent, {}
     if num_pairs(weights):
-        options = {"pairs": _pairs(weights), "interpret": interpret}
+        options = {"pairs": _pairs(weights), "target": target}
         add = functools.partial(multi_scale.add_strips, **options)
         sums = functools.partial(multi_scale.strip_gradients, **options)
         turned = {
             name: (kernel[::-1, ::-1], jnp.zeros_like(bias))
             for name, (kernel, bias) in weights.items()
         }
-        by_local = per_image(add, 1)(cotangent, _pack(cotangent, turned))
-        totals = per_image(sums, 2)(local, cotangent, _pack(local, weights))
+        by_local = per_image(add, 1, target)(cotangent, _pack(cotangent, turned))
+        totals = per_image(sums, 2, target)(local, cotangent, _pack(local, weights))
         by_weights = _unpack(jnp.sum(totals, axis=0), weights)
 
     kernel, bias = weights["conv0"]
     square = functools.partial(
-        multi_scale.square_gradients, size=kernel.shape[:2], interpret=interpret
+        multi_scale.square_gradients, size=kernel.shape[:2], target=target
     )
     turned = pack(images.dtype, kernel[::-1, ::-1], jnp.zeros_like(bias))
-    by_images, totals = per_image(square, 2)(images, by_local, turned)
+    by_images, totals = per_image(square, 2, target)(images, by_local, turned)
     totals = jnp.sum(totals, axis=0)
     by_kernel = totals[:-1].reshape(kernel.shape)[::-1, ::-1].astype(kernel.dtype)
     by_weights["conv0"] = by_kernel, totals[-1].astype(bias.dtype)

@@ -96,9 +96,20 @@ def _abstract(*leaves: Any, outputs: tuple, **_: Any) -> list:
 
 _choose_p.def_impl(functools.partial(dispatch.apply_primitive, _choose_p))
 ad.primitive_jvps[_choose_p] = _derivative
-for _name, _platform in (("default", None), ("cuda", "cuda"), ("tpu", "tpu")):
+
+
+def _lower_for_tpu(context: Any, *leaves: Any, **params: Any) -> Any:
+    # Kernels for TPUs are divided by the program's mesh (kernels/per_image.py).
+    mesh = getattr(context.module_context.axis_context, "abstract_mesh", None)
+    lower = mlir.lower_fun(functools.partial(_apply, "tpu"), multiple_results=True)
+    with jax.sharding.use_abstract_mesh(mesh or jax.sharding.AbstractMesh((), ())):
+        return lower(context, *leaves, **params)
+
+
+for _name, _platform in (("default", None), ("cuda", "cuda")):
     mlir.register_lowering(
         _choose_p,
         mlir.lower_fun(functools.partial(_apply, _name), multiple_results=True),
         platform=_platform,
     )
+mlir.register_lowering(_choose_p, _lower_for_tpu, platform="tpu")

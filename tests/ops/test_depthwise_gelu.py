@@ -7,7 +7,14 @@ import pytest
 
 from segnext_jax.ops.depthwise_gelu import depthwise_gelu, gradients_by_kernels
 from segnext_jax.ops.kernels import depthwise_gelu as kernels
+from segnext_jax.ops.kernels.targets import Target
 from segnext_jax.training.sharding import batch_sharding, make_mesh, replicated
+
+TARGETS = [Target(is_tpu, interpret=True) for is_tpu in (False, True)]
+
+
+def jitted(function, target):
+    return jax.jit(functools.partial(function, target=target))
 
 
 def case(shape, size=(3, 3), dtype=np.float64):
@@ -21,19 +28,18 @@ def separate(*arguments):
     return depthwise_gelu(*arguments, implementation="grouped")
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
 @pytest.mark.parametrize(
     ("shape", "size"),
     # Several programs of columns and of rows; channels that do not fill their block.
     [((2, 21, 70, 3), (3, 3)), ((1, 5, 6, 24), (5, 1)), ((1, 2, 3, 160), (3, 5))],
 )
-def test_kernels_equal_convolution_and_gelu(shape, size):
+def test_kernels_equal_convolution_and_gelu(shape, size, target):
     with jax.enable_x64(True):
         *arguments, cotangent = case(shape, size)
         wanted, pull = jax.vjp(separate, *arguments)
-        given = jax.jit(functools.partial(kernels.values, interpret=True))(*arguments)
-        gradients = jax.jit(functools.partial(gradients_by_kernels, interpret=True))(
-            *arguments, cotangent
-        )
+        given = jitted(kernels.values, target)(*arguments)
+        gradients = jitted(gradients_by_kernels, target)(*arguments, cotangent)
         wanted_gradients = pull(cotangent)
     check = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-11)
     check(given, wanted)
@@ -41,9 +47,10 @@ def test_kernels_equal_convolution_and_gelu(shape, size):
         check(ours, theirs)
 
 
-def test_float32_has_the_error_of_the_gelu():
+@pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
+def test_float32_has_the_error_of_the_gelu(target):
     *arguments, _ = case((1, 5, 6, 8), dtype=np.float32)
-    given = jax.jit(functools.partial(kernels.values, interpret=True))(*arguments)
+    given = jitted(kernels.values, target)(*arguments)
     with jax.enable_x64(True):
         exact = separate(*map(jnp.float64, arguments))
     # Nine terms of size 1, and the 4e-7 of ops/gelu.py.
@@ -65,23 +72,26 @@ def test_other_platforms_have_convolution_and_gelu_one_after_the_other():
     jax.tree.map(np.testing.assert_array_equal, pull("auto"), pull("shifted"))
 
 
-def test_devices_that_share_a_batch_each_compute_their_images():
+@pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
+def test_devices_that_share_a_batch_each_compute_their_images(target):
     *arguments, cotangent = case((8, 6, 7, 8), dtype=np.float32)
     mesh = make_mesh()
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
     def pull(*arguments):
-        return gradients_by_kernels(*arguments, interpret=True)
+        return gradients_by_kernels(*arguments, target=target)
 
-    jitted = jax.jit(
+    divided = jax.jit(
         pull,
         in_shardings=(spread, whole, whole, whole, spread),
         out_shardings=(spread, whole, whole, whole),
     )
-    text = jitted.lower(*arguments, cotangent).compile().as_text()
+    # A lowering for TPUs sets the program's mesh.
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        text = divided.lower(*arguments, cotangent).compile().as_text()
+        given = divided(*arguments, cotangent)
     # One image each; what is exchanged are sums.
     assert "all-reduce" in text and "all-gather" not in text
-    given = jitted(*arguments, cotangent)
     wanted = jax.vjp(separate, *arguments)[1](cotangent)
     for ours, theirs in zip(given, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)

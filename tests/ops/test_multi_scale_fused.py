@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 
 from segnext_jax.ops import multi_scale_fused
+from segnext_jax.ops.kernels.plane_program import Planes
+from segnext_jax.ops.kernels.targets import Target
 from segnext_jax.ops.multi_scale import multi_scale
 from segnext_jax.ops.multi_scale_composed import multi_scale_composed
 
-interpreted = functools.partial(multi_scale_fused.values, interpret=True)
+TARGETS = [Target(is_tpu, interpret=True) for is_tpu in (False, True)]
+
+
+def jitted(function, target):
+    return jax.jit(functools.partial(function, target=target))
 
 
 def case(shape, lengths, square=(3, 5), dtype=np.float64):
@@ -30,10 +36,12 @@ def case(shape, lengths, square=(3, 5), dtype=np.float64):
     return jax.tree.map(lambda array: jnp.asarray(array, dtype), arrays)
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
 @pytest.mark.parametrize(
     ("shape", "lengths", "square"),
     [
-        # Several programs of columns, channels that do not fill their block.
+        # Several programs of columns, channels that do not fill their block. On a TPU
+        # columns are along the lanes.
         ((2, 9, 70, 3), (5,), (3, 5)),
         # Rows split over programs; strips longer than the image is wide.
         ((1, 70, 6, 8), (1, 9), (5, 3)),
@@ -43,25 +51,28 @@ def case(shape, lengths, square=(3, 5), dtype=np.float64):
         ((1, 5, 6, 2), (), (5, 5)),
     ],
 )
-def test_values_and_gradients_equal_those_of_convolutions(shape, lengths, square):
+def test_values_and_gradients_equal_those_of_convolutions(
+    shape, lengths, square, target
+):
     with jax.enable_x64(True):
         images, weights = case(shape, lengths, square)
         cotangent = jnp.cos(case(shape, (), (1, 1))[0])
-        given, local = jax.jit(interpreted)(images, weights)
+        given, local = jitted(multi_scale_fused.values, target)(images, weights)
         wanted, pull = jax.vjp(multi_scale_composed, images, weights)
-        gradients = jax.jit(
-            functools.partial(multi_scale_fused.gradients, interpret=True)
-        )(images, local, weights, cotangent)
+        gradients = jitted(multi_scale_fused.gradients, target)(
+            images, local, weights, cotangent
+        )
         wanted_gradients = pull(cotangent)
     check = functools.partial(np.testing.assert_allclose, rtol=1e-11, atol=1e-11)
     check(given, wanted)
     jax.tree.map(check, gradients, wanted_gradients)
 
 
-def test_bfloat16_keeps_sums_in_float32_and_gradients_the_types_of_the_weights():
+@pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
+def test_bfloat16_keeps_sums_in_float32_and_gradients_the_types_of_the_weights(target):
     images, weights = case((1, 5, 6, 2), (3,), dtype=np.float32)
     images = images.astype(jnp.bfloat16)
-    given, local = jax.jit(interpreted)(images, weights)
+    given, local = jitted(multi_scale_fused.values, target)(images, weights)
     exact = jax.tree.map(
         lambda a: a.astype(jnp.bfloat16).astype(jnp.float32), (images, weights)
     )
@@ -69,7 +80,7 @@ def test_bfloat16_keeps_sums_in_float32_and_gradients_the_types_of_the_weights()
     assert given.dtype == local.dtype == jnp.bfloat16
     # d and the result are rounded to 8 bits; the sums of size 3 between are not.
     np.testing.assert_allclose(np.float32(given), wanted, rtol=2**-8, atol=0.02)
-    gradients = jax.jit(functools.partial(multi_scale_fused.gradients, interpret=True))(
+    gradients = jitted(multi_scale_fused.gradients, target)(
         images, local, weights, given
     )
     by_images, by_weights = pull(wanted)
@@ -91,30 +102,43 @@ def test_published_kernels():
             weights[f"conv{index}_{half}"] = jax.tree.map(
                 jnp.float32, (kernel, generator.standard_normal(8))
             )
-    given, _ = jax.jit(interpreted)(images, weights)
+    given, _ = jitted(multi_scale_fused.values, TARGETS[0])(images, weights)
     # Sums of 103 terms of size 1 in float32.
     wanted = multi_scale_composed(images, weights)
     np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-5)
 
 
-def triton_calls(function, *arguments):
-    """How many kernels of our own CUDA gets."""
+KERNELS = {"cuda": "@__gpu$xla.gpu.triton", "tpu": "@tpu_custom_call"}
+
+
+def num_kernels(platform, function, *arguments):
+    """How many kernels of our own a platform gets."""
     traced = jax.jit(function).trace(*arguments)
-    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
     assert "convolution" not in text
-    return text.count("custom_call @__gpu$xla.gpu.triton")
+    return text.count(f"custom_call {KERNELS[platform]}")
 
 
-def test_two_kernels_compute_the_result_and_three_the_gradient_on_cuda_alone():
+@pytest.mark.parametrize("platform", KERNELS)
+def test_two_kernels_compute_the_result_and_three_the_gradient(platform):
     images, weights = case((1, 33, 9, 8), (1, 3), (1, 3), jnp.bfloat16)
 
     def pull(images, weights, cotangent):
         return jax.vjp(multi_scale, images, weights)[1](cotangent)
 
-    assert triton_calls(multi_scale, images, weights) == 2
-    assert triton_calls(pull, images, weights, images) == 2 + 3
+    assert num_kernels(platform, multi_scale, images, weights) == 2
+    assert num_kernels(platform, pull, images, weights, images) == 2 + 3
     text = jax.jit(pull).lower(images, weights, images).as_text()
-    assert "triton" not in text
+    assert not any(name in text for name in KERNELS.values())
+
+
+def test_planes_that_a_tpu_has_no_room_for_have_the_shifted_form():
+    shape = jax.ShapeDtypeStruct
+    _, weights = case((1, 1, 1, 256), (1, 3), (1, 3), jnp.bfloat16)
+    for side, is_there in ((256, True), (1024, False)):
+        images = shape((1, side, side, 256), jnp.bfloat16)
+        assert Planes(images.shape, 2).fits == is_there
+        assert (num_kernels("tpu", multi_scale, images, weights) == 2) == is_there
 
 
 def test_other_platforms_have_the_shifted_form_and_second_derivatives():
@@ -143,7 +167,8 @@ def test_other_platforms_have_the_shifted_form_and_second_derivatives():
 
 def test_values_of_64_bits_have_no_kernels():
     with jax.enable_x64(True):
-        assert triton_calls(multi_scale, *case((1, 5, 6, 2), (1,))) == 0
+        for platform in KERNELS:
+            assert num_kernels(platform, multi_scale, *case((1, 5, 6, 2), (1,))) == 0
 
 
 def test_wrong_kernels_are_errors():

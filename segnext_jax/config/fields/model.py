@@ -62,8 +62,8 @@ FIELDS = (
     _head("model.nmf_eval_seed", 0, whole(0, 2**32 - 1),
         "Seed of the fixed starting bases."),
     _network("model.depthwise", "auto", one_of("auto", "shifted", "grouped"),
-        "Formulation of depthwise convolutions: auto (kernels of our own on NVIDIA "
-        "GPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
+        "Formulation of depthwise convolutions: auto (kernels of our own on "
+        "NVIDIA GPUs and TPUs, shifted sums elsewhere), shifted, grouped (XLA's).",
         is_resumable=True, changes_numbers=False),
     _network("model.dtype", "float32", one_of("float32", "bfloat16"),
         "Type of activations; parameters, statistics, loss and NMF stay float32."),

@@ -1,4 +1,4 @@
-"""Triton kernels of a small depthwise convolution and the GELU behind it."""
+"""Kernels of a small depthwise convolution and the GELU behind it."""
 
 import math
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.gelu import gelu_slope, gelu_value
+from segnext_jax.ops.kernels.plane_program import PlaneProgram, Planes
 from segnext_jax.ops.kernels.row_program import (
     Layout,
     Program,
-    call,
-    make_layout,
     pack,
     sum_type,
 )
+from segnext_jax.ops.kernels.targets import GPU, Target
 
 
 def weighted(window: list[Array], weights: list[Array]) -> Array:
@@ -26,7 +26,7 @@ def weighted(window: list[Array], weights: list[Array]) -> Array:
 
 
 def _weights(
-    program: Program, packed, size: tuple[int, int], has_image_bias: bool
+    program: Program | PlaneProgram, packed, size: tuple[int, int], has_image_bias: bool
 ) -> tuple[list[Array], Array | None]:
     """Return taps with the bias, and what is added to the images."""
     count = math.prod(size) + 1
@@ -39,12 +39,12 @@ def _value_kernel(
     packed,
     output,
     *,
-    layout: Layout,
+    layout: Layout | Planes,
     size: tuple[int, int],
     has_image_bias: bool,
     has_gelu: bool,
 ):
-    program = Program(layout, packed.dtype)
+    program = layout.program(packed.dtype)
     weights, image_bias = _weights(program, packed, size, has_image_bias)
 
     def row_fn(row: Array, window: list[Array], carry):
@@ -62,11 +62,11 @@ def _gradient_kernel(
     output,
     totals,
     *,
-    layout: Layout,
+    layout: Layout | Planes,
     size: tuple[int, int],
     has_image_bias: bool,
 ):
-    program = Program(layout, packed.dtype)
+    program = layout.program(packed.dtype)
     weights, image_bias = _weights(program, packed, size, has_image_bias)
 
     def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
@@ -74,37 +74,37 @@ def _gradient_kernel(
         values = slope * program.read(cotangent, row)
         program.write(output, row, values)
         *taps, bias = sums
-        taps = [tap + v * values for tap, v in zip(taps, window, strict=True)]
-        return [*taps, bias + values]
+        products = (
+            program.add(t, v * values) for t, v in zip(taps, window, strict=True)
+        )
+        return [*products, program.add(bias, values)]
 
-    zeros = [program.zero] * len(weights)
+    zeros = [program.zero_sum] * len(weights)
     sums = program.walk_windows(images, size, row_fn, zeros, image_bias)
     for index, total in enumerate(sums):
         program.write_total(totals, index, len(weights), total)
 
 
 def _transposed_kernel(
-    cotangent, turned, output, totals, *, layout: Layout, size: tuple[int, int]
+    cotangent, turned, output, totals, *, layout: Layout | Planes, size: tuple[int, int]
 ):
-    program = Program(layout, turned.dtype)
+    program = layout.program(turned.dtype)
     weights, _ = _weights(program, turned, size, has_image_bias=False)
 
     def row_fn(row: Array, window: list[Array], total: Array) -> Array:
         values = weighted(window, weights)
         program.write(output, row, values)
         # Beside the image there are values, too, in a program that is wider.
-        return total + program.inside(row, values)
+        return program.add(total, program.inside(row, values))
 
-    total = program.walk_windows(cotangent, size, row_fn, program.zero)
+    total = program.walk_windows(cotangent, size, row_fn, program.zero_sum)
     program.write_total(totals, 0, 1, total)
 
 
-def _layout(images: Array, interpret: bool) -> Layout:
+def _layout(images: Array, target: Target) -> Layout | Planes:
     # Eight programs for each of 132 multiprocessors; two rows beside each program's
     # own are loaded by its neighbours, too.
-    return make_layout(
-        images.shape, 4, min_programs=1056, min_rows=8, interpret=interpret
-    )
+    return target.layout(images, 4, min_programs=1056, min_rows=8)
 
 
 def values(
@@ -114,7 +114,7 @@ def values(
     image_bias: Float[Array, " channels"] | None = None,
     *,
     has_gelu: bool = True,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> Float[Array, "batch height width channels"]:
     """Return ``gelu(conv(images + image_bias) + bias)``, or what is inside ``gelu``.
 
@@ -124,13 +124,12 @@ def values(
       bias: Added before the GELU.
       image_bias: None: 0.
       has_gelu: Whether there is one.
-      interpret: Run on any platform, slowly: for tests.
+      target: The platform.
     """
     biases = (bias,) if image_bias is None else (bias, image_bias)
-    (output,) = call(
+    (output,) = _layout(images, target).call(
         _value_kernel,
         "depthwise_gelu" if has_gelu else "depthwise",
-        _layout(images, interpret),
         [jax.ShapeDtypeStruct(images.shape, images.dtype)],
         images,
         pack(images.dtype, kernel, *biases),
@@ -148,7 +147,7 @@ def gradients(
     bias: Float[Array, " channels"],
     image_bias: Float[Array, " channels"] | None = None,
     *,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[
     Float[Array, "batch height width channels"], Float[Array, "batch _ channels"]
 ]:
@@ -160,13 +159,13 @@ def gradients(
       kernel: See `values`.
       bias: See `values`.
       image_bias: See `values`.
-      interpret: See `values`.
+      target: See `values`.
 
     Returns:
       The gradient by the convolution's result; and each image's part of those by the
       taps, row by row, and the bias: [batch, taps + 1, channels].
     """
-    layout = _layout(images, interpret)
+    layout = _layout(images, target)
     count = math.prod(kernel.shape[:2]) + 1
     biases = (bias,) if image_bias is None else (bias, image_bias)
     return _with_totals(
@@ -186,20 +185,20 @@ def transposed(
     cotangent: Float[Array, "batch height width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
     *,
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch channels"]]:
     """Return the gradient of a convolution by its images, and each image's sum of it.
 
     Args:
       cotangent: Gradient by the convolution's result.
       kernel: See `values`.
-      interpret: See `values`.
+      target: See `values`.
     """
     no_bias = jnp.zeros(kernel.shape[2:], kernel.dtype)
     output, totals = _with_totals(
         _transposed_kernel,
         "depthwise_transposed",
-        _layout(cotangent, interpret),
+        _layout(cotangent, target),
         1,
         cotangent,
         pack(cotangent.dtype, kernel[::-1, ::-1], no_bias),
@@ -208,7 +207,9 @@ def transposed(
     return output, totals[:, 0]
 
 
-def _with_totals(kernel, name: str, layout: Layout, count: int, *arrays, **options):
+def _with_totals(
+    kernel, name: str, layout: Layout | Planes, count: int, *arrays, **options
+):
     """Return maps like the images, and the sums of each image's programs."""
     images = arrays[0]
     batch, _, _, channels = images.shape
@@ -217,5 +218,5 @@ def _with_totals(kernel, name: str, layout: Layout, count: int, *arrays, **optio
         jax.ShapeDtypeStruct(images.shape, images.dtype),
         jax.ShapeDtypeStruct(totals, sum_type(images.dtype)),
     ]
-    output, parts = call(kernel, name, layout, outputs, *arrays, **options)
+    output, parts = layout.call(kernel, name, outputs, *arrays, **options)
     return output, jnp.sum(parts, axis=1)

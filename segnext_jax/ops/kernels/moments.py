@@ -7,15 +7,13 @@ from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels.row_program import (
     Layout,
-    Program,
-    call,
     make_layout,
     sum_type,
 )
 
 
 def _moments_kernel(images, totals, *, layout: Layout):
-    program = Program(layout, totals.dtype)
+    program = layout.program(totals.dtype)
 
     def add(row: Array, total: Array) -> Array:
         return total + program.read(images, row)
@@ -35,7 +33,7 @@ def _moments_kernel(images, totals, *, layout: Layout):
 
 
 def _slopes_kernel(images, cotangent, mean, totals, *, layout: Layout):
-    program = Program(layout, totals.dtype)
+    program = layout.program(totals.dtype)
     mean = program.weight(mean, 0)
 
     def add(row: Array, sums: list[Array]) -> list[Array]:
@@ -58,7 +56,7 @@ def _call(kernel, name: str, layout: Layout, *arrays: Array) -> Array:
     totals = jax.ShapeDtypeStruct(
         (batch, layout.programs_of_image, 2, channels), sum_type(arrays[0].dtype)
     )
-    return call(kernel, name, layout, [totals], *arrays)[0]
+    return layout.call(kernel, name, [totals], *arrays)[0]
 
 
 def moments(

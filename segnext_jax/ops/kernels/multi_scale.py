@@ -1,4 +1,4 @@
-"""Triton kernels of the multi-scale attention.
+"""Kernels of the multi-scale attention.
 
 Each value takes 103 multiply-adds (5x5, and 7 + 11 + 21 twice) and, in bfloat16, 4
 bytes of traffic. An H100 (132 SMs x 128 lanes x 1.7 GHz, 3.35 TB/s) needs 3.6 ps for
@@ -20,13 +20,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels.depthwise_gelu import weighted
+from segnext_jax.ops.kernels.plane_program import PlaneProgram, Planes
 from segnext_jax.ops.kernels.row_program import (
     Layout,
     Program,
-    call,
-    make_layout,
     sum_type,
 )
+from segnext_jax.ops.kernels.targets import GPU, Target
 
 
 class Strip(NamedTuple):
@@ -68,7 +68,11 @@ def _shifts(length: int) -> range:
 
 
 def _row(
-    program: Program, packed, pair: Strip, values: dict[int, Array], bias: bool
+    program: Program | PlaneProgram,
+    packed,
+    pair: Strip,
+    values: dict[int, Array],
+    bias: bool,
 ) -> Array:
     """Return a row strip's sum of values by their shift."""
     total = program.weight(packed, pair.start + pair.row) if bias else program.zero
@@ -77,27 +81,24 @@ def _row(
     return total
 
 
-def _strips_kernel(images, packed, output, *, layout: Layout, pairs: tuple[Strip, ...]):
-    program = Program(layout, packed.dtype)
+def _strips_kernel(
+    images, packed, output, *, layout: Layout | Planes, pairs: tuple[Strip, ...]
+):
+    program = layout.program(packed.dtype)
     height = layout.shape[1]
     reach = max(pair.column for pair in pairs) // 2
     row_reach = max(pair.row for pair in pairs) // 2
     start = jnp.maximum(program.top - reach, 0)
     stop = jnp.minimum(program.bottom + reach, height)
 
-    def fresh() -> Array:
-        return sum(
-            (program.weight(packed, pair.stop - 1) for pair in pairs), program.zero
-        )
-
     def finish(row: Array, sums: list[Array]) -> list[Array]:
         """Write the row that nothing more is added to."""
-        program.write(output, row - reach, sums[0])
-        return sums[1:]
+        bias = sum((program.weight(packed, pair.stop - 1) for pair in pairs), sums[0])
+        program.write(output, row - reach, bias)
+        return [*sums[1:], program.zero]
 
     def step(row: Array, sums: list[Array]) -> list[Array]:
         # sums[i] is output row `row - reach + i`.
-        sums = [*sums, fresh()]
         shifts = range(-row_reach, row_reach + 1)
         values = {shift: program.read(images, row, shift) for shift in shifts}
         sums[reach] += values[0]
@@ -108,19 +109,21 @@ def _strips_kernel(images, packed, output, *, layout: Layout, pairs: tuple[Strip
                 sums[reach - shift] += weight * strip
         return finish(row, sums)
 
-    sums = lax.fori_loop(start, stop, step, [fresh() for _ in range(2 * reach)])
-    lax.fori_loop(
-        stop,
-        stop + jnp.int32(reach),
-        lambda row, sums: finish(row, [*sums, program.zero]),
-        sums,
-    )
+    sums = lax.fori_loop(start, stop, step, [program.zero] * (2 * reach + 1))
+    lax.fori_loop(stop, stop + jnp.int32(reach), finish, sums)
 
 
 def _square_gradients_kernel(
-    images, cotangent, turned, output, totals, *, layout: Layout, size: tuple[int, int]
+    images,
+    cotangent,
+    turned,
+    output,
+    totals,
+    *,
+    layout: Layout | Planes,
+    size: tuple[int, int],
 ):
-    program = Program(layout, turned.dtype)
+    program = layout.program(turned.dtype)
     count = math.prod(size) + 1
     weights = [program.weight(turned, i) for i in range(count)]
 
@@ -129,18 +132,26 @@ def _square_gradients_kernel(
         value = program.read(images, row)
         *taps, bias = sums
         # Taps of the turned kernel, which slides over the cotangent.
-        taps = [tap + value * v for tap, v in zip(taps, window, strict=True)]
-        return [*taps, bias + window[len(window) // 2]]
+        products = (
+            program.add(t, value * v) for t, v in zip(taps, window, strict=True)
+        )
+        return [*products, program.add(bias, window[len(window) // 2])]
 
-    sums = program.walk_windows(cotangent, size, row_fn, [program.zero] * count)
+    sums = program.walk_windows(cotangent, size, row_fn, [program.zero_sum] * count)
     for index, total in enumerate(sums):
         program.write_total(totals, index, count, total)
 
 
 def _strip_gradients_kernel(
-    images, cotangent, packed, totals, *, layout: Layout, pairs: tuple[Strip, ...]
+    images,
+    cotangent,
+    packed,
+    totals,
+    *,
+    layout: Layout | Planes,
+    pairs: tuple[Strip, ...],
 ):
-    program = Program(layout, packed.dtype)
+    program = layout.program(packed.dtype)
 
     def row_fn(row: Array, sums: list[Array]) -> list[Array]:
         row_reach = max(pair.row for pair in pairs) // 2
@@ -159,33 +170,29 @@ def _strip_gradients_kernel(
                 # The row strip's result here went into the result there.
                 place = pair.column_start + pair.column // 2 - shift
                 backward[index] += program.weight(packed, place) * value
-                sums[place] += forward[index] * value
+                sums[place] = program.add(sums[place], forward[index] * value)
         for pair, values in zip(pairs, backward, strict=True):
             for tap, shift in enumerate(_shifts(pair.row)):
-                sums[pair.start + tap] += beside[shift] * values
-            sums[pair.start + pair.row] += values
+                place = pair.start + tap
+                sums[place] = program.add(sums[place], beside[shift] * values)
+            place = pair.start + pair.row
+            sums[place] = program.add(sums[place], values)
         # The biases of all columns have one gradient.
-        sums[-1] += own
+        sums[-1] = program.add(sums[-1], own)
         return sums
 
     count = pairs[-1].stop
-    sums = program.walk(row_fn, [program.zero] * count)
+    sums = program.walk(row_fn, [program.zero_sum] * count)
     for pair in pairs:
         sums[pair.stop - 1] = sums[-1]
     for index, total in enumerate(sums):
         program.write_total(totals, index, count, total)
 
 
-def _layout(images: Array, values_per_lane: int, min_rows: int, interpret: bool):
+def _layout(images: Array, values_per_lane: int, min_rows: int, target: Target):
     # Two programs for each of 132 multiprocessors, which have the registers for no
     # more.
-    return make_layout(
-        images.shape,
-        values_per_lane,
-        min_programs=264,
-        min_rows=min_rows,
-        interpret=interpret,
-    )
+    return target.layout(images, values_per_lane, min_programs=264, min_rows=min_rows)
 
 
 def add_strips(
@@ -193,7 +200,7 @@ def add_strips(
     packed: Float[Array, "taps channels"],
     *,
     pairs: tuple[Strip, ...],
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> Float[Array, "batch height width channels"]:
     """Return ``images + sum_i column_i(row_i(images))``.
 
@@ -201,13 +208,12 @@ def add_strips(
       images: Feature maps, of less than 2^31 values.
       packed: Weights of all pairs, in the type of the sums.
       pairs: Their places; at least one.
-      interpret: Run on any platform, slowly: for tests.
+      target: The platform.
     """
-    (output,) = call(
+    # Twenty rows are computed by the neighbours of a program, too.
+    (output,) = _layout(images, 4, 32, target).call(
         _strips_kernel,
         "multi_scale_strips",
-        # Twenty rows are computed by the neighbours of a program, too.
-        _layout(images, 4, 32, interpret),
         [jax.ShapeDtypeStruct(images.shape, images.dtype)],
         images,
         packed,
@@ -222,7 +228,7 @@ def square_gradients(
     turned: Float[Array, "taps channels"],
     *,
     size: tuple[int, ...],
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> tuple[
     Float[Array, "batch height width channels"], Float[Array, "batch taps channels"]
 ]:
@@ -233,7 +239,7 @@ def square_gradients(
       cotangent: Gradient by the result.
       turned: Packed taps of the kernel turned by 180 degrees, and zeros as its bias.
       size: (height, width) of the kernel.
-      interpret: See `add_strips`.
+      target: See `add_strips`.
 
     Returns:
       The first, and each image's part of the second, for the turned kernel.
@@ -241,7 +247,7 @@ def square_gradients(
     by_images, totals = _with_totals(
         _square_gradients_kernel,
         "multi_scale_square_gradients",
-        _layout(images, 2, 8, interpret),
+        _layout(images, 2, 8, target),
         [jax.ShapeDtypeStruct(images.shape, images.dtype)],
         *(images, cotangent, turned),
         size=size,
@@ -255,7 +261,7 @@ def strip_gradients(
     packed: Float[Array, "taps channels"],
     *,
     pairs: tuple[Strip, ...],
-    interpret: bool = False,
+    target: Target = GPU,
 ) -> Float[Array, "batch taps channels"]:
     """Return each image's part of the gradients by the packed weights of strips.
 
@@ -264,14 +270,14 @@ def strip_gradients(
       cotangent: Gradient by the result of `add_strips`.
       packed: See `add_strips`, as for the others.
       pairs: See there.
-      interpret: See there.
+      target: See there.
     """
     (totals,) = _with_totals(
         _strip_gradients_kernel,
         "multi_scale_strip_gradients",
         # Each lane holds a sum for each of 82 taps and biases; two channels per lane
         # would spill registers.
-        _layout(images, 1, 8, interpret),
+        _layout(images, 1, 8, target),
         [],
         *(images, cotangent, packed),
         pairs=pairs,
@@ -280,7 +286,7 @@ def strip_gradients(
 
 
 def _with_totals(
-    kernel, name: str, layout: Layout, outputs: list, *arrays: Array, **options
+    kernel, name: str, layout: Layout | Planes, outputs: list, *arrays: Array, **options
 ):
     """Return a kernel's outputs, the last of them summed over an image's programs."""
     images, _, packed = arrays
@@ -289,5 +295,5 @@ def _with_totals(
         (batch, layout.programs_of_image, packed.shape[0], channels),
         sum_type(images.dtype),
     )
-    *results, parts = call(kernel, name, layout, [*outputs, totals], *arrays, **options)
+    *results, parts = layout.call(kernel, name, [*outputs, totals], *arrays, **options)
     return (*results, jnp.sum(parts, axis=1))

@@ -15,9 +15,15 @@ import jax.numpy as jnp
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
+from segnext_jax.ops.kernels.targets import GPU, Target
 
-def per_image(function: Callable, num_batched: int) -> Callable:
-    """Return a function of arrays that XLA divides by images.
+
+def per_image(function: Callable, num_batched: int, target: Target = GPU) -> Callable:
+    """Return a function of arrays that is divided by images.
+
+    On GPUs XLA divides the images as it divides what comes before. On TPUs, for which
+    XLA does not ask (jax-ml/jax issue 38196), all devices of the program's mesh get as
+    many images each, or all images where they are no multiple of the devices.
 
     Args:
       function: A function of arrays. Its first ``num_batched`` arguments and all its
@@ -26,8 +32,31 @@ def per_image(function: Callable, num_batched: int) -> Callable:
         must not close over arrays.
       num_batched: Number of arguments that begin with the batch. Each device has the
         other arguments whole.
+      target: What the function is for. For TPUs call it inside of `by_platform`, which
+        knows the mesh.
     """
+    if target.is_tpu:
+        return functools.partial(_by_mesh, function, num_batched)
     return _divided(function, num_batched, "b")
+
+
+def _by_mesh(function: Callable, num_batched: int, *arrays: jax.Array) -> Any:
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.size <= 1:
+        return function(*arrays)
+    is_divided = arrays[0].shape[0] % mesh.size == 0
+    shared = PartitionSpec(mesh.axis_names) if is_divided else PartitionSpec()
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=tuple(
+            shared if place < num_batched else PartitionSpec()
+            for place in range(len(arrays))
+        ),
+        out_specs=shared,
+        # Kernels do not say over which axes their results differ.
+        check_vma=False,
+    )(*arrays)
 
 
 def gathered(function: Callable) -> Callable:

@@ -56,6 +56,37 @@ class Layout(NamedTuple):
         """Programs of one image that have the same channels."""
         return self.grid[1] * self.grid[2]
 
+    def program(self, sums: jnp.dtype) -> "Program":
+        """Return what a kernel works with."""
+        return Program(self, sums)
+
+    def call(
+        self,
+        kernel: Callable,
+        name: str,
+        outputs: list[jax.ShapeDtypeStruct],
+        *arrays: Array,
+        **options,
+    ) -> list[Array]:
+        """Return a kernel's outputs.
+
+        Args:
+          kernel: ``kernel(*refs, layout=layout, **options)``; the refs are flat.
+          name: The name of the kernel.
+          outputs: Their shapes.
+          *arrays: Arrays of any shapes.
+          **options: Static.
+        """
+        results = pl.pallas_call(
+            functools.partial(kernel, layout=self, **options),
+            out_shape=[jax.ShapeDtypeStruct((o.size,), o.dtype) for o in outputs],
+            grid=self.grid,
+            compiler_params=plgpu.CompilerParams(num_warps=NUM_WARPS, num_stages=1),
+            interpret=self.interpret,
+            name=name,
+        )(*(array.reshape(-1) for array in arrays))
+        return [r.reshape(o.shape) for r, o in zip(results, outputs, strict=True)]
+
 
 def make_layout(
     shape: tuple[int, ...],
@@ -92,7 +123,62 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-class Program:
+class Walk:
+    """The walk of a program down the rows from `top` to `bottom`."""
+
+    shape: tuple[int, int]
+    sums: jnp.dtype
+    top: Array
+    bottom: Array
+
+    @property
+    def zero(self) -> Array:
+        """A row of zeros in the type of sums."""
+        return jnp.zeros(self.shape, self.sums)
+
+    def read(self, ref, row: Array, shift: int = 0, bias: Array | None = None) -> Array:
+        """Return the row's pixels, ``shift`` to the right, and what is added to them.
+
+        Outside of the image: 0.
+        """
+        raise NotImplementedError
+
+    def walk(self, row_fn: Callable, carry):
+        """Return the last carry of ``carry = row_fn(row, carry)`` over all rows."""
+        return lax.fori_loop(self.top, self.bottom, row_fn, carry)
+
+    def walk_windows(
+        self,
+        ref,
+        size: tuple[int, ...],
+        row_fn: Callable,
+        carry,
+        bias: Array | None = None,
+    ):
+        """Walk with ``row_fn(row, window, carry)``; see `read` for the bias.
+
+        The window is a list of arrays: the pixels around each pixel, row by row. Each
+        row is loaded once for each column of the window.
+        """
+        height, width = size
+
+        def load(row: Array) -> list[Array]:
+            return [
+                self.read(ref, row, shift, bias)
+                for shift in range(-(width // 2), width // 2 + 1)
+            ]
+
+        def step(row: Array, carry):
+            lines, carry = carry
+            lines = [*lines, load(row + height // 2)]
+            window = [value for line in lines for value in line]
+            return lines[1:], row_fn(row, window, carry)
+
+        above = [load(self.top + row) for row in range(-(height // 2), height // 2)]
+        return self.walk(step, (above, carry))[1]
+
+
+class Program(Walk):
     """Coordinates of a program, and its way to memory."""
 
     def __init__(self, layout: Layout, sums: jnp.dtype):
@@ -108,9 +194,13 @@ class Program:
         self._image = pl.program_id(3)
 
     @property
-    def zero(self) -> Array:
-        """Zeros in the type of sums."""
-        return jnp.zeros(self.shape, self.sums)
+    def zero_sum(self) -> Array:
+        """What `add` begins with."""
+        return self.zero
+
+    def add(self, total: Array, values: Array) -> Array:
+        """Return a sum over columns, of which parts remain to be added."""
+        return total + values
 
     @property
     def _has_all_channels(self) -> bool:
@@ -188,69 +278,6 @@ class Program:
         total = values if is_sum else self.sum(values)
         mask = self._if_channel(self._own_column == 0)
         self._store(ref, start + self._channel, mask, total)
-
-    def walk(self, row_fn: Callable, carry):
-        """Return the last carry of ``carry = row_fn(row, carry)`` over all rows."""
-        return lax.fori_loop(self.top, self.bottom, row_fn, carry)
-
-    def walk_windows(
-        self,
-        ref,
-        size: tuple[int, ...],
-        row_fn: Callable,
-        carry,
-        bias: Array | None = None,
-    ):
-        """Walk with ``row_fn(row, window, carry)``; see `read` for the bias.
-
-        The window is a list of arrays: the pixels around each pixel, row by row. Each
-        row is loaded once for each column of the window.
-        """
-        height, width = size
-
-        def load(row: Array) -> list[Array]:
-            return [
-                self.read(ref, row, shift, bias)
-                for shift in range(-(width // 2), width // 2 + 1)
-            ]
-
-        def step(row: Array, carry):
-            lines, carry = carry
-            lines = [*lines, load(row + height // 2)]
-            window = [value for line in lines for value in line]
-            return lines[1:], row_fn(row, window, carry)
-
-        above = [load(self.top + row) for row in range(-(height // 2), height // 2)]
-        return self.walk(step, (above, carry))[1]
-
-
-def call(
-    kernel: Callable,
-    name: str,
-    layout: Layout,
-    outputs: list[jax.ShapeDtypeStruct],
-    *arrays: Array,
-    **options,
-) -> list[Array]:
-    """Return a kernel's outputs.
-
-    Args:
-      kernel: ``kernel(*refs, layout=layout, **options)``; the refs are flat.
-      name: The name of the kernel.
-      layout: The layout of the call.
-      outputs: Their shapes.
-      *arrays: Arrays of any shapes.
-      **options: Static.
-    """
-    results = pl.pallas_call(
-        functools.partial(kernel, layout=layout, **options),
-        out_shape=[jax.ShapeDtypeStruct((o.size,), o.dtype) for o in outputs],
-        grid=layout.grid,
-        compiler_params=plgpu.CompilerParams(num_warps=NUM_WARPS, num_stages=1),
-        interpret=layout.interpret,
-        name=name,
-    )(*(array.reshape(-1) for array in arrays))
-    return [r.reshape(o.shape) for r, o in zip(results, outputs, strict=True)]
 
 
 def pack(dtype: jnp.dtype, *weights: Array) -> Array:
