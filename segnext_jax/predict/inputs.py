@@ -1,8 +1,11 @@
 """Which images and videos the words of a command line mean."""
 
+import contextlib
 import dataclasses
 import glob
+import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from absl import logging
@@ -87,6 +90,31 @@ def find_inputs(
         for item in inputs:
             found.setdefault(item.path.resolve(), item)
     return list(found.values())
+
+
+def read_list(name: str) -> Iterator[Input]:
+    """Yield the files of a list, one a line, as they are read.
+
+    Outputs lie below their folders as the paths say, without ``/`` and ``..``.
+
+    Args:
+      name: A file; ``-`` for standard input.
+
+    Raises:
+      OSError: If there is no such file.
+      ValueError: If a file's name is not UTF-8.
+    """
+    with contextlib.ExitStack() as stack:
+        lines = sys.stdin.buffer
+        if name != "-":
+            lines = stack.enter_context(pathlib.Path(name).open("rb"))
+        for line in lines:
+            path = pathlib.Path(os.fsdecode(line.rstrip(b"\r\n")))
+            check_utf8(path)
+            if path.name:
+                parts = pathlib.PurePath(os.path.normpath(path)).parts
+                below = (part for part in parts if part not in (path.anchor, ".."))
+                yield Input(path, pathlib.PurePath(*below).with_suffix(""))
 
 
 def _below(
