@@ -220,7 +220,7 @@ class Manifest:
                 "files": [
                     path.relative_to(self._options.output).as_posix() for path in paths
                 ],
-                "left_out": [[str(path), reason] for path, reason in failures],
+                "left_out": [[str(one.path), one.reason] for one in failures],
             }
         )
 
