@@ -22,7 +22,8 @@ from segnext_jax.checkpoints import model_folder
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 
-_MEASURE = """
+# Runs the command, and prints the MiB that it took.
+MEASURE = """
 import resource, sys
 from segnext_jax.cli import command
 from segnext_jax.predict.__main__ import main
@@ -54,7 +55,7 @@ def main() -> None:
         noise = generator.integers(0, 256, (side // 16, side // 16, 3), np.uint8)
         cv2.imwrite(str(path), cv2.resize(noise, (side, side)))
         command = [
-            *(sys.executable, "-c", _MEASURE, f"--checkpoint={folder / 'model'}"),
+            *(sys.executable, "-c", MEASURE, f"--checkpoint={folder / 'model'}"),
             *(str(path), f"--output={folder / 'out'}", f"--format={options.format}"),
             *("--config.evaluation.scale=0,0", "--config.evaluation.mode=slide"),
             f"--config.evaluation.window={options.window},{options.window}",
