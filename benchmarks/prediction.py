@@ -131,17 +131,22 @@ def _measure_pace(folder: pathlib.Path, options: argparse.Namespace) -> None:
     }
     whole()  # Compiles.
     paces: dict[str, list[float]] = {name: [] for name in programs}
+    work: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(options.rounds):
         for name, program in programs.items():
-            start = time.perf_counter()
+            start, work_start = time.perf_counter(), time.process_time()
             count = program()
             paces[name].append(count / (time.perf_counter() - start))
+            work[name].append(1_000 * (time.process_time() - work_start) / count)
     ratios = [
         whole / min(decoding, network)
         for decoding, network, whole in zip(*paces.values(), strict=True)
     ]
     for name, values in paces.items():
-        sys.stdout.write(f"{name}: {statistics.median(values):.2f} images/s\n")
+        sys.stdout.write(
+            f"{name}: {statistics.median(values):.2f} images/s, "
+            f"{statistics.median(work[name]):.2f} ms of a core each\n"
+        )
     sys.stdout.write(
         f"predict / the slower of the two: {statistics.median(ratios):.3f} "
         f"({min(ratios):.3f} to {max(ratios):.3f})\n"
