@@ -72,11 +72,6 @@ def _predict(
         is_list=given.list is not None,
         part_size=given.part_size,
     )
-    if (given.list is None) == (not given.inputs):
-        raise ValueError(
-            "inputs must be named as arguments or by --list, and not by both: got "
-            f"{' '.join(given.inputs) or 'none'} and --list={given.list}."
-        )
     if given.list is None:
         found = inputs.find_inputs(given.inputs, options.folders)
     else:
@@ -200,6 +195,8 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
+    if (options.list is None) == (not options.inputs):
+        parser.error("name the inputs as arguments or by --list, not by both")
     return options, command.overrides(parser, rest)
 
 

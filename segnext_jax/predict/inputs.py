@@ -93,7 +93,7 @@ def find_inputs(
 
 
 def read_list(name: str) -> Iterator[Input]:
-    """Yield the files of a list, one a line, as they are read.
+    """Return the files of a list, one a line; they are read as they are asked for.
 
     Outputs lie below their folders as the paths say, without ``/`` and ``..``.
 
@@ -101,13 +101,19 @@ def read_list(name: str) -> Iterator[Input]:
       name: A file; ``-`` for standard input.
 
     Raises:
-      OSError: If there is no such file.
-      ValueError: If a file's name is not UTF-8.
+      ValueError: If there is no such file, or the name of one in it is not UTF-8.
     """
-    with contextlib.ExitStack() as stack:
-        lines = sys.stdin.buffer
-        if name != "-":
-            lines = stack.enter_context(pathlib.Path(name).open("rb"))
+    # A pipe, <(find ...), can be opened once.
+    if name != "-" and (not os.path.exists(name) or os.path.isdir(name)):
+        raise ValueError(
+            f"--list must name a file with a path on each line, or be -: got {name}."
+        )
+    return _read_list(name)
+
+
+def _read_list(name: str) -> Iterator[Input]:
+    opened = sys.stdin.buffer if name == "-" else pathlib.Path(name).open("rb")
+    with contextlib.closing(opened) as lines:
         for line in lines:
             path = pathlib.Path(os.fsdecode(line.rstrip(b"\r\n")))
             check_utf8(path)

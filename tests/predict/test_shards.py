@@ -22,6 +22,7 @@ from segnext_jax.images.decode import decode_label
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.predict import predictor as predictor_lib
+from segnext_jax.predict.__main__ import main
 from segnext_jax.predict.inputs import read_list
 from segnext_jax.predict.jobs import Options, plan
 from segnext_jax.predict.run import run
@@ -217,6 +218,17 @@ def test_videos_are_for_files(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             predict([tmp_path / "film.mp4"], tmp_path / "out", **options)
+
+
+def test_inputs_come_by_name_or_by_list(tmp_path, capsys):
+    for words in ([], ["a.png", "--list=b"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["--checkpoint=x", f"--output={tmp_path / 'out'}", *words])
+        assert stop.value.code == 2
+        assert "as arguments or by --list, not by both" in capsys.readouterr().err
+    for name in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(ValueError, match="--list must name a file with a path on"):
+            read_list(str(name))
 
 
 def test_impossible_options_are_refused(tmp_path):
