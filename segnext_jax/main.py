@@ -68,7 +68,7 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
     parser.add_argument(
         "--workdir", help="folder of the run (default: runs/<name of the config>)"
     )
-    _add_processes(parser)
+    processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
     if any(text.startswith("--which") for text in rest):
         raise ValueError(
@@ -122,7 +122,7 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
         help="folder for the results (default: the run's; nothing else is written "
         "there)",
     )
-    _add_processes(parser)
+    processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
     overrides = command.overrides(parser, rest)
     command.set_up_compilation_cache()
@@ -163,30 +163,10 @@ def _training_config(
     return config_lib.with_overrides(stored_config(workdir), overrides, str(workdir))
 
 
-def _add_processes(parser: command.Parser) -> None:
-    several = parser.add_argument_group("several processes")
-    several.add_argument(
-        "--distributed",
-        action="store_true",
-        help="started by SLURM, Kubernetes, a TPU pod or Open MPI",
-    )
-    several.add_argument(
-        "--coordinator", default="", help="HOST:PORT of process 0, where nothing did"
-    )
-    several.add_argument("--num_processes", type=int, help="number of processes")
-    several.add_argument("--process_id", type=int, help="number of this process")
-
-
 @contextlib.contextmanager
 def _joined(options: argparse.Namespace, is_program: bool) -> Iterator[None]:
     """Join the other processes; then set up the allocator for the device."""
-    several = processes.ProcessOptions(
-        options.distributed,
-        options.coordinator,
-        options.num_processes,
-        options.process_id,
-    )
-    with processes.joined(several):
+    with processes.joined(processes.ProcessOptions.of(options)):
         import jax
 
         if is_program and jax.default_backend() == "cpu":

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import segnext_jax
 from segnext_jax import __main__ as program
 from segnext_jax.cli import command
 from segnext_jax.config.fields import FIELDS
@@ -51,6 +52,32 @@ def test_options_of_earlier_versions_are_taken_and_not_shown(capsys):
         assert (options.output, options.existing) == ("a", "overwrite")
     assert "--to" not in parser.format_help()
     assert "--overwrite" not in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "train --config=shapes_tiny --workdir=gs://bucket/run",
+        "train --config=shapes_tiny --config.init_from=s3://bucket/run",
+        "evaluate --checkpoint gs://bucket/run",
+        "predict gs://bucket/photos --checkpoint=x --output=out",
+        "export --checkpoint=x --output=gs://bucket/exported",
+        "convert --checkpoint=x.pth --output=abfs://bucket/exported",
+    ],
+)
+def test_a_bucket_is_refused_before_a_folder_of_its_name_is_made(
+    arguments, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["segnext-jax", *arguments.split()])
+    assert program.main() == 1
+    assert "must have local paths: got " in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_bucket_is_refused_in_python():
+    with pytest.raises(ValueError, match="must have local paths: got gs://bucket/run"):
+        segnext_jax.load("gs://bucket/run")
 
 
 def test_export_takes_its_folder_and_result_by_old_and_new_names():

@@ -29,7 +29,9 @@ ALLOWED = {
         ).split()
     ),
     "predict": set(
-        ("cli config datasets evaluation images models pipeline weights").split()
+        (
+            "cli config datasets evaluation images models pipeline sharding weights"
+        ).split()
     ),
     "main": set("checkpoints cli config training".split()),
     "describe": set("cli config datasets models ops training".split()),

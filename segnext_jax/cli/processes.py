@@ -1,5 +1,6 @@
 """Several processes of one run: how they meet, and how an error ends all of them."""
 
+import argparse
 import contextlib
 import ctypes
 import dataclasses
@@ -27,6 +28,9 @@ _CLOSE_TIMEOUT = 20
 # report that another process caused the error.
 _CAUSE_TIMEOUT = 3
 
+# Seconds that a process waits for others that have more to do: a month.
+_DONE_TIMEOUT = 30 * 86_400
+
 # The lifeline of the run that this process has joined: at most one, as a process joins
 # at most one run of `jax.distributed`.
 _lifelines: list[Lifeline] = []
@@ -50,6 +54,19 @@ class ProcessOptions:
     coordinator: str = ""
     num_processes: int | None = None
     process_id: int | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> "ProcessOptions":
+        """Return what was given for the options of `add_options`."""
+        return cls(
+            *(options.distributed, options.coordinator),
+            *(options.num_processes, options.process_id),
+        )
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are several processes."""
+        return self.is_distributed or bool(self.coordinator)
 
     def __post_init__(self) -> None:
         """Refuse options that are incomplete or impossible."""
@@ -78,6 +95,21 @@ class ProcessOptions:
                 )
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options by which a process finds the others."""
+    several = parser.add_argument_group("several processes")
+    several.add_argument(
+        "--distributed",
+        action="store_true",
+        help="started by SLURM, Kubernetes, a TPU pod or Open MPI",
+    )
+    several.add_argument(
+        "--coordinator", default="", help="HOST:PORT of process 0, where nothing did"
+    )
+    several.add_argument("--num_processes", type=int, help="number of processes")
+    several.add_argument("--process_id", type=int, help="number of this process")
+
+
 @contextlib.contextmanager
 def joined(options: ProcessOptions) -> Iterator[None]:
     """Join the other processes of the run while the block runs, if there are others.
@@ -90,7 +122,7 @@ def joined(options: ProcessOptions) -> Iterator[None]:
       ValueError: If no launcher that JAX knows started this process.
       ConnectionError: If the other processes did not come in time.
     """
-    if not options.is_distributed and not options.coordinator:
+    if not options.has_others:
         yield
         return
     _join(options)
@@ -101,6 +133,17 @@ def joined(options: ProcessOptions) -> Iterator[None]:
         _fail(lifeline, error)
         raise
     lifeline.leave()
+
+
+def wait_for_others() -> None:
+    """Wait until all processes are here, however long some of them work on.
+
+    JAX itself waits five minutes for processes that do not end together.
+    """
+    from jax._src.distributed import global_state
+
+    if global_state.client is not None:
+        global_state.client.wait_at_barrier("segnext_jax/end", _DONE_TIMEOUT * 1_000)
 
 
 def fail_soon(error: BaseException) -> None:

@@ -33,7 +33,7 @@ class Progress:
 
     def __init__(
         self,
-        total: int,
+        total: int | None,
         first: int = 0,
         description: str = "train",
         seconds_per_line: float = 0.0,
@@ -41,7 +41,7 @@ class Progress:
         """Begin at step ``first`` of ``total``.
 
         Args:
-          total: Number of steps.
+          total: Number of steps; None if nobody knows it.
           first: Steps that are done.
           description: What is counted.
           seconds_per_line: Reports that come sooner after the last are passed over,
@@ -78,11 +78,12 @@ class Progress:
         parts = [f"{name} {value}" for name, value in values.items()]
         num_timed = step - self._first - 1
         # The first step holds compilation: it tells nothing of the pace.
-        if num_timed > 0 and self._start is not None:
+        if num_timed > 0 and self._start is not None and self._total is not None:
             left = (now - self._start) / num_timed * (self._total - step)
             parts.append(f"ETA {_clock(left)}")
         line = "  ".join(parts)
-        logging.info("%s %d/%d  %s", self._description, step, self._total, line)
+        of_total = "" if self._total is None else f"/{self._total}"
+        logging.info("%s %d%s  %s", self._description, step, of_total, line)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

@@ -21,6 +21,7 @@ from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.images import pictures
 from segnext_jax.images.label_png import write_label_png
+from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
 
 _JPEG_QUALITY = 92
 # JPEG ends at 65,500, and two stand side by side.
@@ -213,16 +214,20 @@ def begin(
     spec: DatasetSpec,
     options: FileOptions,
 ) -> PredictionFile:
-    """Begin a file of one of the kinds in `SUFFIXES`.
+    """Begin a file of a prediction.
 
     Args:
-      kind: Which.
+      kind: A key of `SUFFIXES` or of `benchmark_formats.FORMATS`.
       file: Where to write.
       image: The photograph, RGB.
       spec: Classes and colours.
       options: How.
     """
     height, width = image.shape[:2]
+    if kind in BENCHMARK_FORMATS:
+        benchmark = BENCHMARK_FORMATS[kind]
+        colours = spec.colours if benchmark.has_palette else None
+        return LabelFile(file, (height, width), colours, benchmark.id_of)
     if kind == "labels":
         return LabelFile(file, (height, width), spec.colours)
     if kind == "probabilities":

@@ -1,8 +1,11 @@
 """Which images and videos the words of a command line mean."""
 
+import contextlib
 import dataclasses
 import glob
+import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from absl import logging
@@ -87,6 +90,37 @@ def find_inputs(
         for item in inputs:
             found.setdefault(item.path.resolve(), item)
     return list(found.values())
+
+
+def read_list(name: str) -> Iterator[Input]:
+    """Return the files of a list, one a line; they are read as they are asked for.
+
+    Outputs lie below their folders as the paths say, without ``/`` and ``..``.
+
+    Args:
+      name: A file; ``-`` for standard input.
+
+    Raises:
+      ValueError: If there is no such file, or the name of one in it is not UTF-8.
+    """
+    # A pipe, <(find ...), can be opened once.
+    if name != "-" and (not os.path.exists(name) or os.path.isdir(name)):
+        raise ValueError(
+            f"--list must name a file with a path on each line, or be -: got {name}."
+        )
+    return _read_list(name)
+
+
+def _read_list(name: str) -> Iterator[Input]:
+    opened = sys.stdin.buffer if name == "-" else pathlib.Path(name).open("rb")
+    with contextlib.closing(opened) as lines:
+        for line in lines:
+            path = pathlib.Path(os.fsdecode(line.rstrip(b"\r\n")))
+            check_utf8(path)
+            if path.name:
+                parts = pathlib.PurePath(os.path.normpath(path)).parts
+                below = (part for part in parts if part not in (path.anchor, ".."))
+                yield Input(path, pathlib.PurePath(*below).with_suffix(""))
 
 
 def _below(

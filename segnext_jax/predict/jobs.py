@@ -1,8 +1,13 @@
-"""Which files each input leads to, checked before anything is computed."""
+"""Which files each input leads to, checked before anything is computed.
+
+The inputs of a list are never all at hand: they are checked by parts.
+"""
 
 import dataclasses
+import itertools
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import benchmark_formats, files
@@ -10,7 +15,9 @@ from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
 from segnext_jax.predict.files import FileOptions
 from segnext_jax.predict.inputs import Input
 
-FORMATS = (*files.SUFFIXES, *BENCHMARK_FORMATS)
+TABLE = "table"
+FORMATS = (*files.SUFFIXES, TABLE, *BENCHMARK_FORMATS)
+CONTAINERS = ("files", "tar")
 EXISTING = ("error", "skip", "overwrite")
 PICTURES = ("overlay", "side_by_side")
 _VIDEO_SUFFIX = ".mp4"
@@ -24,8 +31,13 @@ class Options:
       output: Folder in which each format has its own.
       formats: Names of formats, among `FORMATS`.
       existing: What to do about outputs that exist: one of `EXISTING`.
-      batch_size: How many images go through the network at once, at most.
+      batch_size: How many images go through the network at once, at most, on each
+        device.
       files: How files are written.
+      container: Where formats are written: one of `CONTAINERS`.
+      shard: (number, count): every ``count``-th input, from ``number``.
+      is_list: Whether the inputs come from a list, and are never all at hand.
+      part_size: Inputs of a part: see `segnext_jax.predict.shards`.
       num_threads: Threads that read and decode, and that encode and write.
     """
 
@@ -34,7 +46,11 @@ class Options:
     existing: str = "error"
     batch_size: int = 8
     files: FileOptions = FileOptions()  # noqa: RUF009 (it is frozen)
-    num_threads: int = 2
+    container: str = "files"
+    shard: tuple[int, int] = (0, 1)
+    is_list: bool = False
+    part_size: int = 1_000
+    num_threads: int = len(os.sched_getaffinity(0))
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -53,13 +69,41 @@ class Options:
                 f"--existing must be one of {', '.join(EXISTING)}: got "
                 f"{self.existing!r}."
             )
-        if self.batch_size < 1:
-            raise ValueError(f"--batch_size must be at least 1: got {self.batch_size}.")
+        if self.container not in CONTAINERS:
+            raise ValueError(
+                f"--container must be one of {', '.join(CONTAINERS)}: got "
+                f"{self.container!r}."
+            )
+        for name in ("batch_size", "part_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--{name} must be at least 1: got {getattr(self, name)}."
+                )
+        number, count = self.shard
+        if not 0 <= number < count:
+            raise ValueError(
+                f"--shard must be I/N with I from 0 to N - 1: got {number}/{count}."
+            )
 
     @property
     def folders(self) -> list[pathlib.Path]:
         """Folders of all formats, those of other runs included."""
-        return [self.output / name for name in FORMATS]
+        return [self.output / name for name in (*FORMATS, "tar", "manifests")]
+
+    @property
+    def has_table(self) -> bool:
+        """Whether areas and errors are written as a table."""
+        return TABLE in self.formats
+
+    @property
+    def has_part_files(self) -> bool:
+        """Whether there are files that hold the outputs of a part."""
+        return self.has_table or self.container == "tar"
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether the outputs are parts, which a manifest lists."""
+        return self.has_part_files or self.is_list or self.shard[1] > 1
 
     @property
     def has_probabilities(self) -> bool:
@@ -74,37 +118,71 @@ class Job:
     Attributes:
       input: The file.
       paths: Output of each format that is to be written; of a video a folder of
-        frames, but for pictures.
+        frames, but for pictures. Where a tar takes the outputs, they only tell formats.
       done: Outputs that exist already and are left as they are.
+      part: Number of the part that it belongs to.
     """
 
     input: Input
     paths: dict[str, pathlib.Path]
     done: dict[str, pathlib.Path]
+    part: int = 0
 
     def all_paths(self, name: str) -> list[pathlib.Path]:
         """Return the outputs of one format, there already or not."""
         return [paths[name] for paths in (self.done, self.paths) if name in paths]
 
 
-def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[Job]:
-    """Return a job for each input.
+def plan(
+    inputs: Sequence[Input] | Iterable[Input], options: Options, spec: DatasetSpec
+) -> Iterator[list[Job]]:
+    """Yield the jobs of each part.
+
+    Inputs that are at hand are checked as a whole before the first part; those of a
+    list part by part.
+
+    Args:
+      inputs: All inputs, of all shards.
+      options: What is written.
+      spec: Classes of the network.
 
     Raises:
       ValueError: If a format does not fit the network or an input, two inputs would
         have the same output, an output would replace an input, or an output exists
         already.
     """
+    if isinstance(inputs, Sequence):
+        _check(inputs, options, spec)
+    number, count = options.shard
+    mine = itertools.islice(inputs, number, None, count)
+    size = options.part_size if options.has_manifest else None
+    part = 0
+    while some := list(itertools.islice(mine, size)):
+        if not isinstance(inputs, Sequence):
+            _check(some, options, spec)
+        yield [_job(item, options, part) for item in some]
+        part += 1
+
+
+def _check(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> None:
+    videos = [item.path for item in inputs if item.is_video]
     for name in options.formats:
         if name in BENCHMARK_FORMATS:
-            _check_no_video(name, inputs)
             benchmark_formats.check(name, spec, [item.name for item in inputs])
+        if videos and (name == TABLE or name in BENCHMARK_FORMATS):
+            raise ValueError(
+                f"--format={name} is for images: got the video {videos[0]}. Use "
+                f"{', '.join(files.SUFFIXES)} for videos."
+            )
+    if videos and options.container == "tar":
+        raise ValueError(
+            f"--container=tar is for images: got the video {videos[0]}. Use "
+            "--container=files for videos."
+        )
     input_paths = {item.path.resolve() for item in inputs}
     owners: dict[pathlib.Path, Input] = {}
-    jobs = []
     for item in inputs:
-        paths = {name: _path(name, item, options) for name in options.formats}
-        for path in paths.values():
+        for path in _paths(item, options).values():
             if path.resolve() in input_paths:
                 raise ValueError(
                     f"outputs must not replace inputs: {path} is one. Choose another "
@@ -116,17 +194,26 @@ def plan(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> list[J
                     f"each output must have one input: {path} would come from both "
                     f"{other.path} and {item.path}. {_advice(other, item)}"
                 )
-        done = {name: path for name, path in paths.items() if path.exists()}
-        if done and options.existing == "error":
-            raise ValueError(
-                f"outputs must be new: {next(iter(done.values()))} exists. Choose "
-                "--existing=skip (to go on) or overwrite, or another --output."
-            )
-        if options.existing == "overwrite":
-            done = {}
-        wanted = {name: path for name, path in paths.items() if name not in done}
-        jobs.append(Job(item, wanted, done))
-    return jobs
+
+
+def _job(item: Input, options: Options, part: int) -> Job:
+    paths = _paths(item, options)
+    if options.container == "tar" or options.existing == "overwrite":
+        return Job(item, paths, {}, part)
+    done = {name: path for name, path in paths.items() if path.exists()}
+    if done and options.existing == "error":
+        raise ValueError(
+            f"outputs must be new: {next(iter(done.values()))} exists. Choose "
+            "--existing=skip (to go on) or overwrite, or another --output."
+        )
+    wanted = {name: path for name, path in paths.items() if name not in done}
+    return Job(item, wanted, done, part)
+
+
+def _paths(item: Input, options: Options) -> dict[str, pathlib.Path]:
+    return {
+        name: _path(name, item, options) for name in options.formats if name != TABLE
+    }
 
 
 def _advice(one: Input, other: Input) -> str:
@@ -137,15 +224,6 @@ def _advice(one: Input, other: Input) -> str:
         f"Rename one, or predict {' and '.join(patterns)} into different --output "
         "folders."
     )
-
-
-def _check_no_video(name: str, inputs: Sequence[Input]) -> None:
-    videos = [item.path for item in inputs if item.is_video]
-    if videos:
-        raise ValueError(
-            f"--format={name} is for images: got the video {videos[0]}. Use "
-            f"{', '.join(files.SUFFIXES)} for videos."
-        )
 
 
 def _path(name: str, item: Input, options: Options) -> pathlib.Path:

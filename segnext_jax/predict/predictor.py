@@ -1,12 +1,13 @@
 """A trained network in one line: ``model = segnext_jax.load(path)``."""
 
+import dataclasses
 import functools
 import html
 import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import jax
 import numpy as np
@@ -14,17 +15,16 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax import weights
-from segnext_jax.datasets.pairs import read_file
+from segnext_jax import sharding, weights
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.batch import Batch
+from segnext_jax.evaluation.batch import Batch, FittedSize
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
-from segnext_jax.images.decode import decode_image
-from segnext_jax.images.decoders import from_pillow
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.pipeline import Fitting
+from segnext_jax.predict.batches import split_batch
+from segnext_jax.predict.photograph import read_image
 from segnext_jax.predict.prediction import Prediction
 
 # Inputs of the network above this are seen window by window, or not at all: 4096 x 4096
@@ -34,18 +34,44 @@ MAX_INPUT_PIXELS = 2**24
 _MAX_MAP_BYTES = 2**28
 
 
+class Fitted(NamedTuple):
+    """An image as the network takes it.
+
+    Attributes:
+      images: One array for each ratio.
+      sizes: Sizes of these.
+    """
+
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    sizes: tuple[FittedSize, ...]
+
+
 class Predictor:
     """A network with its weights, its configuration and its classes.
+
+    It pickles by its address: the process that unpickles it loads the same weights from
+    the same path. The path must lead to them there, too.
 
     Attributes:
       config: See `segnext_jax.config`.
       spec: Names and colours of the classes.
       model: The linen module.
-      variables: ``{"params": ..., "batch_stats": ...}``.
+      variables: ``{"params": ..., "batch_stats": ...}``, on one device.
+      num_devices: How many devices share a batch of `predict_batch`.
+      address: The arguments of `load` that gave it; None: it was made otherwise.
     """
 
-    def __init__(self, variables: Any, config: ConfigDict):
+    address: tuple[Any, ...] | None = None
+
+    def __init__(
+        self, variables: Any, config: ConfigDict, devices: Sequence[Any] | None = None
+    ):
         """Bind weights and configuration.
+
+        Args:
+          variables: The weights.
+          config: The configuration.
+          devices: Those of this process that share a batch. None: the first alone.
 
         Raises:
           ValueError: If the weights are not those of the configuration's network.
@@ -54,7 +80,26 @@ class Predictor:
         self.spec = resolve_spec(config.data)
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
         check_complete(self.model, variables)
-        self.variables = jax.device_put(variables)
+        devices = list(devices or jax.local_devices()[:1])
+        self.num_devices = len(devices)
+        self._mesh = sharding.make_mesh(devices=devices)
+        self._copies = sharding.replicate(variables, self._mesh)
+        self.variables = jax.tree.map(
+            lambda copies: copies.addressable_shards[0].data, self._copies
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the address.
+
+        Raises:
+          ValueError: If the predictor has none.
+        """
+        if self.address is None:
+            raise ValueError(
+                "a predictor is pickled by the path of its weights, and this one was "
+                "made from arrays. Take one that segnext_jax.load returns."
+            )
+        return load, self.address
 
     def __repr__(self) -> str:
         """Say which network it is."""
@@ -161,34 +206,49 @@ class Predictor:
         num_bytes = size[0] * size[1] * bytes_per_pixel
         return pixels > MAX_INPUT_PIXELS or num_bytes > _MAX_MAP_BYTES
 
+    def fit(self, image: UInt8[np.ndarray, "height width 3"]) -> Fitted:
+        """Return an image as the network takes it: the host's part of the work."""
+        return Fitted(self._fitting.images(image), self._fitting.sizes(image.shape[:2]))
+
     def predict_batch(
         self,
         images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
         has_probabilities: bool = False,
+        fitted: Sequence[Fitted] | None = None,
     ) -> list[RowBlock]:
         """Return what the network sees in images of equal `input_sizes`.
+
+        The devices share the images evenly; copies of the last one fill up the batch.
 
         Args:
           images: RGB, 0..255.
           has_probabilities: Whether probabilities are wanted, too.
+          fitted: `fit` of each image, where the caller has it.
 
         Raises:
           ValueError: If the network's scores are not numbers.
         """
-        fitted = [self._fitting.images(image) for image in images]
-        sizes = [self._fitting.sizes(image.shape[:2]) for image in images]
+        fitted = [self.fit(image) for image in images] if fitted is None else fitted
+        num_copies = -len(images) % self.num_devices
+        filled = [*fitted, *[fitted[-1]] * num_copies]
         batch = Batch(
-            images=tuple(np.stack(ratio) for ratio in zip(*fitted, strict=True)),
-            fitted_sizes=tuple(zip(*sizes, strict=True)),
-            image_sizes=tuple(image.shape[:2] for image in images),
+            images=tuple(
+                np.stack(ratio)
+                for ratio in zip(*(one.images for one in filled), strict=True)
+            ),
+            fitted_sizes=tuple(zip(*(one.sizes for one in filled), strict=True)),
+            image_sizes=tuple(
+                image.shape[:2] for image in [*images, *[images[-1]] * num_copies]
+            ),
             first_row=0,
         )
         if has_probabilities:
-            maps = self._inference.probability_maps(batch)
+            maps = self._spread_inference.probability_maps(batch)
             blocks = [RowBlock(*both) for both in maps]
         else:
-            maps = self._inference.label_maps(batch)
+            maps = self._spread_inference.label_maps(batch)
             blocks = [RowBlock(labels, None) for labels in maps]
+        blocks = blocks[: len(images)]
         for block in blocks:
             self._check(block)
         return blocks
@@ -228,7 +288,7 @@ class Predictor:
                 key = self.input_sizes(image.shape[:2])
                 groups.setdefault(key, []).append(number)
         for group in groups.values():
-            for part in split_batch(group, batch_size):
+            for part in split_batch(group, batch_size, self.num_devices):
                 blocks = self.predict_batch([images[number] for number in part])
                 for number, block in zip(part, blocks, strict=True):
                     labels[number] = block.labels
@@ -268,6 +328,16 @@ class Predictor:
         )
 
     @functools.cached_property
+    def _spread_inference(self) -> Inference:
+        if self.num_devices == 1:
+            return self._inference
+        return dataclasses.replace(
+            self._inference,
+            logits_fn=lambda images: self._logits(self._copies, images, None),
+            shard_fn=lambda arrays: sharding.shard_batch(arrays, self._mesh),
+        )
+
+    @functools.cached_property
     def _logits(self) -> Any:
         key = jax.random.key(self.config.seed)
 
@@ -287,28 +357,12 @@ class Predictor:
         return jax.jit(features)
 
 
-def split_batch(items: Sequence, batch_size: int) -> Iterator[Sequence]:
-    """Cut a list into batches, the rest into powers of two.
-
-    XLA compiles a program for each batch size. Powers of two keep the number of
-    programs small, without copies that fill up a batch.
-
-    >>> [len(batch) for batch in split_batch(range(22), batch_size=8)]
-    [8, 8, 4, 2]
-    """
-    start = 0
-    while start < len(items):
-        left = len(items) - start
-        size = batch_size if left >= batch_size else 1 << (left.bit_length() - 1)
-        yield items[start : start + size]
-        start += size
-
-
 def load(
     path: str | os.PathLike[str],
     dataset: str | None = None,
     overrides: Sequence[str] = (),
     which: str | int = "latest",
+    devices: Sequence[Any] | None = None,
 ) -> Predictor:
     """Load a network: a run's workdir, a converted folder, or a PyTorch checkpoint.
 
@@ -318,6 +372,7 @@ def load(
         tell it.
       overrides: Fields of its configuration to set: ``"evaluation.mode=slide"``, ...
       which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
+      devices: Those of this process that share a batch. None: the first alone.
 
     Raises:
       ValueError: If there is no whole network at ``path``, or a field has an impossible
@@ -328,53 +383,11 @@ def load(
     config_lib.with_overrides(stored.config, overrides, str(path))
     given = [text.partition("=")[0] for text in overrides]
     config_lib.refuse_unused(given, "prediction", str(path))
-    return Predictor(stored.variables, stored.config)
-
-
-def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
-    """Return an RGB array of a path, a Pillow image, or the array itself.
-
-    Raises:
-      OSError: If the file does not exist or cannot be opened.
-      ValueError: If ``image`` is none of these, or the file is no image.
-    """
-    if isinstance(image, str | os.PathLike):
-        path = pathlib.Path(image)
-        if not path.exists():
-            raise FileNotFoundError(
-                f"an image must be a file: {path} does not exist. The current folder "
-                f"is {pathlib.Path.cwd()}."
-            )
-        return decode_image(read_file(path), str(path))
-    if hasattr(image, "convert"):
-        return from_pillow(image)
-    array = np.asarray(image)
-    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3:
-        if array.size:
-            return array
-    raise ValueError(
-        "an image must be a file's path, a Pillow image, or a uint8 array [height, "
-        f"width, 3] in RGB, 0..255: got {array.dtype} {list(array.shape)}."
-        f"{_array_advice(array)}"
+    predictor = Predictor(stored.variables, stored.config, devices)
+    here = pathlib.Path(path)
+    # By step: a run that goes on has a newer checkpoint later.
+    predictor.address = (
+        str(here.absolute()) if here.exists() else str(path),
+        *(dataset, tuple(overrides), which if stored.step is None else stored.step),
     )
-
-
-def _array_advice(array: np.ndarray) -> str:
-    """Return what to do with an array that is almost an image."""
-    advice = []
-    if array.ndim == 2:
-        advice.append("Repeat a grey image: np.stack([image] * 3, axis=-1).")
-    elif array.ndim == 3 and array.shape[2] == 1:
-        advice.append("Repeat a grey image: image.repeat(3, axis=-1).")
-    elif array.ndim == 3 and array.shape[2] == 4:
-        advice.append("Drop the alpha channel: image[..., :3].")
-    elif array.ndim == 3 and array.shape[0] in (1, 3):
-        advice.append("Put the channels last: image.transpose(1, 2, 0).")
-    if np.issubdtype(array.dtype, np.floating):
-        advice.append(
-            "Scale floats in 0..1: (image * 255).round().astype(np.uint8); those in "
-            "0..255 are rounded alone."
-        )
-    elif array.dtype != np.uint8:
-        advice.append("Bring its values to 0..255: image.astype(np.uint8).")
-    return "".join(f" {sentence}" for sentence in advice)
+    return predictor

@@ -12,7 +12,6 @@ from segnext_jax.cli.progress import Progress
 from segnext_jax.cli.whole_files import whole_file, whole_folder
 from segnext_jax.datasets.pairs import check_regular
 from segnext_jax.predict import files
-from segnext_jax.predict.images import begin_file
 from segnext_jax.predict.jobs import PICTURES, Job, Options
 from segnext_jax.predict.predictor import Predictor
 
@@ -44,7 +43,8 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
         frames = _frames(capture)
         progress = Progress(total, description=job.input.path.name)
         count = 0
-        while batch := list(itertools.islice(frames, options.batch_size)):
+        batch_size = options.batch_size * predictor.num_devices
+        while batch := list(itertools.islice(frames, batch_size)):
             if not targets:
                 predictor.input_sizes(batch[0].shape[:2])
                 for name, path in job.paths.items():
@@ -134,7 +134,7 @@ class _FrameFolder:
         self._name = name
         self._folder = folder
         self._spec = predictor.spec
-        self._options = options
+        self._options = options.files
         self._count = 0
 
     def write(
@@ -143,7 +143,7 @@ class _FrameFolder:
         """Write the next frame's file."""
         suffix = files.SUFFIXES[self._name]
         with (self._folder / f"{self._count:06d}{suffix}").open("w+b") as opened:
-            file = begin_file(self._name, opened, frame, self._spec, self._options)
+            file = files.begin(self._name, opened, frame, self._spec, self._options)
             file.write(labels, probabilities)
             file.close()
         self._count += 1

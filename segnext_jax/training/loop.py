@@ -17,7 +17,7 @@ from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import sharding
+from segnext_jax.training import schedule, sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.monitor.broken_steps import BrokenSteps
 from segnext_jax.training.monitor.meter import Meter
@@ -261,6 +261,13 @@ def _log_start(run: Run, state: state_lib.TrainState, optimizer: Optimizer) -> N
         command.counted(run.mesh.size, f"{jax.default_backend().upper()} device"),
         config.batch_size,
     )
+    if config.optimizer.scale_learning_rate != "none":
+        factor, reference = schedule.batch_size_factor(config)
+        logging.info(
+            "Learning rates times %.4g: batch %d instead of %d (%s).",
+            *(factor, config.batch_size, reference),
+            config.optimizer.scale_learning_rate,
+        )
     for line in optimizer_lib.summarize(state.params, optimizer.rules):
         logging.info("Optimizer group %s.", line)
 

@@ -10,6 +10,9 @@ from ml_collections import ConfigDict
 # Step, an int or Int[Array, ""], to learning rate.
 Schedule = Callable[[Any], Float[Array, ""]]
 
+# Images of a step in the recipes of the tasks (`segnext_jax.config.fields.optimizer`).
+_BATCH_SIZES = {"segmentation": 16, "classification": 1_024}
+
 
 def poly_with_warmup(
     *,
@@ -90,13 +93,26 @@ def cosine_with_warmup(
     return schedule
 
 
+def batch_size_factor(config: ConfigDict) -> tuple[float, int]:
+    """Return the factor on learning rates, and the batch size for which it is 1.
+
+    A batch of another size than the recipe's has a mean gradient with less noise or
+    more; the factor makes up for that by ``config.optimizer.scale_learning_rate``.
+    """
+    options = config.optimizer
+    reference = options.reference_batch_size or _BATCH_SIZES[config.task]
+    exponent = {"none": 0.0, "linear": 1.0, "sqrt": 0.5}[options.scale_learning_rate]
+    return (config.batch_size / reference) ** exponent, reference
+
+
 def from_config(config: ConfigDict) -> Schedule:
     """Return the learning rate of the encoder as a function of the step."""
     options = config.optimizer
+    factor, _ = batch_size_factor(config)
     common = {
-        "learning_rate": options.learning_rate,
+        "learning_rate": factor * options.learning_rate,
         "num_steps": config.num_steps,
-        "min_learning_rate": options.min_learning_rate,
+        "min_learning_rate": factor * options.min_learning_rate,
         "warmup_steps": options.warmup_steps,
         "warmup_ratio": options.warmup_ratio,
     }

@@ -14,6 +14,7 @@ from absl import logging
 from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.reading import StoredModel
+from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.weights import hub, named, shared_folder
 from segnext_jax.weights.named import suggestion
@@ -87,6 +88,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ValueError: If there are no such weights, or they cannot be fetched.
     """
+    command.refuse_bucket(str(path))
     if not is_there(path):
         raise ValueError(
             f"the network to load must exist: {path} does not.{suggestion(str(path))}"

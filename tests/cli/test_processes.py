@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segnext_jax import config as config_lib
+from segnext_jax.checkpoints import model_folder
 from segnext_jax.cli.processes import ProcessOptions, joined
+from segnext_jax.models.initialization import initialize
+from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.training.monitor.metric_writer import METRICS_FILE
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -242,3 +246,31 @@ def test_a_broken_mask_of_one_ends_all(start_processes, command, tmp_path):
     for log in logs:
         assert log.count("error: ") == 1 and "street_2" in log.splitlines()[-1]
         assert "Traceback" not in log
+
+
+def test_processes_of_a_prediction_take_a_shard_each(
+    start_processes, tiny_network, tmp_path
+):
+    config = config_lib.load("camvid_tiny", [*tiny_network, "evaluation.scale=96,64"])
+    variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
+    model_folder.save_model(tmp_path / "tiny", variables, config_lib.to_json(config))
+    for number in range(1, 6):
+        path = tmp_path / "in" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((30, 45, 3), 40 * number, np.uint8)).save(path)
+    (tmp_path / "in" / "0.png").write_bytes(b"none")
+    out = tmp_path / "out"
+    arguments = [
+        *(sys.executable, "-m", "segnext_jax.predict", str(tmp_path / "in")),
+        *(f"--checkpoint={tmp_path / 'tiny'}", f"--output={out}", "--format=labels"),
+    ]
+    codes, logs = start_processes(arguments, arguments).ended(300)
+    # Process 0 cannot read one of its inputs.
+    assert codes == [3, 0], logs
+    assert "1 of 3 inputs could not be predicted:\n" in logs[0]
+    found = sorted(path.name for path in (out / "labels").iterdir())
+    assert found == [f"{number}.png" for number in range(1, 6)]
+    for shard in (0, 1):
+        manifest = out / "manifests" / f"0000{shard}-of-00002.jsonl"
+        last = json.loads(manifest.read_text().splitlines()[-1])
+        assert last["num_inputs"] == 3 and last["is_complete"]

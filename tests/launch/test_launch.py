@@ -139,3 +139,38 @@ def test_the_jobset_starts_the_main_job_in_each_pod():
     # JAX reads pods, their job and the service that names them.
     allowed = {r for rule in role["rules"] for r in rule["resources"]}
     assert allowed == {"pods", "services", "jobs"}
+
+
+def test_an_array_of_predictions_has_a_shard_per_task():
+    place = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "16"}
+    _, command = dry_run("predict.sbatch", **place)
+    assert command == [
+        *(".venv/bin/python", "-m", "segnext_jax", "predict", "--existing=skip"),
+        *("--shard=3/16", *ARGUMENTS),
+    ]
+
+
+def test_pods_of_a_prediction_have_a_shard_each(tmp_path):
+    (jobset,) = yaml.safe_load_all((LAUNCH / "predict.yaml").read_text())
+    (job,) = jobset["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    settings = {one["name"]: one["value"] for one in container["env"]}
+    assert settings == {"SHARDS": str(spec["completions"])}
+    # Some inputs cannot be read: the pod has done its work. An error: it has not.
+    for code, expected in ((0, 0), (3, 0), (1, 1)):
+        program = tmp_path / "segnext-jax"
+        program.write_text(f"#!/bin/sh\necho $@\nexit {code}\n")
+        program.chmod(0o755)
+        done = subprocess.run(
+            container["command"],
+            env={
+                **settings,
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "JOB_COMPLETION_INDEX": "5",
+            },
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == expected
+        assert done.stdout.startswith("predict --existing=skip --shard=5/8 --check")

@@ -13,7 +13,7 @@ from segnext_jax.predict.jobs import Options, plan
 from segnext_jax.predict.predictor import read_image
 from segnext_jax.predict.run import run
 
-from .test_main import RedIsClass, files_below, predict, write_image
+from .stand_in import RedIsClass, files_below, predict, write_image
 
 
 def names(*words):
@@ -82,9 +82,8 @@ def test_the_missing_rest_of_a_video_is_a_failure(tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     network = RedIsClass(SPECS["camvid"])
     options = Options(tmp_path / "out", formats=("labels",))
-    (failure,) = run(
-        network, plan(find_inputs([str(path)]), options, network.spec), options
-    )
+    parts = list(plan(find_inputs([str(path)]), options, network.spec))
+    (failure,) = run(network, parts, options).failures
     num_frames = len(files_below(tmp_path / "out"))
     assert 5 < num_frames < 30
     assert f"only {num_frames} of 40 frames can be decoded" in failure.reason

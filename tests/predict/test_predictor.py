@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import pickle
 
 import numpy as np
 import pytest
@@ -206,3 +207,26 @@ def test_weights_of_other_sizes_are_refused(config, folder, tmp_path):
 def test_missing_path_is_refused(tmp_path):
     with pytest.raises(ValueError, match="the network to load must exist"):
         segnext_jax.load(tmp_path / "nothing")
+
+
+def test_a_predictor_is_pickled_by_its_address(folder, model, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    model = segnext_jax.load(folder.name, overrides=["evaluation.flip=true"])
+    packed = pickle.dumps(model)
+    assert len(packed) < 500
+    monkeypatch.chdir("/")
+    again = pickle.loads(packed)
+    assert again.config == model.config and again.address == model.address
+    image = photograph()
+    np.testing.assert_array_equal(
+        again.predict(image).probabilities, model.predict(image).probabilities
+    )
+    # A prediction goes along, and asks for its probabilities where it has come to.
+    result = pickle.loads(pickle.dumps(model.predict(image)))
+    np.testing.assert_array_equal(result.labels, model.predict(image).labels)
+
+
+def test_a_predictor_of_arrays_cannot_be_pickled(model):
+    made = type(model)(model.variables, model.config)
+    with pytest.raises(ValueError, match="was made from arrays. Take one that"):
+        pickle.dumps(made)

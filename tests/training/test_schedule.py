@@ -3,9 +3,16 @@
 import math
 
 import jax
+import numpy as np
 import pytest
 
-from segnext_jax.training.schedule import cosine_with_warmup, poly_with_warmup
+from segnext_jax import config as config_lib
+from segnext_jax.training.schedule import (
+    batch_size_factor,
+    cosine_with_warmup,
+    from_config,
+    poly_with_warmup,
+)
 
 
 def mmcv_rate(step, base, num_steps, warmup_steps, ratio, power=1.0, floor=0.0):
@@ -76,3 +83,30 @@ def test_cosine_without_warmup_begins_at_its_height():
     assert float(schedule(0)) == 0.5
     assert float(schedule(4)) == pytest.approx(0.25)
     assert float(schedule(8)) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "factor", "reference"),
+    [
+        ("ade20k_base", ["batch_size=64"], 1, 16),
+        ("ade20k_base", ["batch_size=64", "linear"], 4, 16),
+        ("ade20k_base", ["batch_size=64", "sqrt"], 2, 16),
+        ("ade20k_base", ["batch_size=4", "sqrt"], 0.5, 16),
+        ("imagenet_tiny", ["batch_size=4096", "linear"], 4, 1024),
+        ("imagenet_tiny", ["linear"], 1, 1024),
+        ("cityscapes_base", ["linear", "optimizer.reference_batch_size=8"], 1, 8),
+    ],
+)
+def test_rates_are_scaled_to_the_batch_where_asked(name, settings, factor, reference):
+    recipe = config_lib.load(name)
+    scaled = config_lib.load(
+        name,
+        [
+            text if "=" in text else f"optimizer.scale_learning_rate={text}"
+            for text in settings
+        ],
+    )
+    assert batch_size_factor(scaled) == (factor, reference)
+    rate, expected = from_config(scaled), from_config(recipe)
+    for step in (0, 700, 1500, recipe.num_steps // 2, recipe.num_steps):
+        np.testing.assert_allclose(rate(step), factor * expected(step), rtol=1e-6)

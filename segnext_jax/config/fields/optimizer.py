@@ -29,6 +29,14 @@ FIELDS = (
         "or cosine, which follows the warm-up (timm)."),
     Field("optimizer.learning_rate", 6e-5, POSITIVE,
         "Highest learning rate of the encoder."),
+    Field("optimizer.scale_learning_rate", "none", one_of("none", "linear", "sqrt"),
+        "Factor on all learning rates: batch_size over reference_batch_size (linear), "
+        "or its square root (sqrt). none: 1.",
+        source="Linear: Goyal et al. 2017; square root, for Adam: Malladi et al. 2022."),
+    Field("optimizer.reference_batch_size", None, optional(whole(1)),
+        "Batch size that learning_rate is for. None: 16, in pre-training 1,024; the "
+        "configs of Cityscapes and shapes are for 8.",
+        source="The paper: 16; VAN's recipe for ImageNet: 1,024."),
     Field("optimizer.beta1", 0.9, RATE, "AdamW's decay of the mean of gradients."),
     Field("optimizer.beta2", 0.999, RATE,
         "AdamW's decay of the mean of squared gradients."),
