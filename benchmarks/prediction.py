@@ -66,7 +66,7 @@ class Waiting(predictor_lib.Predictor):
 
 def main() -> None:
     """Print the table that is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--variant", default="tiny")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--size", type=int, nargs=2, default=(512, 683))
@@ -107,8 +107,8 @@ def _measure_pace(folder: pathlib.Path, options: argparse.Namespace) -> None:
     path = _save_model(folder, f"model.variant={options.variant}")
     predictor = predictor_lib.load(path, devices=jax.local_devices())
     if options.device_ms is not None:
+        Waiting.device_ms = options.device_ms
         predictor.__class__ = Waiting
-        predictor.device_ms = options.device_ms
     inputs = find_inputs([str(folder / "in")])
     settings = Options(
         folder / "out",

@@ -32,7 +32,7 @@ FIELDS = (
     Field("optimizer.scale_learning_rate", "none", one_of("none", "linear", "sqrt"),
         "Factor on all learning rates: batch_size over reference_batch_size (linear), "
         "or its square root (sqrt). none: 1.",
-        source="Linear: Goyal et al. 2017; square root, for Adam: Malladi et al. 2022."),
+        source="Linear: Goyal et al. 2017; sqrt, for Adam: Malladi et al. 2022."),
     Field("optimizer.reference_batch_size", None, optional(whole(1)),
         "Batch size that learning_rate is for. None: 16, in pre-training 1,024; the "
         "configs of Cityscapes and shapes are for 8.",
