@@ -105,6 +105,7 @@ def draw(results: dict[str, dict[str, Any]], steps_per_point: int = 10) -> str:
         for points in [np.reshape(result["losses"], (-1, steps_per_point)).mean(axis=1)]
     ]
     top = max(points.max() for _, points in curves)
+    longest = max(len(points) for _, points in curves)
     shapes = []
     for share in (0, 0.25, 0.5, 0.75, 1):
         y = 30 + 300 * share
@@ -113,7 +114,7 @@ def draw(results: dict[str, dict[str, Any]], steps_per_point: int = 10) -> str:
             f'<text x="8" y="{y + 4:g}">{top * (1 - share):.2f}</text>',
         ]
     for name, points in curves:
-        x = 50 + 740 * (np.arange(len(points)) + 0.5) / len(points)
+        x = 50 + 740 * (np.arange(len(points)) + 0.5) / longest
         pairs = zip(x, 30 + 300 * (1 - points / top), strict=True)
         path = " ".join(f"{left:.1f},{height:.1f}" for left, height in pairs)
         shapes.append(f'<polyline class="{name}" points="{path}"/>')
