@@ -8,16 +8,25 @@ a copy of the checkout, and at least one must fail. Exits with 1 if all tests pa
 a mutant, or its text is no longer there: then change the text, or remove the mutant.
 """
 
+import contextlib
+import functools
+import multiprocessing
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
-ROOT = pathlib.Path(__file__).parents[1]
+import pytest
+
+from tests import conftest  # Sets what JAX reads when it is imported.
+
+ROOT = conftest.ROOT
+# Each mutant is tested in a fork of a process that has these.
+PRELOADED = ("jax", "flax.linen", "optax", "orbax.checkpoint", "cv2", "torch")
+_SERVER = multiprocessing.get_context("forkserver")
 FOLDERS = ("benchmarks", "configs", "data", "segnext_jax", "tests", "pyproject.toml")
 
 
@@ -235,27 +244,43 @@ def survives(mutant: Mutant, folder: pathlib.Path) -> str:
         return f"its text is there {text.count(mutant.old)} times"
     broken = text.replace(mutant.old, mutant.new)
     compile(broken, path, "exec")  # A wrong claim, not wrong Python.
-    path.write_text(broken)
     own = pathlib.PurePath(mutant.path)
     names = mutant.tests or str(own.with_name(f"test_{own.name}"))
-    tests = [f"tests/{name}" for name in names.split()]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not slow", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    try:
-        ended = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True
-        )
-    finally:
-        path.write_text(text)
+    if code := _test_whole(names, folder):
+        return f"without it pytest ends with {code}"
+    path.write_text(broken)
+    code = _test(names, folder)
+    path.write_text(text)
     # 1: tests have failed.
-    if ended.returncode == 1:
-        return ""
-    return f"pytest ends with {ended.returncode}: {ended.stdout.splitlines()[-1:]}"
+    return "" if code == 1 else f"pytest ends with {code}"
+
+
+def _test(names: str, folder: pathlib.Path) -> int | None:
+    process = _SERVER.Process(target=_run, args=(names.split(), folder))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+# What fails of itself notices nothing.
+_test_whole = functools.cache(_test)
+
+
+def _run(names: Sequence[str], folder: pathlib.Path) -> None:
+    """Run tests of a copy; exit with pytest's code."""
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        tests = [f"tests/{name}" for name in names]
+        code = pytest.main(["-x", "-q", "-m", "not slow", *tests])
+    sys.exit(int(code))
 
 
 def main(arguments: Sequence[str]) -> int:
     """Try the mutants; return the exit code."""
     chosen = [m for m in MUTANTS if all(text in m.path for text in arguments)]
+    _SERVER.set_forkserver_preload(list(PRELOADED))
     num_alive = 0
     with tempfile.TemporaryDirectory(prefix="mutants_") as name:
         folder = pathlib.Path(name)
@@ -266,8 +291,9 @@ def main(arguments: Sequence[str]) -> int:
             fault = survives(mutant, folder)
             num_alive += bool(fault)
             said = f"ALIVE ({fault})" if fault else "noticed"
-            sys.stdout.write(f"{said}: {mutant.path}: {mutant.old.strip()}\n")
+            sys.stdout.write(f"{said}: {mutant.path}: {mutant.old}\n")
             sys.stdout.flush()
+    conftest.pytest_sessionfinish(exitstatus=1)
     sys.stdout.write(f"{len(chosen) - num_alive} of {len(chosen)} noticed\n")
     return int(num_alive > 0)
 
