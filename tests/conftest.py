@@ -1,6 +1,7 @@
 """Eight CPU devices, no silent broadcasting, a compile cache for the session."""
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -19,8 +20,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # XLA ends the process for a flag that it does not know, as of jaxlib 0.11.2 this.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
