@@ -61,7 +61,6 @@ MUTANTS = tuple(
         ("cli/download.py", 'request.add_header("If-Range", validator)', "pass"),
         ("cli/download.py", "found.startswith(expected)", "expected in found"),
         ("cli/download.py", 'etag and not etag.startswith("W/")', "etag"),
-        ("cli/lifeline.py", "self._is_over = True", "pass"),
         # Configuration and run folder: what may change in a run, what cannot be.
         ("config/__init__.py", "if field.is_resumable", "if True", "config"),
         (

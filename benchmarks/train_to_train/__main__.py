@@ -9,9 +9,9 @@ PyTorch's side is compare/torch_segnext.py with PyTorch's own autograd, BatchNor
 AdamW, clipping and schedulers. There are two series:
 
 - exact: without dropout and drop path. Losses are compared step by step. Two forms of
-  one side, whose sums have another order, show what rounding alone does, and so do runs
-  in float64. A run whose weight decay takes in the norms shows that the comparison
-  sees a small mistake.
+  PyTorch's side, whose sums have another order, show what rounding alone does, and so
+  do runs in float64. Weight decay of the norms, a small mistake, shows that the
+  comparison sees one.
 - drawn: with dropout and drop path, for which each side draws its own numbers. The
   mIoU of both sides are compared over several seeds.
 

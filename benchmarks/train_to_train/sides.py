@@ -31,7 +31,7 @@ RECIPE = (
 )
 # What the exact series runs on each side; the first is the side's usual form.
 FORMS = {
-    "jax": ("float32", "other sums", "float64"),
+    "jax": ("float32", "float64"),
     "torch": ("float32", "other sums", "float64", "norms decay"),
 }
 
@@ -92,8 +92,6 @@ def configure(run: Run, num_steps: int) -> Any:
     config.seed, config.num_steps = run.seed, num_steps
     if run.series == "exact":
         config.model.dropout_rate = config.model.drop_path_rate = 0.0
-    if run.side == "jax" and run.form == "other sums":
-        config.model.depthwise = "grouped"
     return config
 
 

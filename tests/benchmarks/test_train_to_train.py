@@ -82,5 +82,5 @@ def test_the_interval_is_that_of_welch():
 def test_agreement_ends_at_the_first_step_that_differs():
     theirs = np.full(5, 2.0)
     ours = theirs * (1 + np.array([0, 1e-7, 1e-3, 1e-7, 0.1]))
-    assert report.steps_of_agreement(ours, theirs) == [2, 2, 4]
-    assert report.steps_of_agreement(theirs, theirs) == [5, 5, 5]
+    assert report.steps_of_agreement(ours, theirs) == [1, 2, 2, 4]
+    assert report.steps_of_agreement(theirs, theirs) == [5] * 4
