@@ -63,6 +63,7 @@ _LONGEST = ("tests/test_end_to_end.py", "tests/training/test_step.py")
 _NOT_QUICK = (
     *("tests/benchmark/", "tests/benchmarks/", "tests/checkpoints/test_checkpoints.py"),
     *("tests/cli/test_lifeline.py", "tests/cli/test_processes.py", "tests/demo/"),
+    *("tests/convert/test_averaging.py", "tests/convert/test_main.py"),
     *("tests/describe/", "tests/docs/", "tests/evaluation/", "tests/export/"),
     *("tests/models/", "tests/old_runs/", "tests/ops/", "tests/predict/test_main.py"),
     *("tests/predict/test_predictor.py", "tests/pipeline/test_workers.py"),
