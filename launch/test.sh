@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Install the package with its test extra, check the code, run the tests, two files at
-# a time. --all also runs those marked slow, in turn; further arguments go to pytest.
+# a time. --all also runs those marked slow, in turn; --quick leaves out pyright and what
+# calls networks: under a minute. Further arguments go to pytest.
 # --robustness[=N] tries N (3000) malformed inputs instead, and prints a table.
 # DRY_RUN=1 prints the commands.
 set -euo pipefail
@@ -24,5 +25,5 @@ if [ "${1:-}" = --all ]; then
 fi
 run .venv/bin/ruff format --check .
 run .venv/bin/ruff check .
-run .venv/bin/pyright
+[ "${1:-}" = --quick ] || run .venv/bin/pyright
 run .venv/bin/python -m pytest "${options[@]}" "$@"

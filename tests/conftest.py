@@ -1,12 +1,18 @@
 """Eight CPU devices, no silent broadcasting, a compile cache for the session."""
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import platform
+import re
+import shutil
 import tarfile
 import tempfile
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 # Before jax is imported by anything.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -14,27 +20,111 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # XLA ends the process for a flag that it does not know, as of jaxlib 0.11.2 this.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
-# Programs that the tests start compile what an earlier one has compiled only once.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="segnext_jax_compile_cache_")
-)
+# Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
+os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+
+
+def _kept_programs() -> pathlib.Path:
+    """Return where compiled programs wait for sessions on a processor of this kind."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
+    kind = sorted(set(re.findall(r"^(?:model name|flags|Features)\s.*", text, re.M)))
+    digest = hashlib.sha256("".join(kind).encode()).hexdigest()[:12]
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return pathlib.Path(caches) / "segnext_jax" / f"tests_{digest}"
+
+
+# Programs that the tests start compile what an earlier one has compiled only once. The
+# session has a copy: what a killed process wrote stays with the session.
+_PROGRAMS = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _PROGRAMS = pathlib.Path(tempfile.mkdtemp(prefix="segnext_jax_compile_cache_"))
+    if _kept_programs().is_dir():
+        shutil.copytree(_kept_programs(), _PROGRAMS, dirs_exist_ok=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(_PROGRAMS)
 
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Programs of earlier versions stay until there are so many.
+_MAX_KEPT_BYTES = 2**31
 
 
 # Files of minutes. Each file is one worker's (`--dist=loadfile`, launch/test.sh): begun
 # last, the other workers would wait for them.
 _LONGEST = ("tests/test_end_to_end.py", "tests/training/test_step.py")
+# What --quick leaves out: files whose tests call networks, and those whose tests start
+# many processes. A test of any other file that calls a network fails.
+_NOT_QUICK = (
+    *("tests/benchmark/", "tests/benchmarks/", "tests/checkpoints/test_checkpoints.py"),
+    *("tests/cli/test_lifeline.py", "tests/cli/test_processes.py", "tests/demo/"),
+    *("tests/convert/test_averaging.py", "tests/convert/test_main.py"),
+    *("tests/describe/", "tests/docs/", "tests/evaluation/", "tests/export/"),
+    *("tests/models/", "tests/old_runs/", "tests/ops/", "tests/predict/test_main.py"),
+    *("tests/predict/test_predictor.py", "tests/pipeline/test_workers.py"),
+    *("tests/pipeline/classification/", "tests/robustness/"),
+    *("tests/test_end_to_end.py", "tests/test_pretraining.py", "tests/training/"),
+    *("tests/test_sharding.py", "tests/weights/"),
+)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --quick."""
+    text = "leave out tests that call networks or start many processes"
+    parser.addoption("--quick", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Begin with the longest files; with --quick take the quick ones alone."""
     items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+    if config.getoption("--quick"):
+        left_out = [item for item in items if item.nodeid.startswith(_NOT_QUICK)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.nodeid.startswith(_NOT_QUICK)]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Refuse networks in quick tests."""
+    if item.nodeid.startswith(_NOT_QUICK):
+        return (yield)
+    from flax import linen
+
+    with linen.intercept_methods(_refuse):
+        return (yield)
+
+
+def _refuse(call: Callable, arguments: tuple, options: dict, context: Any) -> Any:
+    name = f"{type(context.module).__name__}.{context.method_name}"
+    assert name not in ("MSCAN.__call__", "LightHamHead.__call__"), (
+        "a quick test calls no network: name its file in tests/conftest.py, _NOT_QUICK."
+    )
+    return call(*arguments, **options)
+
+
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Keep what a session without a failure has compiled; the next compiles it not."""
+    if _PROGRAMS is None:  # A worker of pytest-xdist.
+        return
+    kept = _kept_programs()
+    if exitstatus == 0:
+        kept.mkdir(parents=True, exist_ok=True)
+        if sum(path.stat().st_size for path in kept.iterdir()) > _MAX_KEPT_BYTES:
+            shutil.rmtree(kept)
+            kept.mkdir()
+        for path in _PROGRAMS.iterdir():
+            if not (kept / path.name).exists():
+                # Renamed when whole: another session may read it.
+                partial = shutil.copy(path, kept / f"{path.name}.{os.getpid()}")
+                os.replace(partial, kept / path.name)
+    shutil.rmtree(_PROGRAMS, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ class FileServer:
         web page.
       cuts: After how many bytes the next connections break off.
       has_ranges: Whether it gives parts of a file.
+      is_weak: Whether its tags do not promise the same bytes.
       claimed_size: Length that it claims for all files; None: the true one.
       requests: Path and range of each request.
     """
@@ -21,7 +22,7 @@ class FileServer:
     def __init__(self, url):
         self.url = url
         self.files, self.cuts, self.requests = {}, [], []
-        self.has_ranges, self.claimed_size = True, None
+        self.has_ranges, self.is_weak, self.claimed_size = True, False, None
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -42,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
         else:
             content = serving.files[name]
-            etag = f'"{hash(content)}"'
+            etag = "W/" * serving.is_weak + f'"{hash(content)}"'
             if not serving.has_ranges or self.headers.get("If-Range", etag) != etag:
                 wanted = ""
             start = int(wanted.removeprefix("bytes=").removesuffix("-") or 0)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import pathlib
 import subprocess
@@ -12,6 +11,7 @@ from typing import Any
 from absl import logging
 from ml_collections import ConfigDict
 
+from segnext_jax import __version__
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import json_files
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
@@ -95,7 +95,7 @@ def _stored(workdir: pathlib.Path) -> ConfigDict | None:
 def about(config: ConfigDict) -> dict[str, Any]:
     """Return where a checkpoint comes from: version of the code, configuration."""
     return {
-        "version": importlib.metadata.version("segnext_jax"),
+        "version": __version__,
         "commit": _commit(),
         "config": json.loads(config_lib.to_json(config)),
     }

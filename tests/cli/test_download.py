@@ -53,6 +53,14 @@ def test_a_later_run_goes_on_where_this_one_was_interrupted(server, tmp_path):
     assert server.requests == [("/a.pth", "bytes=1000000-")]
 
 
+def test_a_tag_that_does_not_promise_the_same_bytes_is_not_gone_on_with(
+    server, tmp_path
+):
+    server.is_weak, server.cuts = True, [1_000_000]
+    download(f"{server.url}/a.pth", tmp_path / "a.pth", CHECKSUM)
+    assert server.requests == [("/a.pth", "")] * 2
+
+
 @pytest.mark.parametrize("change", ["file", "ranges", "notes"])
 def test_what_cannot_be_gone_on_with_begins_anew(change, server, tmp_path):
     server.cuts = [1_000_000, 0, 0, 0]
@@ -78,6 +86,12 @@ def test_a_part_that_is_whole_or_too_long(size, server, tmp_path):
     download(f"{server.url}/a.pth", tmp_path / "a.pth", CHECKSUM)
     assert (tmp_path / "a.pth").read_bytes() == CONTENT
     assert len(server.requests) == 1 + (size > len(CONTENT))
+
+
+def test_the_digits_of_a_checksum_are_its_first(server, tmp_path):
+    inner = "sha256:" + hashlib.sha256(CONTENT).hexdigest()[8:16]
+    with pytest.raises(ValueError, match="its sha256 checksum must begin with"):
+        download(f"{server.url}/a.pth", tmp_path / "a.pth", inner)
 
 
 @pytest.mark.parametrize(

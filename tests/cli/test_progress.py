@@ -49,17 +49,18 @@ def test_items_are_followed_with_their_pace(clock, caplog):
     ]
 
 
-def test_time_left_is_told_when_a_pace_is_known(clock, caplog):
+@pytest.mark.parametrize("done", [0, 40], ids=["new", "resumed"])
+def test_time_left_is_told_when_a_pace_is_known(clock, caplog, done):
     with caplog.at_level("INFO"):
-        counter = Progress(5, 0, "train")
+        counter = Progress(done + 5, done, "train")
         for step in (1, 2, 3):
-            clock[0] += 60 if step == 1 else 10  # The first holds compilation.
+            clock[0] += 60 if step == 1 else 1801  # The first holds compilation.
             counter.advance()
-            counter.report(step, {"loss": "1"})
+            counter.report(done + step, {"loss": "1"})
     assert lines(caplog) == [
-        "train 1/5  loss 1",
-        "train 2/5  loss 1  ETA 0:30",
-        "train 3/5  loss 1  ETA 0:20",
+        f"train {done + 1}/{done + 5}  loss 1",
+        f"train {done + 2}/{done + 5}  loss 1  ETA 1:30:03",
+        f"train {done + 3}/{done + 5}  loss 1  ETA 1:00:02",
     ]
 
 

@@ -123,7 +123,7 @@ def test_a_byte_holds_255_classes_and_the_ignored(tmp_path):
 
 @pytest.mark.parametrize("line", ["a", "a\n1 2", "1 2 3 4 5 6 ", "x,,"])
 def test_a_file_of_a_million_lines_is_refused_at_once(tmp_path, line):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(ValueError, match="classes.txt") as error:
         read(tmp_path, (line + "\n") * 100_000)
     with pytest.raises(ValueError, match="line 1: it is longer than 300 characters"):
@@ -131,4 +131,4 @@ def test_a_file_of_a_million_lines_is_refused_at_once(tmp_path, line):
     with pytest.raises(ValueError, match="must have at most 1,048,576 bytes"):
         read(tmp_path, "a\n" * 1_000_000)
     assert len(str(error.value)) < 2000
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

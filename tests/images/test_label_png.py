@@ -89,3 +89,14 @@ def test_a_broken_file_is_not_half_read():
     damaged = bytearray(encoded)
     damaged[len(damaged) // 2] ^= 0x55
     assert decode_unfiltered_png(bytes(damaged)) is None
+
+
+@pytest.mark.parametrize("missing", [1, 4])
+def test_data_without_their_checksum_are_left_to_libraries(missing):
+    encoded = encode_label(LABELS)
+    start = encoded.index(b"IDAT") - 4
+    (length,) = struct.unpack(">I", encoded[start : start + 4])
+    data = encoded[start + 8 : start + 8 + length]
+    for kept in (data, data[:-missing]):
+        whole = encoded[:start] + chunk(b"IDAT", kept) + encoded[start + 12 + length :]
+        assert (decode_unfiltered_png(whole) is None) == (kept is not data)

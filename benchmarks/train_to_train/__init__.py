@@ -1,0 +1,1 @@
+"""Two trainings, step by step and at their end; see `__main__`."""
