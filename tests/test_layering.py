@@ -32,13 +32,19 @@ ALLOWED = {
     "predict": set(
         ("cli config datasets evaluation images models pipeline weights").split()
     ),
-    "main": set("checkpoints cli config training".split()),
+    "recipe": set("check_dataset cli config datasets training weights".split()),
+    "main": set("checkpoints cli config recipe training".split()),
+    "browse": set("cli config datasets images sharding training".split()),
+    "find_lr": set("checkpoints cli config images sharding training".split()),
+    "compare": set("checkpoints cli config images".split()),
     "describe": set("cli config datasets models ops training".split()),
     "benchmark": set("cli config datasets evaluation models sharding training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli datasets demo images models ops pipeline predict".split()),
-    "__init__": set("config convert datasets export models ops predict".split()),
+    "__init__": set(
+        "cli config convert datasets export models ops predict recipe".split()
+    ),
     "__main__": {"cli"},
 }
 # Modules of `training` that know nothing of the parts beside them.

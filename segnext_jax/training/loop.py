@@ -227,7 +227,9 @@ class _Steps:
         self.writer.write(step, self.run.task.logged(metrics), "val")
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
-        logging.info(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+        at_most = self.run.config.evaluation.max_images
+        of = f" of at most {at_most} images" if at_most else ""
+        logging.info(f"Evaluation at step {step}{of}: {means}  ({seconds:.0f} s)")
         overlays = self.writer.overlays_dir(step)
         if overlays.exists():
             logging.info(f"Overlays are in {overlays}.")

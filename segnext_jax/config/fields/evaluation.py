@@ -108,6 +108,12 @@ FIELDS = (
         changes_numbers=False,
     ),
     _metric(
+        "evaluation.max_images",
+        0,
+        whole(),
+        "Validation images that are evaluated, evenly from the whole split. 0: all.",
+    ),
+    _metric(
         "evaluation.num_bases",
         1,
         whole(1, 1000),

@@ -97,9 +97,10 @@ class Classification:
         )
 
     def measure_draws(
-        self, variables: Any
+        self, variables: Any, example_fn: None = None
     ) -> tuple[ClassificationMetrics, dict[str, Any]]:
         """Return the metrics; nothing is drawn."""
+        del example_fn
         return self.measure(variables), {}
 
     def logged(self, metrics: ClassificationMetrics) -> dict[str, Any]:
