@@ -168,10 +168,10 @@ _PAGE = """<!doctype html>
 body{{font:15px system-ui;margin:1.5rem}}
 .wide{{overflow-x:auto}}
 th,td{{text-align:left;padding:.2rem .8rem .2rem 0;border-bottom:1px solid var(--grid);
-vertical-align:top;overflow-wrap:anywhere}}
-tr>th:first-child{{font-weight:normal;overflow-wrap:normal}}
+vertical-align:top;min-width:6rem;overflow-wrap:break-word;max-width:30rem}}
+tr>th:first-child{{font-weight:normal}}
 i{{display:inline-block;width:.8em;height:.8em;border-radius:50%;margin-right:.4em}}
-main{{display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}}
+main{{margin-top:1.5rem;display:grid;grid-template-columns:repeat(auto-fill,minmax(20rem,1fr));gap:1rem}}
 svg{{width:100%}}text{{font-size:12px;fill:currentColor}}
 polyline{{stroke-width:1.6}}.grid{{stroke:var(--grid);stroke-width:1}}
 </style>

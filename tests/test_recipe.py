@@ -158,7 +158,7 @@ def test_published_weights_bring_the_papers_rate(folder, monkeypatch):
         ("masks", "must have one folder of masks"),
         ("mask", "photographs in .*/images without a mask: 7"),
         ("one class", "there is one class only, 'leaf'"),
-        ("all black", "only one class"),
+        ("all black", "there is one class only, .id 0."),
         ("field", "config.batchsize is not a field. Did you mean config.batch_size?"),
     ],
 )

@@ -36,9 +36,9 @@ def is_open(data: Any, overrides: Sequence[str]) -> bool:
       data: The section `data` of a configuration.
       overrides: What the user has set, ``"data.zero_is_ignore=true"``, ...
     """
-    return data.name == FOLDER and not any(
-        text.startswith(FIELDS) for text in overrides
-    )
+    is_set = any(text.startswith(FIELDS) for text in overrides)
+    is_set = is_set or data.mask_values != "ids" or data.zero_is_ignore
+    return data.name == FOLDER and not (is_set or data.id_map or data.classes)
 
 
 def adopt(data: Any) -> list[str]:
@@ -123,7 +123,8 @@ def _adopt_ids(data: Any, table: ClassTable | None, ids: set[int]) -> list[str]:
     names = table.classes if table else None
     if found == [0] and _IGNORED in ids and len(names or "12") == 2:
         data.id_map = ((0, 0), (_IGNORED, 1))
-        data.classes = names or ("background", "foreground")
+        if names is None:
+            data.classes = ("background", "foreground")
         return ["the masks hold 0 and 255 only: 255 is the second class."]
     if names is None:
         return _name_ids(data, found)

@@ -9,9 +9,15 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from segnext_jax.datasets.class_table import distinct_colours
+from segnext_jax.datasets.spec import Colour
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 28, 26
+# Told apart on white and on black, and by eyes that see few colours.
+# Source: Okabe and Ito, "Color universal design", 2008, without black and yellow.
+_COLOURS: tuple[Colour, ...] = (
+    *((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167)),
+    *((230, 159, 0), (86, 180, 233), (128, 128, 128)),
+)
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 24, 28, 26
 _TEXT_PX = 12
 _INK, _GRID = (40, 40, 40), (225, 225, 225)
 
@@ -47,7 +53,11 @@ class _Text(NamedTuple):
 
 def colours(count: int) -> list[str]:
     """Return the colours of the first curves, as SVG and CSS write them."""
-    return ["#{:02x}{:02x}{:02x}".format(*one) for one in distinct_colours(count)]
+    return ["#{:02x}{:02x}{:02x}".format(*_colour(number)) for number in range(count)]
+
+
+def _colour(number: int) -> Colour:
+    return _COLOURS[number % len(_COLOURS)]
 
 
 def svg(chart: Chart, size: tuple[int, int] = (230, 400)) -> str:
@@ -99,10 +109,9 @@ def draw(
     top = 20 * len(names) + 8 * bool(names)
     shape = (top + num_rows * height, num_columns * width, 3)
     picture = np.full(shape, 255, np.uint8)
-    ink = distinct_colours(1 + max((n for c in charts for n in c.curves), default=0))
     for number, name in enumerate(names):
         middle = 20 * number + 14
-        cv2.line(picture, (12, middle), (36, middle), ink[number], 2, cv2.LINE_AA)
+        cv2.line(picture, (12, middle), (36, middle), _colour(number), 2, cv2.LINE_AA)
         _write(picture, _Text(44, middle + 4, name))
     for place, chart in enumerate(charts):
         row, column = divmod(place, num_columns)
@@ -112,7 +121,7 @@ def draw(
             if isinstance(shape, _Text):
                 _write(panel, shape)
                 continue
-            colour = _GRID if shape.curve is None else ink[shape.curve]
+            colour = _GRID if shape.curve is None else _colour(shape.curve)
             # Sixteenths of a pixel.
             points = np.rint(16 * np.array(shape.points)).astype(np.int32)
             cv2.polylines(panel, [points], False, colour, 1, cv2.LINE_AA, 4)
@@ -154,7 +163,7 @@ def _layout(chart: Chart, size: tuple[int, int]) -> list[_Line | _Text]:
     for tick in _ticks(left, right):
         x = x_of(10**tick if chart.has_log_x else tick)
         shapes.append(_Line([(x, _TOP), (x, height - _BOTTOM)]))
-        text = f"{10**tick:.1e}" if chart.has_log_x else f"{tick:,.10g}"
+        text = f"{10**tick:.2g}" if chart.has_log_x else f"{tick:,.10g}"
         shapes.append(_Text(x, height - 8, text, 0.5))
     for number, curve in chart.curves.items():
         shapes.append(_Line([(x_of(x), y_of(y)) for x, y in curve], number))

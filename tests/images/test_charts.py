@@ -21,7 +21,7 @@ def test_a_curve_fills_its_frame_and_ticks_are_round():
     text = svg(chart, (230, 400))
     assert "a &lt; b" in text and colours(2)[1] in text
     (line,) = lines_of(text)
-    np.testing.assert_allclose(line[:, 0], [54, 221, 388], atol=0.1)
+    np.testing.assert_allclose(line[:, 0], [54, 215, 376], atol=0.1)
     np.testing.assert_allclose(line[:, 1], [204, 28, 116], atol=0.1)
     assert [t for t in re.findall(r">([\d.]+)</text>", text)] == [
         *("2", "2.5", "3", "3.5", "4"),
@@ -32,7 +32,7 @@ def test_a_curve_fills_its_frame_and_ticks_are_round():
 def test_equal_ratios_are_equal_distances_and_the_mark_is_drawn():
     points = [(1e-4, 1.0), (1e-3, 2.0), (1e-2, 0.0)]
     curve, mark = lines_of(svg(Chart("loss", {0: points}, True, 1e-3)))
-    np.testing.assert_allclose(np.diff(curve[:, 0]), 167, atol=0.2)
+    np.testing.assert_allclose(np.diff(curve[:, 0]), 161, atol=0.2)
     np.testing.assert_allclose(mark[:, 0], curve[1, 0], atol=0.1)
 
 
