@@ -73,7 +73,8 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
         "--config", help=f"{_CONFIG}; not needed where the run is there already"
     )
     parser.add_argument(
-        "--workdir", help="folder of the run (default: runs/<name of the config>)"
+        "--workdir",
+        help="folder of the run (default: runs/<name of the config or of FOLDER>)",
     )
     _add_processes(parser)
     options, rest = parser.parse_known_args(arguments)
