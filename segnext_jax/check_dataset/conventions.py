@@ -73,30 +73,31 @@ def evenly(total: int, at_most: int) -> list[int]:
 
 def _seen(pairs: Sequence[RawExample]) -> tuple[set[int], collections.Counter[Colour]]:
     """Return the ids of masks, and the pixels of each colour of masks of colours."""
-
-    def read(pair: RawExample) -> tuple[np.ndarray, np.ndarray | None]:
-        none = np.zeros(0, np.uint8)
-        try:
-            encoded = read_file(pair.label)
-            try:
-                return np.unique(decode_label(encoded, pair.image_id)), None
-            except ValueError:
-                colours = decode_colours(encoded, pair.image_id).reshape(-1, 3)
-                codes = colours.astype(np.uint32) @ np.uint32([1 << 16, 1 << 8, 1])
-                return np.stack(np.unique(codes, return_counts=True)), none
-        except (OSError, ValueError):
-            return none, None  # The check names the file.
-
     ids: set[int] = set()
     colours: collections.Counter[Colour] = collections.Counter()
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as executor:
-        for found, mark in executor.map(read, pairs):
-            if mark is None:
-                ids.update(found.tolist())
-                continue
-            for code, count in found.T.tolist():
-                colours[code >> 16, code >> 8 & 255, code & 255] += count
+        for found, found_colours in executor.map(_seen_in_mask, pairs):
+            ids |= found
+            colours += found_colours
     return ids, colours
+
+
+def _seen_in_mask(pair: RawExample) -> tuple[set[int], collections.Counter[Colour]]:
+    colours: collections.Counter[Colour] = collections.Counter()
+    try:
+        encoded = read_file(pair.label)
+        try:
+            return set(
+                np.unique(decode_label(encoded, pair.image_id)).tolist()
+            ), colours
+        except ValueError:
+            mask = decode_colours(encoded, pair.image_id).astype(np.uint32)
+    except (OSError, ValueError):
+        return set(), colours  # The check names the file.
+    codes = mask[..., 0] << 16 | mask[..., 1] << 8 | mask[..., 2]
+    for code, count in zip(*np.unique(codes, return_counts=True), strict=True):
+        colours[int(code) >> 16, int(code) >> 8 & 255, int(code) & 255] = int(count)
+    return set(), colours
 
 
 def _adopt_colours(
