@@ -159,9 +159,9 @@ def lower(options: argparse.Namespace) -> Any:
     from segnext_jax.config import base_config
     from segnext_jax.models.initialization import abstract_variables
     from segnext_jax.models.segnext import SegNeXt
-    from segnext_jax.ops import photometric
+    from segnext_jax.ops import photometric, sharding
     from segnext_jax.ops.upsampled import upsampled_labels
-    from segnext_jax.training import sharding, state
+    from segnext_jax.training import state
     from segnext_jax.training.optimizer import Optimizer
     from segnext_jax.training.step import make_step
     from segnext_jax.training.tasks.segmentation_step import segmentation_batch

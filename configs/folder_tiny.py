@@ -4,6 +4,8 @@ r"""SegNeXt-T on your own images, from random weights or published ones.
     segnext-jax train --config=folder_tiny \
         --config.data.folder=FOLDER
 
+`segnext-jax train FOLDER` chooses what suits the set and the machine instead.
+
 The steps, the crop of 512x512 and the learning rate of 6e-5 are for a GPU and published
 weights of the encoder: --config.init_from=mscan_t.pth. From random weights, a network
 learns little in so few steps; a few hundred photographs need published weights.

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import pathlib
 import typing
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ __all__ = [
     "load",
     "models",
     "ops",
+    "train",
 ]
 
 
@@ -34,6 +36,37 @@ def __getattr__(name: str) -> typing.Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def train(
+    folder: str | os.PathLike[str],
+    variant: str = "tiny",
+    workdir: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+) -> "Predictor":
+    """Train on a folder of photographs and masks; return the network.
+
+    What is not set is chosen for the set and the machine, as by ``segnext-jax train
+    FOLDER``. A run that is there goes on. A script that trains on a GPU, where worker
+    processes read the photographs, calls this under ``if __name__ == "__main__":``.
+
+    Args:
+      folder: It has images/ and masks/; docs/own_data.md has the forms.
+      variant: tiny, small, base or large.
+      workdir: The run's folder; None: ``runs/NAME`` for a folder of that name.
+      overrides: Fields of the configuration to set: ``"num_steps=2000"``, ...
+
+    Raises:
+      ValueError: If the folder cannot be trained on, or a field has an impossible
+        value.
+    """
+    from segnext_jax.cli import command
+    from segnext_jax.training import recipe
+
+    command.set_up_logging()
+    overrides = [f"model.variant={variant}", *overrides]
+    chosen = pathlib.Path(workdir) if workdir is not None else None
+    return load(recipe.train(pathlib.Path(folder), chosen, overrides))
 
 
 def load(

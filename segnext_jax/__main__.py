@@ -39,9 +39,18 @@ COMMANDS = {
     ),
     "configs": Command("config.__main__", "list the configurations, and their fields"),
     "train": Command("main", "train, or go on with a run", "train", True),
+    "browse": Command(
+        "training.browse", "draw training crops as the network sees them"
+    ),
+    "find-lr": Command(
+        "training.find_lr",
+        "suggest a learning rate by a short training",
+        owns_process=True,
+    ),
     "evaluate": Command(
         "main", "evaluate a run on its validation split", "evaluate", True
     ),
+    "compare": Command("training.monitor.compare", "draw the curves of several runs"),
     "predict": Command("predict.__main__", "label images and videos"),
     "demo": Command("demo.__main__", "show in a web page what a network sees"),
     "convert": Command("convert.__main__", "weights from and to PyTorch"),

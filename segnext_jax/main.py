@@ -60,13 +60,21 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
         "train",
         "Train SegNeXt, or pre-train its encoder. A run that is there goes on from its "
         "newest checkpoint.",
-        command.ANY_FIELD,
+        f"{command.ANY_FIELD} With FOLDER all that is not set is chosen.",
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="FOLDER",
+        help="folder of images/ and masks/: a configuration for it and this machine is "
+        "chosen and written to runs/NAME.py",
     )
     parser.add_argument(
         "--config", help=f"{_CONFIG}; not needed where the run is there already"
     )
     parser.add_argument(
-        "--workdir", help="folder of the run (default: runs/<name of the config>)"
+        "--workdir",
+        help="folder of the run (default: runs/<name of the config or of FOLDER>)",
     )
     processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
@@ -82,6 +90,8 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
         )
     overrides = command.overrides(parser, rest)
     command.set_up_compilation_cache()
+    if options.folder:
+        return _train_folder(parser, options, overrides, is_program)
     workdir = _folder(options.workdir, options.config, "--workdir")
     command.set_up_logging()
     config = _training_config(options.config, overrides, workdir)
@@ -89,6 +99,25 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
         from segnext_jax.training import loop
 
         loop.train(config, workdir)
+
+
+def _train_folder(
+    parser: command.Parser,
+    options: argparse.Namespace,
+    overrides: list[str],
+    is_program: bool,
+) -> None:
+    if options.config or options.distributed or options.coordinator:
+        parser.error(
+            f"a folder is trained on in one process and by a configuration of its own: "
+            f"got {options.folder} and --config or several processes. Leave one out"
+        )
+    command.set_up_logging()
+    with _joined(options, is_program):
+        from segnext_jax.training import recipe
+
+        workdir = pathlib.Path(options.workdir) if options.workdir else None
+        recipe.train(pathlib.Path(options.folder), workdir, overrides)
 
 
 def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
@@ -122,6 +151,14 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
         help="folder for the results (default: the run's; nothing else is written "
         "there)",
     )
+    parser.add_argument(
+        "--worst",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw the N images with the largest share of wrong pixels beside truth "
+        "and errors, into worst/ of that folder",
+    )
     processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
     overrides = command.overrides(parser, rest)
@@ -132,7 +169,10 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
 
     config, stored = job.configure(folder, overrides, options.config)
     with _joined(options, is_program):
-        job.evaluate(config, folder, options.which, stored, options.output)
+        job.evaluate(
+            *(config, folder, options.which, stored, options.output),
+            num_worst=options.worst,
+        )
 
 
 def _folder(folder: str | None, config: str | None, option: str) -> pathlib.Path:

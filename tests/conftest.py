@@ -69,7 +69,7 @@ _NOT_QUICK = (
     *("tests/predict/test_predictor.py", "tests/pipeline/test_workers.py"),
     *("tests/pipeline/classification/", "tests/robustness/"),
     *("tests/test_end_to_end.py", "tests/test_pretraining.py", "tests/training/"),
-    *("tests/test_sharding.py", "tests/weights/"),
+    *("tests/ops/test_sharding.py", "tests/weights/"),
 )
 
 

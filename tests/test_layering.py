@@ -24,22 +24,22 @@ ALLOWED = {
     "weights": set("checkpoints cli config convert datasets models".split()),
     "training": set(
         (
-            "checkpoints cli config convert datasets evaluation "
+            "check_dataset checkpoints cli config convert datasets evaluation "
             "images models ops pipeline weights"
         ).split()
     ),
     "predict": set(
-        (
-            "cli config datasets evaluation images models pipeline sharding weights"
-        ).split()
+        ("cli config datasets evaluation images models ops pipeline weights").split()
     ),
     "main": set("checkpoints cli config training".split()),
     "describe": set("cli config datasets models ops training".split()),
-    "benchmark": set("cli config datasets evaluation models training".split()),
+    "benchmark": set("cli config datasets evaluation models ops training".split()),
     "check_dataset": set("cli config datasets images pipeline".split()),
     "demo": set("cli datasets images predict".split()),
     "export": set("cli datasets demo images models ops pipeline predict".split()),
-    "__init__": set("config convert datasets export models ops predict".split()),
+    "__init__": set(
+        "cli config convert datasets export models ops predict training".split()
+    ),
     "__main__": {"cli"},
 }
 # Modules of `training` that know nothing of the parts beside them.

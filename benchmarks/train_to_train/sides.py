@@ -10,11 +10,10 @@ import torch
 
 from benchmarks.compare.torch_segnext import segnext
 from segnext_jax import config as config_lib
-from segnext_jax import sharding
 from segnext_jax.convert.weights import to_state_dict
 from segnext_jax.datasets import SPECS
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.ops import nmf, photometric
+from segnext_jax.ops import nmf, photometric, sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import step_keys

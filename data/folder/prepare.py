@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 
 from segnext_jax.datasets import SPECS
 from segnext_jax.datasets.class_table import CLASSES_FILE, ClassTable, read_class_table
-from segnext_jax.datasets.folder import WHOLE, find_splits
-from segnext_jax.datasets.pairs import PreparationError, RawExample, read_file
+from segnext_jax.datasets.folder import find_splits
+from segnext_jax.datasets.pairs import RawExample, read_file
 from segnext_jax.datasets.resolve import FOLDER
 from segnext_jax.images.masks import MASK_VALUES, MaskReader, check_names
 from segnext_jax.preparation.command import main as run
@@ -43,14 +43,7 @@ def folder_builder(
 
         def find_examples(self, root: Any) -> dict[str, Sequence[RawExample]]:
             """List the pairs of each split, as the direct source does."""
-            folder = self.raw_dir or root
-            splits = find_splits(folder)
-            if WHOLE in splits:
-                raise PreparationError(
-                    f"{folder} must have splits: make folders train and val in images "
-                    "and masks, or list photographs in train.txt and val.txt."
-                )
-            return dict(splits)
+            return dict(find_splits(self.raw_dir or root))
 
         def load(
             self, example: RawExample

@@ -19,7 +19,8 @@ from segnext_jax.evaluation.batch import FittedSize, LabelledBatch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-from segnext_jax.training import sharding, state
+from segnext_jax.ops import sharding
+from segnext_jax.training import state
 from segnext_jax.training.optimizer import Optimizer
 from segnext_jax.training.step import make_step
 from segnext_jax.training.tasks.segmentation_step import segmentation_batch

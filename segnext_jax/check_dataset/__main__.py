@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import cv2
 
 from segnext_jax import config
-from segnext_jax.check_dataset import report
+from segnext_jax.check_dataset import conventions, report
 from segnext_jax.check_dataset.finding import ERROR
 from segnext_jax.check_dataset.findings import find
 from segnext_jax.check_dataset.inspection import inspect_all
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
     command.set_up_logging()
     # The findings say which files are broken; libraries need not.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    target = open_target(data, options.split)
+    remarks = conventions.adopt(data) if conventions.is_open(data, overrides) else []
+    target = open_target(data, options.split, remarks)
     facts, num_faults = [], 0
     progress = Progress(
         len(target.pairs), description="check", seconds_per_line=SECONDS_PER_LINE
@@ -67,8 +68,8 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "check",
         "Say what a data set holds and what is wrong with it. Exit code 1: a training "
         "would stop or mean nothing.",
-        f"{command.ANY_FIELD} Above all: --config.data.zero_is_ignore=true, "
-        "--config.data.mask_values=colours.",
+        f"{command.ANY_FIELD} What the masks of a folder hold is found out unless it "
+        "is set: --config.data.zero_is_ignore=true, --config.data.mask_values=colours.",
     )
     parser.add_argument(
         "target",

@@ -14,6 +14,7 @@ from segnext_jax.check_dataset.target import Target
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.datasets.class_table import ClassTable
+from segnext_jax.datasets.folder import DIVIDED
 from segnext_jax.images import pictures
 from segnext_jax.images.decode import decode_image
 
@@ -48,6 +49,8 @@ def text(summary: Summary, findings: Sequence[Finding]) -> str:
     if summary.counts.any():
         lines += ["", *_class_table(summary)]
     lines.append("")
+    lines += [f"found out: {remark}" for remark in summary.target.remarks]
+    lines += [f"note: {DIVIDED}."] * summary.target.is_divided
     lines += [f"{finding.level}: {finding.text}" for finding in findings]
     if not findings:
         lines.append("Nothing is wrong that this program knows of.")

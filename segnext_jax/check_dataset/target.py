@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from segnext_jax.datasets import SPECS, DatasetSpec, prepared_dir
@@ -52,6 +52,8 @@ class Target:
       planned_splits: The splits that it is meant to have; of one without a pair, the
         faults tell why.
       settings: Fields of `config.data` that name it and say how masks are read.
+      remarks: What the masks said of themselves; a training finds it out alike.
+      is_divided: Whether val is a part of what is there, for want of one.
     """
 
     name: str
@@ -62,14 +64,16 @@ class Target:
     is_folder: bool
     planned_splits: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    is_divided: bool = False
 
     @property
     def train_command(self) -> str:
         """The command that trains on it."""
-        options = [shlex.quote(f"--config.data.{text}") for text in self.settings]
-        return "python -m segnext_jax.main --config=configs/folder_tiny.py " + " ".join(
-            options
-        )
+        settings = () if self.remarks else self.settings
+        what = self.name if self.is_folder else "--config=folder_tiny"
+        options = [what, *(f"--config.data.{text}" for text in settings)]
+        return shlex.join(["segnext-jax", "train", *options])
 
     @property
     def splits(self) -> list[str]:
@@ -96,18 +100,22 @@ def settings_of(target: str) -> dict[str, str]:
     return {"data.name": target}
 
 
-def open_target(data: Any, split: str | None = None) -> Target:
+def open_target(
+    data: Any, split: str | None = None, remarks: Sequence[str] = ()
+) -> Target:
     """Find the pairs of the data set that a configuration means.
 
     Args:
       data: The section `data` of a configuration.
       split: Name of the only split to check; None for all.
+      remarks: See `conventions.adopt`.
 
     Raises:
       FileNotFoundError: If the data set is missing.
       ValueError: If there is no such split, or the configuration contradicts itself.
     """
     target = _open_folder(data) if data.name == FOLDER else _open_prepared(data)
+    target = dataclasses.replace(target, remarks=tuple(remarks))
     if split is None:
         return dataclasses.replace(target, faults=target.faults + _missing(target))
     if split not in target.splits:
@@ -154,14 +162,17 @@ def _open_folder(data: Any) -> Target:
     # The whole path, because the title "." would say nothing.
     name = str(pathlib.Path(data.folder).expanduser().absolute())
     planned = tuple(scan.splits)
-    settings = [f"folder={name}"]
+    settings = []
     if data.mask_values != "ids":
         settings.append(f"mask_values={data.mask_values}")
     if data.zero_is_ignore:
         settings.append("zero_is_ignore=true")
     if data.id_map:
         settings.append(f"id_map={','.join(f'({a},{b})' for a, b in data.id_map)}")
-    return Target(name, spec, masks, pairs, faults, True, planned, tuple(settings))
+    return Target(
+        *(name, spec, masks, pairs, faults, True, planned, tuple(settings)),
+        is_divided=scan.is_divided,
+    )
 
 
 def _open_prepared(data: Any) -> Target:

@@ -13,11 +13,13 @@ or, with one folder of photographs for all splits,
     FOLDER/train.txt                   one photograph per line, "a/1" or "a/1.jpg"
     FOLDER/val.txt
 
-Where there are lists, they decide. `images` may also be called `img_dir`, `masks` also
-`annotations`, `labels` or `ann_dir`.
+Where there are lists, they decide. Where there is no val, every fifth photograph of
+train, or of a folder without splits, is in val, chosen by a hash of its name. `images`
+may also be called `img_dir`, `masks` also `annotations`, `labels` or `ann_dir`.
 """
 
 import dataclasses
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -35,8 +37,13 @@ MASK_FOLDERS = ("masks", "annotations", "labels", "ann_dir")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".webp", ".bmp")
 _NUM_SHOWN = 5
-# The split of a folder that has none.
+# The split of a folder that has none, and a single pair.
 WHOLE = "all"
+_PAIRS_PER_VAL = 5
+DIVIDED = (
+    "there is no split val, so that every fifth photograph, chosen by its name, is val "
+    "(frames of one video need images/val or val.txt)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +54,12 @@ class Scan:
       splits: The pairs of each split that is meant to be, in the order of their
         names; none where the faults tell why.
       faults: Sentences about files that cannot be used.
+      is_divided: Whether val is a part of what is there, for want of one.
     """
 
     splits: dict[str, list[RawExample]]
     faults: list[str]
+    is_divided: bool = False
 
 
 def find_splits(folder: str | os.PathLike[str]) -> dict[str, list[RawExample]]:
@@ -60,8 +69,7 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, list[RawExample]]:
       folder: The folder; the module's docstring has the layouts.
 
     Returns:
-      The pairs of each split, in the order of their names. A folder without splits
-      has one, "all".
+      The pairs of each split, in the order of their names.
 
     Raises:
       FileNotFoundError: If the folder, or a folder that it must contain, is missing.
@@ -73,6 +81,9 @@ def find_splits(folder: str | os.PathLike[str]) -> dict[str, list[RawExample]]:
             f"photographs and masks of {folder} must match by name: "
             f"{'; '.join(scan.faults)}. Add, rename or remove files."
         )
+    if scan.is_divided:
+        # Once: training and validation each look.
+        logging.log_first_n(logging.INFO, "%s: %s.", 1, folder, DIVIDED)
     return scan.splits
 
 
@@ -98,7 +109,7 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
             split: _listed(path, pairs, unmatched, images_dir, faults)
             for split, path in lists.items()
         }
-        return Scan(splits, faults)
+        return _with_val(splits, faults)
     names = [split for split in SPLITS if (images_dir / split).is_dir()]
     folders = {split: (images_dir / split, masks_dir / split) for split in names}
     splits = {}
@@ -109,7 +120,23 @@ def scan_folder(folder: str | os.PathLike[str]) -> Scan:
             splits[split] = list(pairs.values())
         else:
             faults.append(f"{images} has no folder of masks {masks}")
-    return Scan(splits, faults)
+    return _with_val(splits, faults)
+
+
+def _with_val(splits: dict[str, list[RawExample]], faults: list[str]) -> Scan:
+    """Divide what is there if there is no val; more photographs change few places."""
+    whole = next((name for name in ("train", WHOLE) if name in splits), None)
+    if "val" in splits or whole is None or len(splits[whole]) < 2:
+        return Scan(splits, faults)
+    pairs = {pair.image_id: pair for pair in splits[whole]}
+    order = sorted(pairs, key=lambda name: hashlib.sha256(name.encode()).digest())
+    val = set(order[: max(1, len(order) // _PAIRS_PER_VAL)])
+    divided = {
+        "train": [pair for name, pair in pairs.items() if name not in val],
+        "val": [pair for name, pair in pairs.items() if name in val],
+    }
+    rest = {name: found for name, found in splits.items() if name != whole}
+    return Scan(divided | rest, faults, is_divided=True)
 
 
 def _subfolder(root: Path, names: Sequence[str], kind: str) -> Path:

@@ -12,6 +12,7 @@ Picture = UInt8[np.ndarray, "height width 3"]
 
 _PAPER = (255, 255, 255)
 _INK = (20, 20, 20)
+_WRONG = (255, 60, 40)
 _TEXT_HEIGHT_PX = 22
 # OpenCV 5 has letters of most scripts, whatever the name of the font.
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -119,6 +120,7 @@ def side_by_side(
     spec: DatasetSpec,
     opacity: float = 0.6,
     all_classes: bool = False,
+    has_errors: bool = False,
 ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
     """Show image, truth and prediction next to each other, with a legend below.
 
@@ -133,6 +135,7 @@ def side_by_side(
       opacity: Weight of the class colours in [0, 1].
       all_classes: Whether the legend names every class, which gives the pictures of
         all images of one size one size.
+      has_errors: Whether a further panel shows wrong pixels red; it needs a truth.
 
     Raises:
       ValueError: If the sizes differ, or the opacity is outside [0, 1].
@@ -147,6 +150,8 @@ def side_by_side(
         panels.append(("truth", _tint_enlarged(image, truth, spec, opacity, factor)))
     tinted = _tint_enlarged(image, prediction, spec, opacity, factor)
     panels.append(("prediction", tinted))
+    if truth is not None and has_errors:
+        panels.append(("errors", _errors(panels[0][1], truth, prediction, spec)))
 
     height, width = panels[0][1].shape[:2]
     line = _TEXT_HEIGHT_PX * max(1, round(width * len(panels) / _SMALL_TEXT_WIDTH_PX))
@@ -307,6 +312,22 @@ def _tint_enlarged(
     return overlay(
         _enlarge(image, factor), _enlarge(labels, factor), spec.colours, opacity
     )
+
+
+def _errors(
+    image: UInt8[np.ndarray, "tall wide 3"],
+    truth: UInt8[np.ndarray, "height width"],
+    prediction: UInt8[np.ndarray, "height width"],
+    spec: DatasetSpec,
+) -> UInt8[np.ndarray, "tall wide 3"]:
+    """Show the image dark and grey, wrong pixels red, ignored ones hatched."""
+    wrong = np.where(truth < spec.num_classes, truth != prediction, 255)
+    factor = image.shape[0] // truth.shape[0]
+    dark = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) // 2
+    grey = dark[..., None].repeat(3, axis=2)
+    labels = _enlarge(wrong.astype(np.uint8), factor)
+    red = overlay(grey, labels, ((0, 0, 0), _WRONG), 0.8)
+    return np.where((labels == 0)[..., None], grey, red)
 
 
 def _enlarge(picture: np.ndarray, factor: int) -> np.ndarray:

@@ -48,7 +48,7 @@ class EvaluationBatches:
           num_classes: Ids 0..num_classes-1 are classes.
           batch_size: Examples per batch over all processes.
           ignore_label: Id of ignored pixels.
-          max_examples: Only the first so many examples; None for all.
+          max_examples: At most so many, evenly from the whole source; None for all.
           process_index: Number of this process among those of the run.
           process_count: Number of processes of the run.
           num_threads: Threads that decode.
@@ -57,11 +57,14 @@ class EvaluationBatches:
           ValueError: If an option is impossible, or there is nothing to evaluate.
         """
         rows = Share(batch_size, process_index, process_count).places(0)
-        self.num_examples = len(source)
-        if max_examples is not None:
-            self.num_examples = min(self.num_examples, max_examples)
+        total = len(source)
+        self.num_examples = min(total, total if max_examples is None else max_examples)
         if self.num_examples < 1:
             raise ValueError(f"nothing to evaluate: {source!r} holds no example.")
+        self._indices = [
+            (2 * i + 1) * total // (2 * self.num_examples)
+            for i in range(self.num_examples)
+        ]
         self._source = source
         self._fitting = fitting
         self._num_classes = num_classes
@@ -113,9 +116,10 @@ class EvaluationBatches:
         """The rows of every batch, from the headers of all label maps."""
         size_of = functools.partial(_label_size, self._source)
         with concurrent.futures.ThreadPoolExecutor(self._num_threads) as executor:
-            sizes = list(executor.map(size_of, range(self.num_examples)))
+            sizes = list(executor.map(size_of, self._indices))
         groups: dict[tuple[Size, ...], dict[Size, list[int]]] = {}
-        for index, size in enumerate(sizes):
+        image_sizes = dict(zip(self._indices, sizes, strict=True))
+        for index, size in image_sizes.items():
             inputs = tuple(fitted.outer for fitted in self._fitting.sizes(size))
             groups.setdefault(inputs, {}).setdefault(size, []).append(index)
 
@@ -130,7 +134,7 @@ class EvaluationBatches:
                 rows = _Rows(
                     indices=filled,
                     is_real=is_real,
-                    image_sizes=tuple(sizes[index] for index in filled),
+                    image_sizes=tuple(image_sizes[index] for index in filled),
                 )
                 plan.append(rows)
         return plan

@@ -15,13 +15,14 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
-from segnext_jax import sharding, weights
+from segnext_jax import weights
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.batch import Batch, FittedSize
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.ops import sharding
 from segnext_jax.pipeline import Fitting
 from segnext_jax.predict.batches import split_batch
 from segnext_jax.predict.photograph import read_image

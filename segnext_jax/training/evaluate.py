@@ -23,8 +23,11 @@ from segnext_jax.checkpoints import reading, run_folder
 from segnext_jax.cli import command
 from segnext_jax.config.overrides import flatten
 from segnext_jax.config.rules import changes_numbers
+from segnext_jax.datasets.resolve import resolve_spec
+from segnext_jax.evaluation import worst as worst_lib
+from segnext_jax.evaluation.worst import WorstImages
 from segnext_jax.models.initialization import check_complete
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 from segnext_jax.training.tasks.task import Metrics, make_task
 
 EVALUATIONS = "evaluations"
@@ -81,6 +84,7 @@ def evaluate(
     which: str | int = reading.LATEST,
     stored: ConfigDict | None = None,
     output: pathlib.Path | None = None,
+    num_worst: int = 0,
 ) -> Metrics:
     """Evaluate the weights of a folder, log and write the metrics.
 
@@ -92,9 +96,11 @@ def evaluate(
       stored: The configuration of the folder; None: it is ``config``.
       output: Folder for the results; None: the folder of the weights. An evaluation
         writes nothing else into either.
+      num_worst: Images to draw that have the largest share of wrong pixels.
 
     Raises:
-      ValueError: If ``workdir`` holds no weights, or the weights of another network.
+      ValueError: If ``workdir`` holds no weights, or the weights of another network; or
+        ``num_worst`` is impossible here.
     """
     run, _ = reading.run_of(workdir)
     differing = run_folder.differing_fields(config, stored or config)
@@ -107,13 +113,32 @@ def evaluate(
     what = "the model" if found.step is None else f"step {found.step}"
     devices = command.counted(mesh.size, "device")
     logging.info("Evaluating %s of %s on %s.", what, workdir, devices)
-    metrics, more = task.measure_draws(sharding.replicate(found.variables, mesh))
+    worst = _worst_images(config, num_worst)
+    metrics, more = task.measure_draws(
+        sharding.replicate(found.variables, mesh), worst and worst.add
+    )
     if jax.process_index() == 0:  # All have the same numbers, and may share a disk.
         settings = run_folder.settings(config, which, differing)
         folder = output or _results_folder(run, found, differing)
         folder.mkdir(parents=True, exist_ok=True)
         task.write_results(metrics, found.step, folder, **more, settings=settings)
+        if worst is not None:
+            worst.write(folder / worst_lib.FOLDER)
+            index = folder / worst_lib.FOLDER / worst_lib.INDEX_FILE
+            logging.info("The worst images are in %s.", index)
     return metrics
+
+
+def _worst_images(config: ConfigDict, count: int) -> WorstImages | None:
+    if not count:
+        return None
+    if count < 0 or config.task != "segmentation" or jax.process_count() > 1:
+        raise ValueError(
+            "--worst must be a number of images, of a segmentation, in one process: "
+            f"got {count}, {config.task} and {jax.process_count()} processes. Leave it "
+            "out, or start one process."
+        )
+    return WorstImages(count, resolve_spec(config.data))
 
 
 def _results_folder(

@@ -15,9 +15,10 @@ from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli import command, processes
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables
+from segnext_jax.ops import sharding
 from segnext_jax.pipeline.stream import BatchStream
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import schedule, sharding
+from segnext_jax.training import schedule
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.monitor.broken_steps import BrokenSteps
 from segnext_jax.training.monitor.meter import Meter
@@ -231,7 +232,9 @@ class _Steps:
         self.writer.write(step, self.run.task.logged(metrics), "val")
         means = "  ".join(f"{k} {100 * v:.2f}" for k, v in metrics.summary().items())
         seconds = time.monotonic() - start
-        logging.info(f"Evaluation at step {step}: {means}  ({seconds:.0f} s)")
+        at_most = self.run.config.evaluation.max_images
+        of = f" of at most {at_most} images" if at_most else ""
+        logging.info(f"Evaluation at step {step}{of}: {means}  ({seconds:.0f} s)")
         overlays = self.writer.overlays_dir(step)
         if overlays.exists():
             logging.info(f"Overlays are in {overlays}.")

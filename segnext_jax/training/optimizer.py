@@ -54,15 +54,14 @@ class Optimizer:
     schedule: Schedule
 
     @classmethod
-    def from_config(cls, config: ConfigDict) -> "Optimizer":
-        """Return AdamW with the groups of the configuration's task."""
-        options = config.optimizer
-        rules, schedule = _rules_of(config), schedule_lib.from_config(config)
-        fields = (
-            *("beta1", "beta2", "epsilon", "weight_decay"),
-            *("max_gradient_norm", "momentum_dtype"),
-        )
-        chosen = {name: options[name] for name in fields}
+    def from_config(
+        cls, config: ConfigDict, schedule: Schedule | None = None
+    ) -> "Optimizer":
+        """Return AdamW with the groups of the task, by the schedule if one is given."""
+        options, rules = config.optimizer, _rules_of(config)
+        schedule = schedule or schedule_lib.from_config(config)
+        fields = "beta1 beta2 epsilon weight_decay max_gradient_norm momentum_dtype"
+        chosen = {name: options[name] for name in fields.split()}
         return cls(adamw(schedule, rules=rules, **chosen), rules, schedule)
 
     def init(self, params: Any) -> Any:

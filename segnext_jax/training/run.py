@@ -16,8 +16,8 @@ from segnext_jax import convert, weights
 from segnext_jax.checkpoints import reading, run_folder
 from segnext_jax.checkpoints.lock import WriterLock
 from segnext_jax.models.initialization import initialize
+from segnext_jax.ops import sharding
 from segnext_jax.pipeline.stream import BatchStream
-from segnext_jax.training import sharding
 from segnext_jax.training.tasks.task import Task, make_task
 
 

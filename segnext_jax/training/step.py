@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from segnext_jax.models.normalization import MOMENTS, update_statistics
 from segnext_jax.ops.platforms import by_platform
+from segnext_jax.ops.sharding import FSDP_AXIS
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.sharding import FSDP_AXIS
 from segnext_jax.training.stacks import Stacks
 from segnext_jax.training.state import TrainState
 

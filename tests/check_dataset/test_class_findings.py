@@ -19,14 +19,14 @@ def texts(report, level):
 
 def test_the_command_that_comes_next_is_said(check, folder):
     _, text, _ = check()
-    assert text.splitlines()[-3] == (
-        "Train: python -m segnext_jax.main --config=configs/folder_tiny.py "
-        f"--config.data.folder={folder}"
-    )
+    train = f"Train: segnext-jax train {folder}"
+    assert text.splitlines()[-3] == train
     (folder / "classes.txt").write_text("leaf\nsky\n")
     _, text, _ = check("--config.data.zero_is_ignore=true")
-    assert f"--config.data.folder={folder} --config.data.zero_is_ignore=true\n" in text
-    _, text, _ = check()
+    assert f"{train} --config.data.zero_is_ignore=true\n" in text
+    _, text, _ = check()  # Found out; a training does so, too.
+    assert f"{train}\n" in text
+    _, text, _ = check("--config.data.zero_is_ignore=false")
     assert "Train:" not in text
 
 

@@ -62,7 +62,10 @@ def test_ids_that_begin_at_one(check, folder):
         return np.where(labels == 255, 0, labels + np.uint8(1))
 
     rewrite(folder, shift)
-    code, _, report = check()
+    code, text, report = check()
+    assert code == 0 and report["findings"] == []
+    assert "found out: the ids of the masks end at 3, with 3 classes: the" in text
+    code, _, report = check("--config.data.mask_values=ids")
     assert code == 1
     text = only(report, "error")["text"]
     assert "found 3 on" in text
@@ -86,7 +89,8 @@ def test_zero_that_may_mean_nothing(check, folder):
 def test_masks_of_0_and_255(check, folder):
     rewrite(folder, lambda labels: np.where(labels == 1, 255, 0))
     (folder / "classes.txt").write_text("soil\nleaf\n")
-    code, _, report = check()
+    assert "255 is the second class." in check()[1]
+    code, _, report = check("--config.data.mask_values=ids")
     assert code == 1 and "id_map to ((0, 0), (255, 1))" in only(report, "error")["text"]
     code, _, report = check("--config.data.id_map=(0,0),(255,1)")
     assert code == 0 and report["findings"] == []
@@ -256,17 +260,51 @@ def test_exif_dark_and_small_photographs(check, folder):
     assert "9 of 9 photographs fill less than half of the crop" in str(report)
 
 
-def test_a_folder_without_classes_or_splits_is_still_counted(check, folder):
+def test_a_folder_without_classes_or_splits_gets_both(check, folder):
     (folder / "classes.txt").unlink()
     shutil.rmtree(folder / "images" / "val")
     code, text, report = check()
-    assert code == 1
-    errors = [f["text"] for f in report["findings"]]
-    assert "classes.txt does not exist" in errors[0]
-    assert "no split 'val', which a training needs" in errors[1]
+    assert code == 0
+    assert "note: there is no split val, so that every fifth photograph" in text
+    assert "the 3 ids of the masks are the classes. Name them there" in text
+    assert [split["images"] for split in report["splits"].values()] == [5, 1]
     assert re.search(r"2  id 2 +\d", text)
-    code, _, report = check("--split=train")
-    assert len(report["findings"]) == 1
+    # What somebody says stands.
+    code, text, report = check("--config.data.mask_values=ids")
+    assert code == 1 and re.search(r"2  id 2 +\d", text)
+    assert "classes.txt does not exist" in only(report, "error")["text"]
+    shutil.rmtree(folder / "images" / "train")
+    (folder / "images" / "test").mkdir()
+    code, _, report = check()
+    assert code == 1 and "no split 'train', which a training needs" in str(report)
+
+
+def test_colours_and_ids_without_names_are_classes(check, folder):
+    (folder / "classes.txt").unlink()
+    rewrite(folder, lambda labels: np.where(labels == 255, 255, labels * 7 + 1))
+    code, _, report = check()
+    assert code == 0 and report["findings"] == []
+    rows = report["splits"]["train"]["classes"]
+    assert [row["name"] for row in rows] == ["id 1", "id 8", "id 15"]
+    raw = report["splits"]["train"]["pixels_per_raw_id"]
+    assert [row["pixels"] for row in rows] == [raw["1"], raw["8"], raw["15"]]
+    pixels = {}
+    for path in masks(folder):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        places = np.where(labels == 255, 3, labels // 7)
+        mask = np.array([*COLOURS, (0, 0, 0)], np.uint8)[places]
+        cv2.imwrite(str(path), mask[..., ::-1])
+        for colour in COLOURS:
+            name = "colour {:02x}{:02x}{:02x}".format(*colour)
+            count = np.count_nonzero((mask == colour).all(-1))
+            pixels[name] = pixels.get(name, 0) + int(count)
+    code, text, report = check()
+    assert code == 0 and "black is ignored" in text
+    found = dict.fromkeys(pixels, 0)
+    for split in report["splits"].values():
+        for row in split["classes"]:
+            found[row["name"]] += row["pixels"]
+    assert found == pixels
 
 
 def test_a_folder_with_no_usable_pair(check, folder):

@@ -18,7 +18,7 @@ from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 
 
 def trees(step):

@@ -124,10 +124,19 @@ def test_refusals_are_one_sentence(arguments, message, tmp_path, capsys):
     assert message in error
 
 
-def test_a_folder_without_splits_cannot_be_prepared(tmp_path, capsys):
-    write_folder(tmp_path, lambda ids: (".png", encode_label(ids)))
+def test_a_folder_without_splits_is_prepared_as_it_is_read(tmp_path):
+    write_folder(tmp_path, lambda ids: (".png", encode_label(ids % 2)))
     for kind in ("images", "masks"):
         for split in ("train", "val"):
             (tmp_path / kind / split).rename(tmp_path / kind / f"part_{split}")
-    assert main([f"--raw_dir={tmp_path}", "--name=a", f"--data_dir={tmp_path}/p"]) == 1
-    assert "must have splits: make folders train and val" in capsys.readouterr().err
+    assert main([f"--raw_dir={tmp_path}", "--name=a", f"--data_dir={tmp_path}/p"]) == 0
+    data = base_config().data
+    data.name, data.folder = "folder", str(tmp_path)
+    spec = resolve_spec(data)
+    direct = [open_split(data, spec, split) for split in ("train", "val")]
+    data.name, data.data_dir = "a", f"{tmp_path}/p"
+    for source, size, split in zip(direct, (3, 1), ("train", "val"), strict=True):
+        prepared = open_split(data, resolve_spec(data), split)
+        assert len(source) == len(prepared) == size
+        for k in range(size):
+            assert source[k]["image_id"] == prepared[k]["image_id"]

@@ -188,3 +188,18 @@ def test_pipes_and_links_to_nothing_are_faults(tmp_path):
     first, second = scan_folder(tmp_path).faults
     assert "links to nothing, not files" in first and "images/train/2.jpg" in first
     assert "masks/train/2.png" in second
+
+
+def test_without_val_every_fifth_is_val_and_more_photographs_change_little(tmp_path):
+    first = [f"{i}" for i in range(40)]
+    for name in first:
+        write(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    before = names(find_splits(tmp_path))
+    assert len(before["val"]) == 8
+    assert sorted(before["train"] + before["val"]) == sorted(first)
+    assert before["val"] != sorted(first)[::5]
+    for name in range(40, 50):
+        write(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    after = names(find_splits(tmp_path))
+    assert len(after["val"]) == 10
+    assert len(set(before["val"]) & set(after["val"])) >= 5

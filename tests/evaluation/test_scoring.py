@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segnext_jax.evaluation import scoring
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 
 
 def test_ties_go_to_the_first_class_and_nan_to_none():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from segnext_jax.models.normalization import BatchNorm
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 
 
 def images(batch=3, height=5, width=7, channels=4):

@@ -9,7 +9,7 @@ import pytest
 from segnext_jax.ops import batch_norm
 from segnext_jax.ops.kernels import moments as kernels
 from segnext_jax.ops.kernels.per_image import fingerprint, gathered, per_image
-from segnext_jax.training.sharding import batch_sharding, make_mesh, replicated
+from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
 
 EPSILON = 1e-5
 

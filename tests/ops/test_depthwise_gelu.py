@@ -8,7 +8,7 @@ import pytest
 from segnext_jax.ops.depthwise_gelu import depthwise_gelu, gradients_by_kernels
 from segnext_jax.ops.kernels import depthwise_gelu as kernels
 from segnext_jax.ops.kernels.targets import Target
-from segnext_jax.training.sharding import batch_sharding, make_mesh, replicated
+from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
 
 TARGETS = [Target(is_tpu, interpret=True) for is_tpu in (False, True)]
 

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops import losses
-from segnext_jax.training import sharding
+from segnext_jax.ops import losses, sharding
 
 NUM_CLASSES = 4
 WEIGHTS = (0.5, 2.0, 1.0, 3.0)

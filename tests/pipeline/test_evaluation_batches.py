@@ -131,9 +131,10 @@ def test_split_may_be_read_again_without_asking_for_sizes():
     assert len(source.reads) - num_reads == len(SIZES)
 
 
-def test_only_the_first_examples_where_a_number_is_given():
+def test_examples_lie_evenly_where_a_number_is_given():
     names = {name for b in batches(max_examples=3) for name in b.image_ids}
-    assert names == {"photo_0", "photo_1", "photo_2"}
+    places = [(2 * i + 1) * len(SIZES) // 6 for i in range(3)]
+    assert places[0] > 0 and names == {f"photo_{place}" for place in places}
     assert len(batches(max_examples=100)) == len(batches())
 
 

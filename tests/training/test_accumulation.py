@@ -7,10 +7,9 @@ import pytest
 
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
-from segnext_jax.ops import losses
+from segnext_jax.ops import losses, sharding
 from segnext_jax.ops.resize import resize_bilinear
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import step as training_step
 from segnext_jax.training.tasks.segmentation_step import segmentation_batch

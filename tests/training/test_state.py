@@ -8,8 +8,8 @@ import pytest
 from segnext_jax.checkpoints import arrays
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.models.initialization import abstract_variables, initialize
+from segnext_jax.ops import sharding
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 
 RULES = optimizer_lib.official_rules()

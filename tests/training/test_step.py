@@ -12,8 +12,8 @@ import pytest
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt, Variant
+from segnext_jax.ops import sharding
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.step import STREAMS, make_step, step_keys
 from segnext_jax.training.tasks.segmentation_step import segmentation_batch

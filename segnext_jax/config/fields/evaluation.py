@@ -62,6 +62,8 @@ FIELDS = (
         "Scores of one tile of the original images on one device, in MiB. It bounds "
         "memory and changes no result. 8 fits the cache of a CPU; 64 serves a GPU "
         "better.", changes_numbers=False),
+    _metric("evaluation.max_images", 0, whole(),
+        "Validation images that are evaluated, evenly from the whole split. 0: all."),
     _metric("evaluation.num_bases", 1, whole(1, 1000),
         "Draws of the fixed NMF bases, by model.nmf_eval_seed and the seeds after "
         "it, that --mode=evaluate evaluates one after the other, to report the "

@@ -16,12 +16,12 @@ from segnext_jax.datasets.photographs import TRAIN_SPLIT, VAL_SPLIT
 from segnext_jax.evaluation import report
 from segnext_jax.evaluation.top_k import ClassificationMetrics, measure_classification
 from segnext_jax.models.classifier import MSCANClassifier
+from segnext_jax.ops import sharding
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.classification.batches import photograph_eval_batches
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 from segnext_jax.pipeline.classification.sources import open_photographs
 from segnext_jax.pipeline.loader import TrainLoader
-from segnext_jax.training import sharding
 from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.tasks.classification_step import classification_batch
 
@@ -87,9 +87,10 @@ class Classification:
         )
 
     def measure_draws(
-        self, variables: Any
+        self, variables: Any, example_fn: None = None
     ) -> tuple[ClassificationMetrics, dict[str, Any]]:
         """Return the metrics; nothing is drawn."""
+        del example_fn
         return self.measure(variables), {}
 
     def logged(self, metrics: ClassificationMetrics) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation import report
+from segnext_jax.evaluation.evaluator import ExampleFn
 from segnext_jax.evaluation.metrics import Metrics
 from segnext_jax.images import pictures
 from segnext_jax.images.masks import check_names
@@ -80,9 +81,11 @@ class Segmentation:
 
         return self._validator.run(variables, draw)
 
-    def measure_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+    def measure_draws(
+        self, variables: Any, example_fn: ExampleFn | None = None
+    ) -> tuple[Metrics, dict[str, Any]]:
         """Return the metrics, and the spread over ``config.evaluation.num_bases``."""
-        return self._validator.run_draws(variables)
+        return self._validator.run_draws(variables, example_fn)
 
     def logged(self, metrics: Metrics) -> dict[str, Any]:
         """Return all means, and IoU by class."""

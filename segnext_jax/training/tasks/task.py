@@ -56,8 +56,15 @@ class Task(Protocol):
         """
         ...
 
-    def measure_draws(self, variables: Any) -> tuple[Any, dict[str, Any]]:
-        """Return the metrics, and what else to write: the spread over draws."""
+    def measure_draws(
+        self, variables: Any, example_fn: Any = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the metrics, and what else to write: the spread over draws.
+
+        Args:
+          variables: ``{"params": ..., "batch_stats": ...}``.
+          example_fn: Gets each image of a segmentation; `evaluator.ExampleFn`.
+        """
         ...
 
     def logged(self, metrics: Any) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from segnext_jax.evaluation.evaluator import ExampleFn, evenly, measure_segmenta
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.metrics import Metrics, spread
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.ops import sharding
 from segnext_jax.pipeline.evaluation_batches import EvaluationBatches
 from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
-from segnext_jax.training import sharding
 
 
 class Validator:
@@ -39,12 +39,15 @@ class Validator:
         self._model = model
         self._mesh = mesh
         self._spec = resolve_spec(config.data)
+        split = open_split(config.data, self._spec, self._spec.val_split)
+        self._num_in_split = len(split)
         self._batches = EvaluationBatches(
-            open_split(config.data, self._spec, self._spec.val_split),
+            split,
             Fitting.from_config(options),
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             batch_size=options.batch_size,
+            max_examples=options.max_images or None,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -58,17 +61,26 @@ class Validator:
 
         self._apply = jax.jit(apply)
 
+    @property
+    def images(self) -> str:
+        """How many images are evaluated, for people."""
+        num, total = self._batches.num_examples, self._num_in_split
+        part = f"{num:,} of " if num < total else ""
+        return part + command.counted(total, "image")
+
     def run(
         self,
         variables: Any,
         example_fn: ExampleFn | None = None,
         draw: Any = None,
+        is_every: bool = False,
     ) -> Metrics:
         """Return the metrics of ``{"params": ..., "batch_stats": ...}``.
 
         Args:
           variables: The weights.
           example_fn: Gets ``config.evaluation.num_overlays`` images of the whole split.
+          is_every: Whether it gets all images instead.
           draw: One of `SegNeXt.draws`. None: the first.
         """
         options = self._config.evaluation
@@ -82,6 +94,7 @@ class Validator:
             return self._apply(variables, draw, np.uint32(next(calls)), images)
 
         self._log_plan()
+        num_overlays = options.num_overlays
         num_images = -(-self._batches.num_examples // jax.process_count())
         return measure_segmentation(
             Inference.from_config(
@@ -98,20 +111,24 @@ class Validator:
             num_classes=self._spec.num_classes,
             ignore_label=self._spec.ignore_label,
             boundary_ratio=options.boundary_ratio if options.boundary_iou else None,
-            examples=evenly(options.num_overlays, num_images),
+            examples=evenly(num_images if is_every else num_overlays, num_images),
             example_fn=example_fn,
         )
 
-    def run_draws(self, variables: Any) -> tuple[Metrics, dict[str, Any]]:
+    def run_draws(
+        self, variables: Any, example_fn: ExampleFn | None = None
+    ) -> tuple[Metrics, dict[str, Any]]:
         """Return the metrics of the first draw, and the spread over all of them.
 
         Args:
           variables: The weights.
+          example_fn: Gets every image with the prediction of the first draw.
         """
         draws = self._model.draws(self._config.evaluation.num_bases)
         runs = []
         for seed, draw in draws.items():
-            runs.append(self.run(variables, draw=draw))
+            runs.append(self.run(variables, example_fn, draw, is_every=True))
+            example_fn = None
             if len(draws) > 1:
                 logging.info(
                     "Draw of seed %d: %s", seed, report.format_summary(runs[-1])
@@ -141,7 +158,7 @@ class Validator:
             sizes = sorted({(min(h, height), min(w, width)) for h, w in sizes})
         logging.info(
             "Evaluation: %s in %s. The network is compiled for %s: %s.",
-            command.counted(self._batches.num_examples, "image"),
+            self.images,
             command.counted(len(self._batches), "batch"),
             command.counted(len(sizes), "input size"),
             ", ".join(f"{height}x{width}" for height, width in sizes),

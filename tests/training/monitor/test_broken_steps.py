@@ -7,7 +7,7 @@ import pytest
 
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 from segnext_jax.training.monitor.broken_steps import (
     LIST_FILE,
     STATE_FOLDER,

@@ -11,11 +11,11 @@ import segnext_jax
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import model_folder, run_folder
 from segnext_jax.models.initialization import initialize
+from segnext_jax.ops import sharding
 from segnext_jax.pipeline.classification.resized_crop import (
     RandomResizedCrop,
     central_crop,
 )
-from segnext_jax.training import sharding
 from segnext_jax.training.evaluate import evaluate
 from segnext_jax.training.tasks.classification import Classification
 from segnext_jax.training.tasks.task import make_task

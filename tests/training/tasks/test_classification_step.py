@@ -10,10 +10,10 @@ import pytest
 from segnext_jax.config import base_config
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.ops import sharding
 from segnext_jax.ops.erasing import erase
 from segnext_jax.ops.mixing import draw_mixing
 from segnext_jax.training import optimizer as optimizer_lib
-from segnext_jax.training import sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training import step as training_step
 from segnext_jax.training.step import step_keys

@@ -6,7 +6,7 @@ import pytest
 
 from segnext_jax import config as config_lib
 from segnext_jax.images.decode import encode_label
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 from segnext_jax.training.tasks.segmentation import Segmentation
 
 

@@ -18,12 +18,12 @@ from segnext_jax.datasets import get_spec
 from segnext_jax.evaluation.counting import Counts, count_image
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.ops import sharding
 from segnext_jax.ops.photometric import normalize
 from segnext_jax.pipeline.sources import open_source
 from segnext_jax.pipeline.transforms import decode_pair
 from segnext_jax.predict.predictor import Predictor
 from segnext_jax.training import evaluate as evaluate_lib
-from segnext_jax.training import sharding
 from segnext_jax.training.tasks.validator import Validator
 
 ROOT = pathlib.Path(__file__).parents[3]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from segnext_jax.training import sharding
+from segnext_jax.ops import sharding
 
 
 def test_mesh_holds_all_devices():
