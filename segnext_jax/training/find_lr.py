@@ -93,6 +93,7 @@ def measure(
     from segnext_jax.training import state as state_lib
     from segnext_jax.training.optimizer import Optimizer
     from segnext_jax.training.run import initial_variables
+    from segnext_jax.training.step import make_step
     from segnext_jax.training.tasks.task import make_task
 
     config = run_folder.with_classes(config, pathlib.Path())
@@ -108,14 +109,15 @@ def measure(
     optimizer = Optimizer.from_config(config, rate)
     state = state_lib.create(initial_variables(config, task.model), optimizer)
     state = sharding.replicate(state, mesh)
-    train_step = jax.jit(
-        task.make_step(optimizer, sharding.replicated(mesh)), donate_argnums=0
+    step = make_step(
+        *(task.model, optimizer, task.prepare, config), sharding.replicated(mesh)
     )
+    train_step = jax.jit(step, donate_argnums=0)
     progress = Progress(num_steps, 0, "find-lr", SECONDS_PER_LINE)
     losses: list[tuple[float, float]] = []
     mean, lowest = 0.0, math.inf
     with task.make_loader() as loader:
-        for step in range(num_steps):
+        for number in range(num_steps):
             batch = sharding.shard_batch(next(loader), mesh)
             state, metrics = train_step(state, batch)
             loss = float(metrics["loss"])
@@ -123,11 +125,11 @@ def measure(
                 break
             mean = _SMOOTHING * mean + (1 - _SMOOTHING) * loss
             # The first means lack a past.
-            smooth = mean / (1 - _SMOOTHING ** (step + 1))
+            smooth = mean / (1 - _SMOOTHING ** (number + 1))
             lowest = min(lowest, smooth)
-            losses.append((rate(step), smooth))
+            losses.append((rate(number), smooth))
             progress.advance()
-            progress.report(step + 1, {"loss": f"{smooth:.4f}"})
+            progress.report(number + 1, {"loss": f"{smooth:.4f}"})
             if smooth > _DIVERGED * lowest:
                 break
     progress.close()
