@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from segnext_jax import __version__
+from segnext_jax.demo import page
 from segnext_jax.export.options import SIZE_MULTIPLE
 from segnext_jax.export.program import INPUT_NAME, Signature
 from segnext_jax.predict.predictor import Predictor
@@ -42,20 +43,17 @@ def describe(
     config, spec = predictor.config, predictor.spec
     model = predictor.model
     scale = config.evaluation.scale
+    about = page.about(predictor, checkpoint)
     return {
+        **about,
         "network": {
-            "name": "SegNeXt",
-            "variant": config.model.variant,
-            "checkpoint": checkpoint,
+            **about["network"],
             "decomposition": "nmf",
             "decomposition_steps": model.nmf_eval_steps,
             "bases": f"fixed: drawn once, by seed {model.nmf_eval_seed}",
             "activations": dtype,
         },
         "versions": {"segnext_jax": __version__, "jax": jax.__version__},
-        "dataset": spec.name,
-        "classes": list(spec.classes),
-        "colours": [list(colour) for colour in spec.colours],
         "ignore_label": spec.ignore_label,
         "input": {
             "name": INPUT_NAME,

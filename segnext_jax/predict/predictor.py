@@ -42,15 +42,23 @@ class Predictor:
       spec: Names and colours of the classes.
       model: The linen module.
       variables: ``{"params": ..., "batch_stats": ...}``.
+      step: Number of steps that they were trained; None if that is not known.
+      score: mIoU of the step on the validation split, 0..1; None if not evaluated.
     """
 
-    def __init__(self, variables: Any, config: ConfigDict):
+    def __init__(
+        self,
+        variables: Any,
+        config: ConfigDict,
+        step: int | None = None,
+        score: float | None = None,
+    ):
         """Bind weights and configuration.
 
         Raises:
           ValueError: If the weights are not those of the configuration's network.
         """
-        self.config = config
+        self.config, self.step, self.score = config, step, score
         self.spec = resolve_spec(config.data)
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
         check_complete(self.model, variables)
@@ -328,7 +336,7 @@ def load(
     config_lib.with_overrides(stored.config, overrides, str(path))
     given = [text.partition("=")[0] for text in overrides]
     config_lib.refuse_unused(given, "prediction", str(path))
-    return Predictor(stored.variables, stored.config)
+    return Predictor(stored.variables, stored.config, stored.step, stored.score)
 
 
 def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
