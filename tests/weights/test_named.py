@@ -121,7 +121,7 @@ def test_a_file_put_there_by_hand_is_verified(published, tmp_path):
 def test_other_names_suggest_the_nearest():
     with pytest.raises(ValueError, match="does not. Did you mean segnext-tiny-ade20k?"):
         segnext_jax.load("segnext_tiny_ade20k")
-    with pytest.raises(ValueError, match="runs/x does not. python -m segnext_jax.wei"):
+    with pytest.raises(ValueError, match="runs/x does not. segnext-jax weights lists"):
         segnext_jax.load("runs/x")
     with pytest.raises(ValueError, match="is no published network. Did you mean mscan"):
         named.fetch("mscan-tny")

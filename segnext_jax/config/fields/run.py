@@ -35,7 +35,7 @@ FIELDS = (
         text(),
         "Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a "
         "folder of segnext-jax convert, a run's workdir, or the name of a published "
-        "network (mscan-base; python -m segnext_jax.weights lists them). Empty: "
+        "network (mscan-base; segnext-jax weights lists them). Empty: "
         "random weights.",
     ),
     Field(
