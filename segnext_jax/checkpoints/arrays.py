@@ -1,5 +1,6 @@
 """Trees of arrays on disk, as orbax writes and reads them."""
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -40,13 +41,14 @@ def read(folder: pathlib.Path) -> Any:
     Raises:
       Exception: If files are missing or damaged; many types are possible.
     """
-    with ocp.Checkpointer(array_handler()) as checkpointer:
-        stored = checkpointer.metadata(folder.absolute()).item_metadata
+    # No Checkpointer, which warns of a file that it does not need.
+    with contextlib.closing(array_handler()) as handler:
+        stored = handler.metadata(folder.absolute())
         wanted = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(stored.tree)
         )
-        return checkpointer.restore(
-            folder.absolute(), ocp.args.PyTreeRestore(restore_args=wanted)
+        return handler.restore(
+            folder.absolute(), args=ocp.args.PyTreeRestore(restore_args=wanted)
         )
 
 

@@ -58,15 +58,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--config.evaluation.FIELD=VALUE. Photographs stay in memory, and go nowhere "
         "else.",
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a run's workdir, a converted folder, or a PyTorch checkpoint",
-    )
-    command.add_which(parser)
-    parser.add_argument(
-        "--dataset", help="data set whose classes a PyTorch checkpoint knows"
-    )
+    command.add_checkpoint(parser)
     parser.add_argument(
         "--examples",
         nargs="+",

@@ -77,15 +77,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         metavar="INPUT",
         help="image or video, folder (with all below), or pattern",
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a run's workdir, a converted folder, or a PyTorch checkpoint",
-    )
-    command.add_which(parser)
-    parser.add_argument(
-        "--dataset", help="data set whose classes a PyTorch checkpoint knows"
-    )
+    command.add_checkpoint(parser)
     parser.add_argument(
         "--output", type=pathlib.Path, required=True, help="folder of the outputs"
     )

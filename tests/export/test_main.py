@@ -45,6 +45,8 @@ def test_folder_holds_program_metadata_and_loader(exported, checkpoint_dir, netw
         "name": "SegNeXt",
         "variant": "tiny",
         "checkpoint": str(checkpoint_dir),
+        "step": None,
+        "mIoU": None,
         "decomposition": "nmf",
         "decomposition_steps": 7,
         "bases": "fixed: drawn once, by seed 0",
