@@ -10,7 +10,6 @@ const stages = [...document.querySelectorAll(".stage")];
 // of it, where the legend has been clicked.
 let result = null;
 let chosen = new Set();
-let newest = 0;
 
 function say(text, isError = false) {
   element("status").textContent = text;
@@ -235,22 +234,28 @@ element("overlay").addEventListener("click", () => {
   canvas.toBlob((blob) => save(blob, "overlay.jpg"), "image/jpeg", 0.92);
 });
 
-async function take(file) {
-  if (!file) return;
+// One after the other; of those that wait, the newest.
+let last = Promise.resolve();
+let newest = 0;
+
+function take(file) {
+  if (!file) return last;
   const number = ++newest;
+  last = last.then(() => number === newest && takeNext(file));
+  return last;
+}
+
+async function takeNext(file) {
   say("Looking …");
   // Painted before the work begins, which may hold the page.
   await new Promise((resolve) => setTimeout(resolve, 50));
   try {
     const seen = await (await look)(file);
-    if (number !== newest) return;
-    const name = (file.name ?? "photograph").replace(/\.\w+$/, "");
-    result = { ...seen, name };
+    result = { ...seen, name: (file.name ?? "photograph").replace(/\.\w+$/, "") };
     show();
     say(seen.note);
   } catch (error) {
-    if (number !== newest) return;
-    // The last answer is not this photograph's.
+    // The last answer would seem to be this photograph's.
     result = null;
     element("result").hidden = true;
     say(error.message ?? String(error), true);

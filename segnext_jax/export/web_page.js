@@ -2,6 +2,14 @@
 
 // Return a function of a file that returns what result_page.js shows.
 export async function open(metadata) {
+  const look = await openNetwork(metadata);
+  return (file) =>
+    look(file).catch((error) => {
+      throw new Error(`This photograph could not be seen: ${error.message ?? error}`);
+    });
+}
+
+async function openNetwork(metadata) {
   const { ort, session, provider } = await openSession(metadata);
   const engine = provider === "webgpu" ? "the graphics processor" : "WebAssembly";
   const mean = metadata.input.normalisation.mean.map(Math.round);
@@ -61,12 +69,16 @@ function sizesFor(metadata, height, width) {
   return { passes: alignment === "pad" ? [fitted] : [fitted, outer], outer };
 }
 
-// Pixels on both sides of each new one, and the second's weight in 1/2048.
+// Pixels on both sides of each new one, and the second's weight in 1/2048; rounded as
+// cv2 does, in single precision and half to even.
 function taps(from, to) {
+  const inside = (i) => Math.min(Math.max(i, 0), from - 1);
   return Array.from({ length: to }, (_, i) => {
-    const place = Math.min(Math.max(((i + 0.5) * from) / to - 0.5, 0), from - 1);
+    const place = Math.fround((i + 0.5) * (1 / (to / from)) - 0.5);
     const first = Math.floor(place);
-    return [first, Math.min(first + 1, from - 1), Math.round((place - first) * 2048)];
+    const part = Math.fround(place - first) * 2048;
+    const weight = part % 1 === 0.5 ? 2 * Math.round(part / 2) : Math.round(part);
+    return [inside(first), inside(first + 1), weight];
   });
 }
 
