@@ -42,14 +42,13 @@ def read(folder: pathlib.Path) -> Any:
       Exception: If files are missing or damaged; many types are possible.
     """
     # No Checkpointer, which warns of a file that it does not need.
+    path: Any = folder.absolute()  # Orbax names a class of its own, which does more.
     with contextlib.closing(array_handler()) as handler:
-        stored = handler.metadata(folder.absolute())
+        stored = handler.metadata(path)
         wanted = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(stored.tree)
         )
-        return handler.restore(
-            folder.absolute(), args=ocp.args.PyTreeRestore(restore_args=wanted)
-        )
+        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=wanted))
 
 
 def abstract(tree: Any, sharding: Any) -> Any:

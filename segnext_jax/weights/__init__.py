@@ -1,6 +1,6 @@
 """The one way from a run, a model folder or a checkpoint file to its weights.
 
-`segnext_jax.load`, predict, demo, export, ``--mode=evaluate`` and ``config.init_from``
+`segnext_jax.load`, predict, demo, export, evaluate and ``config.init_from``
 take it.
 """
 

@@ -112,7 +112,7 @@ FIELDS = (
         1,
         whole(1, 1000),
         "Draws of the fixed NMF bases, by model.nmf_eval_seed and the seeds after it, "
-        "that --mode=evaluate evaluates one after the other, to report the spread.",
+        "that segnext-jax evaluate takes one after the other, to report the spread.",
         changes_numbers=False,
     ),
     _metric(
