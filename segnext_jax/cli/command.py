@@ -91,10 +91,6 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{sentence(error)}\n")
         return 130
-    except BrokenPipeError:
-        # "| head" has seen enough. Nothing is left for Python to flush at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (ValueError, OSError, FloatingPointError) as error:
         if not is_of_a_user(error):
             raise
