@@ -6,7 +6,7 @@ const metadata = await (await fetch("metadata.json")).json();
 const { classes, colours, network } = metadata;
 const MAX_SHOWN_PX = 2048;
 const stages = [...document.querySelectorAll(".stage")];
-// What is shown: { photograph, name, labels, width, height, certainty? }; and which classes
+// What is shown: { photograph, name, labels, width, height, certainty }; and which classes
 // of it, where the legend has been clicked.
 let result = null;
 let chosen = new Set();
@@ -150,9 +150,9 @@ function showName(event) {
     Math.min(height - 1, Math.max(0, Math.floor(v * height))) * width +
     Math.min(width - 1, Math.max(0, Math.floor(u * width)));
   const { labels, certainty } = result;
-  const share = certainty && ` ${Math.round(certainty.values[at(certainty)] / 2.55)}%`;
+  const share = Math.round(certainty.values[at(certainty)] / 2.55);
   const name = stage.querySelector(".name");
-  name.textContent = classes[labels[at(result)]] + (share ?? "");
+  name.textContent = `${classes[labels[at(result)]]} ${share}%`;
   const left = Math.min(u * box.width + 14, box.width - name.offsetWidth);
   name.style.left = `${Math.max(0, left)}px`;
   name.style.top = `${Math.max(0, v * box.height - 40)}px`;

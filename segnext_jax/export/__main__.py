@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     if size is None and not options.dynamic:
         size, origin = default_size(config, network.spec, SIZE_MULTIPLE)
         _tell(f"size: {size[0]}x{size[1]}, {origin} (--size or --dynamic for another)")
-    signature = Signature(size, batch, options.input, options.result)
+    signature = Signature(size, batch, options.input, options.result, has_page)
     dtype = options.dtype or config.model.dtype
     if "onnx" in formats and dtype != "float32":
         raise ValueError(

@@ -9,7 +9,7 @@ import jax
 from segnext_jax import __version__
 from segnext_jax.demo import page
 from segnext_jax.export.options import SIZE_MULTIPLE
-from segnext_jax.export.program import INPUT_NAME, Signature
+from segnext_jax.export.program import CERTAINTY_NAME, INPUT_NAME, Signature
 from segnext_jax.predict.predictor import Predictor
 
 FILE = "metadata.json"
@@ -20,6 +20,13 @@ MEANINGS = {
     "logits": "scores at 1/8 of the input's size, as the network gives them; resize "
     "them bilinearly with half-pixel centres (align_corners=False, no antialiasing) to "
     "the input's size, then to the image's, and take the best class",
+}
+
+CERTAINTY = {
+    "name": CERTAINTY_NAME,
+    "layout": "NHW",
+    "dtype": "float32",
+    "meaning": "probability of the best class, at 1/8 of the input's size; ONNX alone",
 }
 
 
@@ -83,5 +90,6 @@ def describe(
             "dtype": "uint8" if signature.output == "labels" else "float32",
             "meaning": MEANINGS[signature.output],
         },
+        **({"certainty": CERTAINTY} if signature.has_certainty else {}),
         "files": {name: dict(entry) for name, entry in files.items()},
     }

@@ -15,6 +15,7 @@ import subprocess
 import threading
 
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -50,7 +51,13 @@ const timer = setInterval(() => {
     reader.onload = () => {
       const legend = page.querySelector("#legend button").textContent;
       const labels = reader.result.split(",")[1];
-      const body = JSON.stringify({ text, legend, labels });
+      const stage = page.querySelector(".stage");
+      const box = stage.getBoundingClientRect();
+      const [clientX, clientY] = [box.left + box.width / 2, box.top + box.height / 2];
+      const options = { bubbles: true, clientX, clientY };
+      stage.dispatchEvent(new view.PointerEvent("pointermove", options));
+      const name = stage.querySelector(".name").textContent;
+      const body = JSON.stringify({ text, legend, labels, name });
       fetch("/seen", { method: "POST", body });
     };
     reader.readAsDataURL(blob);
@@ -131,6 +138,12 @@ def draw_photograph(path):
     image.save(path, quality=92)
 
 
+def run_certainty(site, image):
+    """Return the graph's second output, the best of whose scores it is."""
+    graph = onnxruntime.InferenceSession(site / "model.onnx")
+    return graph.run(["certainty"], {"images": image[None]})[0]
+
+
 @needs_npm
 @needs_chromium
 @pytest.mark.parametrize(
@@ -182,6 +195,12 @@ def test_browser_gives_onnxruntimes_labels(
     ]
     # WebAssembly may round in another order.
     assert np.mean(labels != wanted[np.ix_(*nearest)]) < 1e-4
+    middle = labels[labels.shape[0] // 2, labels.shape[1] // 2]
+    (name, percent) = re.fullmatch(r"(.*) (\d+)%", page["name"]).groups()
+    assert name == metadata["classes"][middle]
+    (certainty,) = run_certainty(site, padded)
+    small = [-(-side // 8) // 2 for side in size.inner]
+    assert float(percent) == pytest.approx(100 * certainty[*small], abs=1.5)
     (first, share) = re.fullmatch(r"(.*) ([\d.]+)%", page["legend"]).groups()
     counts = np.bincount(wanted.ravel(), minlength=len(metadata["classes"]))
     assert first == metadata["classes"][counts.argmax()]
