@@ -13,6 +13,7 @@ from typing import Any
 
 from segnext_jax.cli.command import is_of_a_user
 from segnext_jax.demo import page
+from segnext_jax.images.headers import read_header
 from segnext_jax.predict.predictor import Predictor
 
 _FIRST_PORT, _LAST_PORT = 7860, 7960
@@ -104,8 +105,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if name not in self.server.files:
             self._send(404, b"there is no such file", "text/plain")
             return
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        self._send(200, self.server.files[name], kind)
+        content = self.server.files[name]
+        # Images of prepared sets have names without a suffix.
+        kind = f"image/{read_header(content).format.lower()}"
+        self._send(200, content, mimetypes.guess_type(name)[0] or kind)
 
     def do_POST(self) -> None:
         """Look at the photograph that is sent, or say why not."""

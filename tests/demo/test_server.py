@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import urllib.request
 import zlib
 
 import cv2
@@ -64,7 +65,7 @@ def test_large_photographs_are_reduced_to_what_a_screen_shows(serve, monkeypatch
 
 
 def test_metadata_names_network_step_score_classes_and_examples(serve):
-    server = serve(examples={"a street.png": b"content"})
+    server = serve(examples={"a street": photograph()[1]})
     metadata = json.loads(ask(server, "GET", "/metadata.json")[1])
     network = metadata["network"]
     assert (network["variant"], network["step"], network["mIoU"]) == (
@@ -73,7 +74,10 @@ def test_metadata_names_network_step_score_classes_and_examples(serve):
     )
     assert metadata["dataset"] == "camvid" and metadata["classes"][3] == "road"
     (address,) = metadata["examples"]
-    assert ask(server, "GET", f"/{address}") == (200, "content")
+    url = f"{server.address}{address}"
+    with urllib.request.urlopen(url) as response:
+        assert response.headers["Content-Type"] == "image/png"
+        assert response.read() == photograph()[1]
 
 
 def test_damaged_and_large_uploads_are_refused_in_a_sentence(serve):
