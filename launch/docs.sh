@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Build the manual strictly into site/. "serve": show it at http://127.0.0.1:8000, built
-# again when a page changes.
+# again when a page changes. DRY_RUN=1 prints the commands.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/venv.sh
-install_into_venv docs
+source launch/run.sh
+run install_into_venv docs
 # Of mkdocs-material: an advertisement.
 export PYTHONPATH="$PWD" NO_MKDOCS_2_WARNING=1
-exec .venv/bin/mkdocs "${1:-build}" --strict
+start .venv/bin/mkdocs "${1:-build}" --strict

@@ -13,7 +13,8 @@ run install_into_venv test
 if [[ "${1:-}" = --robustness* ]]; then
   inputs=${1#--robustness}
   inputs=${inputs#=}
-  exec .venv/bin/python -m tests.robustness --inputs="${inputs:-3000}"
+  start .venv/bin/python -m tests.robustness --inputs="${inputs:-3000}"
+  exit
 fi
 
 # By whole files: what the tests of one share is compiled once.

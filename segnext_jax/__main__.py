@@ -54,6 +54,8 @@ COMMANDS = {
     "predict": Command("predict.__main__", "label images and videos"),
     "demo": Command("demo.__main__", "show in a web page what a network sees"),
     "convert": Command("convert.__main__", "weights from and to PyTorch"),
+    "weights": Command("weights.__main__", "list or fetch the published networks"),
+    "publish": Command("weights.publish", "write a network for others, with its card"),
     "export": Command("export.__main__", "write a network as StableHLO or ONNX"),
     "describe": Command("describe.__main__", "modules, parameters, multiplications"),
     "benchmark": Command(

@@ -1,5 +1,6 @@
 """Trees of arrays on disk, as orbax writes and reads them."""
 
+import contextlib
 import pathlib
 from typing import Any
 
@@ -40,14 +41,14 @@ def read(folder: pathlib.Path) -> Any:
     Raises:
       Exception: If files are missing or damaged; many types are possible.
     """
-    with ocp.Checkpointer(array_handler()) as checkpointer:
-        stored = checkpointer.metadata(folder.absolute()).item_metadata
+    # No Checkpointer, which warns of a file that it does not need.
+    path: Any = folder.absolute()  # Orbax names a class of its own, which does more.
+    with contextlib.closing(array_handler()) as handler:
+        stored = handler.metadata(path)
         wanted = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), dict(stored.tree)
         )
-        return checkpointer.restore(
-            folder.absolute(), ocp.args.PyTreeRestore(restore_args=wanted)
-        )
+        return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=wanted))
 
 
 def abstract(tree: Any, sharding: Any) -> Any:

@@ -172,7 +172,7 @@ class Checkpoints:
         if not steps:
             raise ValueError(
                 f"{self._workdir} must hold a finished checkpoint: none was found. "
-                "Train first (--mode=train), or correct --workdir."
+                "Train first (segnext-jax train), or correct --workdir."
             )
         faults: dict[int, str] = {}
         for step in steps:

@@ -115,7 +115,7 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
     if (run / CONFIG_FILE).is_file() or (run / CHECKPOINTS).is_dir():
         raise ValueError(
             f"{run} must hold a finished checkpoint: none was found. Train first "
-            "(--mode=train), or name another run."
+            "(segnext-jax train), or name another run."
         )
     raise ValueError(
         f"{path} must be a run's workdir, one of its checkpoints, or a model folder "
@@ -149,7 +149,7 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
     if not path.is_file():
         raise ValueError(
             f"{run} must be the folder of a run or of a model: {path} does not exist. "
-            "Train first (--mode=train), or name another folder."
+            "Train first (segnext-jax train), or name another folder."
         )
     try:
         return config_lib.from_json(path.read_bytes().decode())

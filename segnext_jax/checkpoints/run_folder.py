@@ -66,8 +66,8 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
         _refuse(
             lines,
             workdir,
-            "Restore these fields to go on with it, or give another "
-            "--workdir for a new run.",
+            "Restore these fields to go on with it, or give another --workdir for a "
+            f"new run, which may begin with its weights: --config.init_from={workdir}.",
         )
         if not json_files.is_damaged(path):
             return

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,17 @@ _PACKAGE = pathlib.Path(__file__).parents[1]
 
 # For `Parser`: what asked for --existing=overwrite in earlier versions.
 OVERWRITE = {"--overwrite": "--existing=overwrite"}
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Breaks no line within "segnext-jax"."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = textwrap.wrap(text, width, break_on_hyphens=False)
+        return "\n".join(indent + line for line in lines)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)
 
 
 class Parser(argparse.ArgumentParser):
@@ -52,6 +64,7 @@ class Parser(argparse.ArgumentParser):
             description=description,
             epilog=epilog,
             allow_abbrev=False,
+            formatter_class=_Formatter,
         )
         self._renamed = renamed or {}
 
@@ -175,6 +188,20 @@ def add_existing(parser: argparse.ArgumentParser, *more: str) -> None:
         choices=("error", *more, "overwrite"),
         default="error",
         help="what to do about outputs that exist (default: error)",
+    )
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add ``--checkpoint``, ``--which`` and ``--dataset``: the network that is used."""
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="a run's workdir, a model folder, a checkpoint file (.pth), the name of a "
+        f"published network ({PROGRAM} weights lists them), or hf://user/name",
+    )
+    add_which(parser)
+    parser.add_argument(
+        "--dataset", help="data set whose classes a checkpoint file knows"
     )
 
 

@@ -29,6 +29,8 @@ from segnext_jax.datasets.spec import MAX_CLASSES, Colour, DatasetSpec
 from segnext_jax.datasets.text_files import read_lines
 
 CLASSES_FILE = "classes.txt"
+# What labelling tools write in its place.
+_OF_TOOLS = ("labelmap.txt", "_classes.csv")
 _IGNORE = "ignore"
 # Far more than 255 lines.
 _MAX_BYTES = 2**20
@@ -89,9 +91,15 @@ def read_class_table(path: Path) -> ClassTable:
       ValueError: If lines cannot be understood; the message gives the number of each.
     """
     if not path.is_file():
+        advice = (
+            "Write it, one class name per line in the order of the ids, as "
+            '"road" or "road 128 64 128".'
+        )
+        for name in _OF_TOOLS:
+            if (path.parent / name).is_file():
+                advice = f"Copy {name} to it: its lines are understood."
         raise FileNotFoundError(
-            f"the classes must be named: {path} does not exist. Write it, one class "
-            'name per line in the order of the ids, as "road" or "road 128 64 128".'
+            f"the classes must be named: {path} does not exist. {advice}"
         )
     lines = read_lines(path, _MAX_BYTES)
     classes: dict[str, int] = {}

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     if size is None and not options.dynamic:
         size, origin = default_size(config, network.spec, SIZE_MULTIPLE)
         _tell(f"size: {size[0]}x{size[1]}, {origin} (--size or --dynamic for another)")
-    signature = Signature(size, batch, options.input, options.result)
+    signature = Signature(size, batch, options.input, options.result, has_page)
     dtype = options.dtype or config.model.dtype
     if "onnx" in formats and dtype != "float32":
         raise ValueError(
@@ -121,12 +121,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         "--config.evaluation.mode=slide, --config.model.nmf_eval_seed=1.",
         renamed,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a run's workdir, a model folder, or a PyTorch checkpoint",
-    )
-    command.add_which(parser)
+    command.add_checkpoint(parser)
     parser.add_argument("--output", required=True, help="the folder to write")
     parser.add_argument(
         "--format",
@@ -184,7 +179,6 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="files, folders or patterns that --precision=int8 is fitted to (default: "
         "the network's validation images)",
     )
-    parser.add_argument("--dataset", help="data set whose classes a file knows")
     command.add_existing(parser)
     options, rest = parser.parse_known_args(arguments)
     return options, command.overrides(parser, rest)

@@ -1,7 +1,6 @@
 """Photographs for an eight-bit network: what its values range over is seen on them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,8 +10,8 @@ from ml_collections import ConfigDict
 from segnext_jax.datasets.spec import DatasetSpec
 from segnext_jax.export.program import SIZE_MULTIPLE
 from segnext_jax.images.decode import decode_image
-from segnext_jax.pipeline import Fitting, open_split
-from segnext_jax.predict.inputs import find_inputs
+from segnext_jax.pipeline import Fitting
+from segnext_jax.predict.photographs import named_photographs, validation_photographs
 from segnext_jax.predict.predictor import Predictor
 
 NUM_PHOTOGRAPHS = 32
@@ -35,7 +34,10 @@ def read_photographs(
       ValueError: If there are no photographs.
     """
     config, spec = predictor.config, predictor.spec
-    encoded = _named(words) if words else _of_validation(config, spec)
+    if words:
+        encoded = named_photographs(words, NUM_PHOTOGRAPHS)
+    else:
+        encoded = _of_validation(config, spec)
     evaluation = config.evaluation
     fitting = Fitting(
         scale=None if tuple(evaluation.scale) == (0, 0) else tuple(evaluation.scale),
@@ -50,25 +52,12 @@ def read_photographs(
     return photographs
 
 
-def _named(words: Sequence[str]) -> dict[str, bytes]:
-    paths = [item.path for item in find_inputs(words) if not item.is_video]
-    return {str(path): path.read_bytes() for path in _spread(paths)}
-
-
 def _of_validation(config: ConfigDict, spec: DatasetSpec) -> dict[str, bytes]:
     try:
-        source = open_split(config.data, spec, spec.val_split)
+        return validation_photographs(config, spec, NUM_PHOTOGRAPHS)
     except (OSError, ValueError) as error:
         raise ValueError(
             "eight bits need photographs to be fitted to, and the network's validation "
             f"split cannot be read ({str(error).rstrip('.')}). Name photographs by "
             "--calibration=FOLDER."
         ) from error
-    examples = (source[int(index)] for index in _spread(range(len(source))))
-    return {example["image_id"]: example["image"] for example in examples}
-
-
-def _spread(items: Sequence[Any]) -> list[Any]:
-    """Return `NUM_PHOTOGRAPHS` of them at equal distances, or all."""
-    count = min(len(items), NUM_PHOTOGRAPHS)
-    return [items[i * len(items) // count] for i in range(count)]

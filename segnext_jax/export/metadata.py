@@ -7,8 +7,9 @@ from typing import Any
 import jax
 
 from segnext_jax import __version__
+from segnext_jax.demo import page
 from segnext_jax.export.options import SIZE_MULTIPLE
-from segnext_jax.export.program import INPUT_NAME, Signature
+from segnext_jax.export.program import CERTAINTY_NAME, INPUT_NAME, Signature
 from segnext_jax.predict.predictor import Predictor
 
 FILE = "metadata.json"
@@ -19,6 +20,13 @@ MEANINGS = {
     "logits": "scores at 1/8 of the input's size, as the network gives them; resize "
     "them bilinearly with half-pixel centres (align_corners=False, no antialiasing) to "
     "the input's size, then to the image's, and take the best class",
+}
+
+CERTAINTY = {
+    "name": CERTAINTY_NAME,
+    "layout": "NHW",
+    "dtype": "float32",
+    "meaning": "probability of the best class, at 1/8 of the input's size; ONNX alone",
 }
 
 
@@ -42,20 +50,17 @@ def describe(
     config, spec = predictor.config, predictor.spec
     model = predictor.model
     scale = config.evaluation.scale
+    about = page.about(predictor, checkpoint)
     return {
+        **about,
         "network": {
-            "name": "SegNeXt",
-            "variant": config.model.variant,
-            "checkpoint": checkpoint,
+            **about["network"],
             "decomposition": "nmf",
             "decomposition_steps": model.nmf_eval_steps,
             "bases": f"fixed: drawn once, by seed {model.nmf_eval_seed}",
             "activations": dtype,
         },
         "versions": {"segnext_jax": __version__, "jax": jax.__version__},
-        "dataset": spec.name,
-        "classes": list(spec.classes),
-        "colours": [list(colour) for colour in spec.colours],
         "ignore_label": spec.ignore_label,
         "input": {
             "name": INPUT_NAME,
@@ -85,5 +90,6 @@ def describe(
             "dtype": "uint8" if signature.output == "labels" else "float32",
             "meaning": MEANINGS[signature.output],
         },
+        **({"certainty": CERTAINTY} if signature.has_certainty else {}),
         "files": {name: dict(entry) for name, entry in files.items()},
     }

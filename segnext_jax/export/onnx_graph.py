@@ -17,7 +17,12 @@ from segnext_jax.export.onnx_network import (
     per_channel,
 )
 from segnext_jax.export.onnx_nodes import Nodes, set_dims
-from segnext_jax.export.program import INPUT_NAME, LOGITS_STRIDE, Signature
+from segnext_jax.export.program import (
+    CERTAINTY_NAME,
+    INPUT_NAME,
+    LOGITS_STRIDE,
+    Signature,
+)
 from segnext_jax.predict.predictor import Predictor
 
 LIBRARIES = ("onnx", "onnxruntime")
@@ -70,16 +75,15 @@ def convert(predictor: Predictor, signature: Signature, dtype: str = "float32") 
             *(nodes, features[1:], params["decode_head"], draw[0]),
             model.nmf_eval_steps,
         )
+    dims = signature.output_dims(predictor.spec.num_classes)
     result = _add_output(nodes, scores, signature.output)
-    num_classes = predictor.spec.num_classes
+    outputs = {result: (signature.output, signature.output_dtype, dims)}
+    if signature.has_certainty:
+        certainty = _add_certainty(nodes, scores)
+        dims = dataclasses.replace(signature, output="logits").output_dims(1)[:3]
+        outputs[certainty] = (CERTAINTY_NAME, np.dtype(np.float32), dims)
     return nodes.model(
-        (INPUT_NAME, signature.input_dtype, signature.input_dims()),
-        (
-            signature.output,
-            signature.output_dtype,
-            signature.output_dims(num_classes),
-        ),
-        result,
+        (INPUT_NAME, signature.input_dtype, signature.input_dims()), outputs
     )
 
 
@@ -137,6 +141,13 @@ def _add_output(nodes: Nodes, scores: str, output: str) -> str:
         return nodes.add("Cast", labels, to=TensorProto.UINT8)
 
 
+def _add_certainty(nodes: Nodes, scores: str) -> str:
+    """Add the probability of the best class at 1/8 of the size: enough to be read."""
+    with nodes.in_float32():
+        shares = nodes.add("Softmax", nodes.cast(scores), axis=1)
+        return nodes.add("ReduceMax", shares, axes=[1], keepdims=0)
+
+
 class Session:
     """A graph in onnxruntime on the CPU: call it with images."""
 
@@ -158,5 +169,5 @@ class Session:
         )
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Return the graph's output."""
+        """Return the graph's first output."""
         return np.asarray(self._session.run(None, {INPUT_NAME: images})[0])

@@ -1,7 +1,7 @@
 """The nodes of an ONNX graph, written one after another; arrays become constants."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,15 +84,13 @@ class Nodes:
     def model(
         self,
         inputs: tuple[str, np.dtype, Dims],
-        outputs: tuple[str, np.dtype, Dims],
-        last: str,
+        outputs: Mapping[str, tuple[str, np.dtype, Dims]],
     ) -> Any:
         """Return the graph as ``onnx.ModelProto``, checked.
 
         Args:
           inputs: Name, type and dimensions of what goes in.
-          outputs: The same of what comes out.
-          last: The value that comes out.
+          outputs: The same of what comes out, by the value in the graph.
         """
         import onnx
         from onnx import helper, numpy_helper
@@ -101,12 +99,15 @@ class Nodes:
             kind = helper.np_dtype_to_tensor_dtype(dtype)
             return helper.make_tensor_value_info(name, kind, dims)
 
-        result = helper.make_node("Identity", [last], [outputs[0]], name=outputs[0])
+        results = [
+            helper.make_node("Identity", [value], [name], name=name)
+            for value, (name, _, _) in outputs.items()
+        ]
         graph = helper.make_graph(
-            [*self._nodes, result],
+            [*self._nodes, *results],
             "SegNeXt",
             [info(*inputs)],
-            [info(*outputs)],
+            [info(*output) for output in outputs.values()],
             [numpy_helper.from_array(v, name) for name, v in self._constants.items()],
         )
         model = helper.make_model(

@@ -20,6 +20,7 @@ from segnext_jax.predict.predictor import Predictor
 # Logits lie at 1/8 of the input.
 LOGITS_STRIDE = 8
 INPUT_NAME = "images"
+CERTAINTY_NAME = "certainty"
 
 # Images to what `Signature.output` says.
 Function = Callable[[Array], Array]
@@ -36,12 +37,15 @@ class Signature:
         normalised already.
       output: ``"labels"`` (uint8) or ``"probabilities"`` of each pixel, or ``"logits"``
         at 1/8 of the size.
+      has_certainty: Whether the ONNX graph also gives the probability of the best class
+        at 1/8 of the size, for the page that shows it.
     """
 
     size: tuple[int, int] | None
     batch: int | None
     input: str = "uint8"
     output: str = "labels"
+    has_certainty: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the network cannot take.

@@ -9,7 +9,7 @@ import subprocess
 import tarfile
 import tempfile
 
-from segnext_jax.demo import result_page
+from segnext_jax.demo import page
 
 # Version of the npm package, and its checksum as
 # `npm view onnxruntime-web@VERSION dist.integrity` prints it.
@@ -25,7 +25,6 @@ RUNTIME = (
     *("ort-wasm-simd-threaded.asyncify.wasm", "ort.wasm.min.mjs"),
     *("ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"),
 )
-_OURS = pathlib.Path(__file__).parent
 
 
 def fetch_runtime() -> pathlib.Path:
@@ -57,11 +56,10 @@ def write(folder: pathlib.Path, archive: pathlib.Path) -> None:
       folder: Where to.
       archive: The archive that `fetch_runtime` returned.
     """
-    shutil.copy(_OURS / "web_page.html", folder / "index.html")
-    for name in ("web_page.css", "web_page.js"):
-        shutil.copy(_OURS / name, folder / name)
-    (folder / "result_page.css").write_text(result_page.style())
-    (folder / "result_page.js").write_text(result_page.script())
+    script = pathlib.Path(__file__).with_suffix(".js")
+    shutil.copy(script, folder / script.name)
+    for name, content in page.read_files().items():
+        (folder / name).write_bytes(content)
     runtime = folder / "onnxruntime"
     runtime.mkdir()
     with tarfile.open(archive) as package:

@@ -158,7 +158,7 @@ def tiff_tags(encoded: bytes) -> dict[int, tuple[int, ...]]:
             if values.size > struct.calcsize(word):
                 (place,) = struct.unpack_from(order + word, encoded, place)
             tags[tag] = values.unpack_from(encoded, place)
-    except struct.error:
+    except (struct.error, OverflowError):  # Places of 64 bits may exceed any index.
         pass
     return tags
 

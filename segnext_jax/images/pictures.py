@@ -206,9 +206,11 @@ def contact_sheet(
     for index, (caption, image, labels) in enumerate(cells):
         row, column = divmod(index, num_columns)
         top, left = row * cell_height, column * cell_width + _PADDING_PX
-        while len(caption) > 1 and _text_width(caption) > 2 * width:
+        shown = caption
+        while len(caption) > 1 and _text_width(shown) > 2 * width:
             caption = caption[1:]  # The end of a path says more.
-        _write(sheet, caption, left, top)
+            shown = f"...{caption}"
+        _write(sheet, shown, left, top)
         top += _TEXT_HEIGHT_PX
         factor = min(height / image.shape[0], width / image.shape[1])
         size = tuple(max(1, int(side * factor)) for side in image.shape[1::-1])
@@ -220,9 +222,9 @@ def contact_sheet(
         tinted = overlay(photo, small, spec.colours, opacity=0.6)
         for picture, x in ((photo, left), (tinted, left + width + _PADDING_PX)):
             sheet[top : top + size[1], x : x + size[0]] = picture
-    shown = [i for i in range(spec.num_classes) if is_present[i]]
-    names = [spec.classes[i] for i in shown]
-    colours: list[Colour | None] = [spec.colours[i] for i in shown]
+    present = [i for i in range(spec.num_classes) if is_present[i]]
+    names = [spec.classes[i] for i in present]
+    colours: list[Colour | None] = [spec.colours[i] for i in present]
     if is_present[spec.num_classes :].any():
         names, colours = [*names, "ignored"], [*colours, None]
     return np.concatenate([sheet, legend(names, colours, sheet.shape[1])])

@@ -199,8 +199,8 @@ def check_labelled(source: Source, spec: DatasetSpec, split: str) -> None:
     raise ValueError(
         f"masks must have labelled pixels: in {len(indices)} masks of split "
         f"{split!r}, evenly taken, every pixel is {spec.ignore_label} (ignored). Look "
-        "at them with python -m segnext_jax.check_dataset (are "
-        "config.data.zero_is_ignore and config.data.id_map right?)."
+        "at them with segnext-jax check (are config.data.zero_is_ignore and "
+        "config.data.id_map right?)."
     )
 
 

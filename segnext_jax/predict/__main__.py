@@ -129,15 +129,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="file that names the inputs, one a line, however many; - for standard "
         "input",
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        help="a run's workdir, a converted folder, or a PyTorch checkpoint",
-    )
-    command.add_which(parser)
-    parser.add_argument(
-        "--dataset", help="data set whose classes a PyTorch checkpoint knows"
-    )
+    command.add_checkpoint(parser)
     parser.add_argument(
         "--output", type=pathlib.Path, required=True, help="folder of the outputs"
     )

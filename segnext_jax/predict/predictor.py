@@ -58,6 +58,8 @@ class Predictor:
       spec: Names and colours of the classes.
       model: The linen module.
       variables: ``{"params": ..., "batch_stats": ...}``, on one device.
+      step: Number of steps that they were trained; None if that is not known.
+      score: mIoU of the step on the validation split, 0..1; None if not evaluated.
       num_devices: How many devices share a batch of `predict_batch`.
       address: The arguments of `load` that gave it; None: it was made otherwise.
     """
@@ -65,7 +67,13 @@ class Predictor:
     address: tuple[Any, ...] | None = None
 
     def __init__(
-        self, variables: Any, config: ConfigDict, devices: Sequence[Any] | None = None
+        self,
+        variables: Any,
+        config: ConfigDict,
+        devices: Sequence[Any] | None = None,
+        *,
+        step: int | None = None,
+        score: float | None = None,
     ):
         """Bind weights and configuration.
 
@@ -73,11 +81,13 @@ class Predictor:
           variables: The weights.
           config: The configuration.
           devices: Those of this process that share a batch. None: the first alone.
+          step: See `Predictor`, as for the next.
+          score: See there.
 
         Raises:
           ValueError: If the weights are not those of the configuration's network.
         """
-        self.config = config
+        self.config, self.step, self.score = config, step, score
         self.spec = resolve_spec(config.data)
         self.model = SegNeXt.from_config(config.model, self.spec.num_classes)
         check_complete(self.model, variables)
@@ -384,7 +394,13 @@ def load(
     config_lib.with_overrides(stored.config, overrides, str(path))
     given = [text.partition("=")[0] for text in overrides]
     config_lib.refuse_unused(given, "prediction", str(path))
-    predictor = Predictor(stored.variables, stored.config, devices)
+    predictor = Predictor(
+        stored.variables,
+        stored.config,
+        devices,
+        step=stored.step,
+        score=stored.score,
+    )
     here = pathlib.Path(path)
     # By step: a run that goes on has a newer checkpoint later.
     predictor.address = (

@@ -1,14 +1,12 @@
-"""List the published networks that have a name: `python -m segnext_jax.weights`.
+"""List the published networks that have a name: `segnext-jax weights`.
 
 With names, they are fetched and kept, for a machine that has no network later.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from segnext_jax.cli import command
-from segnext_jax.weights import named
 from segnext_jax.weights.published import table
 
 
@@ -18,13 +16,17 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
       ValueError: If a network cannot be fetched.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.weights",
-        description="List the published networks; fetch and convert those named.",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "weights",
+        "List the published networks; fetch and convert those named, and print the "
+        "folder of each.",
+        "A fetched network needs no connection later. SEGNEXT_JAX_MIRROR names an "
+        "address to fetch from instead of the authors'.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="network to fetch")
     names = parser.parse_args(arguments).names
+    from segnext_jax.weights import named
+
     if not names:
         sys.stdout.write(f"{table()}\nkept in: {named.cache()}\n")
         return

@@ -111,4 +111,4 @@ def suggestion(name: str) -> str:
     """Return what is meant by a name that is neither a path nor published."""
     close = difflib.get_close_matches(name, PUBLISHED, n=1)
     meant = f" Did you mean {close[0]}?" if close else ""
-    return f"{meant} python -m segnext_jax.weights lists the published networks."
+    return f"{meant} segnext-jax weights lists the published networks."

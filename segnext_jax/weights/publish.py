@@ -1,7 +1,7 @@
-"""Publish a network: `python -m segnext_jax.weights.publish`.
+"""Publish a network: `segnext-jax publish`.
 
-    python -m segnext_jax.weights.publish --checkpoint=runs/ade --output=shared
-    python -m segnext_jax.weights.publish --checkpoint=runs/ade --output=hf://user/name
+    segnext-jax publish --checkpoint=runs/ade --output=shared
+    segnext-jax publish --checkpoint=runs/ade --output=hf://user/name
 
 The model alone, with its checksum and a card: results, classes and a picture.
 """
@@ -12,14 +12,13 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from segnext_jax import weights
-from segnext_jax.checkpoints.reading import StoredModel
 from segnext_jax.cli import command
 from segnext_jax.cli.whole_files import whole_folder
-from segnext_jax.weights import hub, shared_folder
-from segnext_jax.weights.card import card
+
+if TYPE_CHECKING:
+    from segnext_jax.checkpoints.reading import StoredModel
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,27 +28,30 @@ def main(arguments: Sequence[str]) -> None:
       ValueError: If the network cannot be published.
     """
     options = _parse(arguments)
+    from segnext_jax import weights
+    from segnext_jax.weights import hub, shared_folder
+
     command.set_up_logging()
     target = pathlib.Path(options.output)
     is_for_hub = hub.is_address(options.output)
     if is_for_hub:
         hub.parse(options.output)
-    elif target.exists() and not options.overwrite:
+    elif target.exists() and options.existing == "error":
         raise ValueError(
             f"--output must be a new folder, or hf://user/name: {target} exists. Name "
-            "another, or pass --overwrite."
+            "another, or pass --existing=overwrite."
         )
     elif target.exists() and not shared_folder.is_shared(target):
         raise ValueError(
-            f"--overwrite replaces a published network: {target} holds none. Name "
-            "another folder."
+            f"--existing=overwrite replaces a published network: {target} holds none. "
+            "Name another folder."
         )
     source = weights.find(options.checkpoint)
     if not source.is_dir():
         raise ValueError(
             "--checkpoint must be a run or a model folder, which have a "
             f"configuration: {source} is a file. Convert it first "
-            "(python -m segnext_jax.convert)."
+            "(segnext-jax convert)."
         )
     stored = weights.load(source, options.which)
     if not is_for_hub:
@@ -63,8 +65,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _write(
-    folder: pathlib.Path, stored: StoredModel, name: str, options: argparse.Namespace
+    folder: pathlib.Path, stored: "StoredModel", name: str, options: argparse.Namespace
 ) -> None:
+    from segnext_jax.weights import shared_folder
+    from segnext_jax.weights.card import card
+
     assert stored.config is not None  # Folders have one.
     picture = options.picture or _overlay(stored)
     sha256 = shared_folder.write(folder, stored, picture)
@@ -80,7 +85,7 @@ def _write(
     (folder / shared_folder.CARD_FILE).write_text(text)
 
 
-def _overlay(stored: StoredModel) -> pathlib.Path | None:
+def _overlay(stored: "StoredModel") -> pathlib.Path | None:
     """Return a picture that the run has drawn of these weights, if there is one."""
     if stored.step is None:
         return None
@@ -88,7 +93,7 @@ def _overlay(stored: StoredModel) -> pathlib.Path | None:
     return next(iter(sorted(folder.glob("*.png"))), None)
 
 
-def _evaluation(stored: StoredModel) -> dict[str, Any]:
+def _evaluation(stored: "StoredModel") -> dict[str, Any]:
     """Return the evaluation of these weights that lies beside them; empty if none."""
     try:
         found = json.loads((stored.path / "evaluation.json").read_text())
@@ -98,10 +103,10 @@ def _evaluation(stored: StoredModel) -> dict[str, Any]:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m segnext_jax.weights.publish",
-        description="Write a network with its card, for others, or to the hub.",
-        allow_abbrev=False,
+    parser = command.Parser(
+        "publish",
+        "Write a network with its card, for others, or to the hub.",
+        renamed=command.OVERWRITE,
     )
     parser.add_argument(
         "--checkpoint", required=True, help="a run's workdir, or a model folder"
@@ -116,9 +121,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--licence", default="other", help="of the weights (default: %(default)s)"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a published folder"
-    )
+    command.add_existing(parser)
     return parser.parse_args(arguments)
 
 

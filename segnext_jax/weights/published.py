@@ -11,6 +11,8 @@ _MMSEG = "https://download.openmmlab.com/mmsegmentation/v0.5"
 _MMSEG_PAGE = "https://github.com/open-mmlab/mmsegmentation/tree/main/configs/segnext"
 _OFFICIAL_PAGE = "https://github.com/Visual-Attention-Network/SegNeXt"
 _LICENCE = "Apache-2.0"
+# The README of the official code: "For commercial use, please contact the authors."
+_OFFICIAL_LICENCE = "Apache-2.0 *"
 _CITYSCAPES = (
     *("data.crop_size=1024,1024", "data.base_scale=2048,1024"),
     *("evaluation.scale=2048,1024", "evaluation.size_multiple=1"),
@@ -101,6 +103,7 @@ def _official(name: str, share: str, *numbers: float) -> Published:
         parameters,
         dataset,
         settings=_CITYSCAPES if dataset == "cityscapes" else (),
+        licence=_OFFICIAL_LICENCE,
     )
 
 
@@ -135,7 +138,11 @@ def table() -> str:
     rows = [header, *(_row(one) for one in PUBLISHED.values())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    pages = (f"mmsegmentation: {_MMSEG_PAGE}", f"official: {_OFFICIAL_PAGE}")
+    pages = (
+        f"mmsegmentation: {_MMSEG_PAGE}",
+        f"official: {_OFFICIAL_PAGE}",
+        "* The authors ask to be contacted before a commercial use.",
+    )
     return "\n".join([*lines, "", *pages])
 
 

@@ -132,3 +132,12 @@ def test_a_file_of_a_million_lines_is_refused_at_once(tmp_path, line):
         read(tmp_path, "a\n" * 1_000_000)
     assert len(str(error.value)) < 2000
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("name", ["labelmap.txt", "_classes.csv"])
+def test_the_table_of_a_labelling_tool_is_named_where_classes_are_missing(
+    tmp_path, name
+):
+    (tmp_path / name).write_text("road:128,64,128::\n")
+    with pytest.raises(FileNotFoundError, match=f"Copy {name} to it"):
+        read_class_table(tmp_path / "classes.txt")

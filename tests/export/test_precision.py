@@ -86,7 +86,8 @@ def test_int8_has_convolutions_of_eight_bits_alone(size, network, photographs):
     assert 0.8 < np.corrcoef(given.ravel(), wanted.ravel())[0, 1] < 0.9999
 
 
-def test_photographs_are_spread_and_fitted(network, photographs):
+def test_photographs_are_spread_and_fitted(network, photographs, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))  # No CamVid is prepared there.
     pictures = read_photographs(network, [str(photographs)], None)
     assert [picture.shape for picture in pictures] == [(1, 64, 64, 3)] * NUM_PHOTOGRAPHS
     (picture,) = read_photographs(network, [str(photographs / "32.png")], (96, 32))

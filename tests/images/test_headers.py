@@ -222,3 +222,10 @@ def test_a_truncated_pillow_image_is_refused(tmp_path):
     with Image.open(path) as opened, pytest.raises(ValueError, match="must be whole"):
         from_pillow(opened)
     assert exif_orientation(path.read_bytes()) == 1
+
+
+def test_a_big_tiff_whose_directory_is_beyond_all_memory_has_no_tags():
+    for place in (2**63, 2**64 - 1):
+        contents = b"II+\0\x08\0\0\0" + place.to_bytes(8, "little")
+        assert tiff_tags(contents) == {}
+        assert read_header(contents).size is None

@@ -74,6 +74,27 @@ def test_a_dry_training_installs_and_prepares_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["launch"]
 
 
+def test_a_dry_manual_and_a_dry_trial_start_nothing(tmp_path):
+    shutil.copytree(LAUNCH, tmp_path / "launch")
+    for script, argument, last in (
+        ("docs.sh", "serve", ".venv/bin/mkdocs serve --strict "),
+        (
+            "test.sh",
+            "--robustness=5",
+            ".venv/bin/python -m tests.robustness --inputs=5 ",
+        ),
+    ):
+        output = subprocess.run(
+            ["bash", tmp_path / "launch" / script, argument],
+            env={**os.environ, "DRY_RUN": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert output.splitlines()[-1] == last
+    assert not (tmp_path / ".venv").exists()
+
+
 def test_slurm_starts_a_process_per_gpu():
     _, command = dry_run("slurm.sbatch")
     main = [".venv/bin/python", "-m", "segnext_jax.main", "--distributed", *ARGUMENTS]

@@ -121,7 +121,7 @@ def test_a_file_put_there_by_hand_is_verified(published, tmp_path):
 def test_other_names_suggest_the_nearest():
     with pytest.raises(ValueError, match="does not. Did you mean segnext-tiny-ade20k?"):
         segnext_jax.load("segnext_tiny_ade20k")
-    with pytest.raises(ValueError, match="runs/x does not. python -m segnext_jax.wei"):
+    with pytest.raises(ValueError, match="runs/x does not. segnext-jax weights lists"):
         segnext_jax.load("runs/x")
     with pytest.raises(ValueError, match="is no published network. Did you mean mscan"):
         named.fetch("mscan-tny")
@@ -156,7 +156,7 @@ def test_the_table_agrees_with_configs_and_networks():
 def test_the_list_names_results_size_licence_and_source(published, capsys, tmp_path):
     assert command.run(command_line.main, []) == 0
     lines = capsys.readouterr().out.splitlines()
-    wanted = "segnext-base-cityscapes 82.6 83.8 27.6 110 Apache-2.0 official".split()
+    wanted = "segnext-base-cityscapes 82.6 83.8 27.6 110 Apache-2.0 * official".split()
     assert wanted in [line.split() for line in lines]
     assert lines[-1] == f"kept in: {tmp_path / 'cache/segnext_jax/weights'}"
     assert command.run(command_line.main, [TINY]) == 0

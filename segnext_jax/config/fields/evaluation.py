@@ -66,7 +66,7 @@ FIELDS = (
         "Validation images that are evaluated, evenly from the whole split. 0: all."),
     _metric("evaluation.num_bases", 1, whole(1, 1000),
         "Draws of the fixed NMF bases, by model.nmf_eval_seed and the seeds after "
-        "it, that --mode=evaluate evaluates one after the other, to report the "
+        "it, that segnext-jax evaluate takes one after the other, to report the "
         "spread.", changes_numbers=False),
     _metric("evaluation.boundary_iou", False, flag(),
         "Whether to report boundary IoU (Cheng et al., CVPR 2021)."),

@@ -27,7 +27,7 @@ FIELDS = (
     Field("init_from", "", text(),
         "Weights to start from: a PyTorch checkpoint of SegNeXt or of its encoder, a "
         "folder of segnext-jax convert, a run's workdir, or the name of a published "
-        "network (mscan-base; python -m segnext_jax.weights lists them). Empty: "
+        "network (mscan-base; segnext-jax weights lists them). Empty: "
         "random weights."),
     Field("init_which", "latest", _WHICH,
         "Checkpoint to start from, if init_from is a run: latest, best (by mIoU or "
