@@ -212,7 +212,7 @@ function show(result) {
     const colour = document.createElement("span");
     colour.style.background = `rgb(${colours[id].join(" ")})`;
     const number = document.createElement("b");
-    number.textContent = share < 0.001 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`;
+    number.textContent = share < 0.0005 ? "< 0.1%" : `${(100 * share).toFixed(1)}%`;
     button.append(colour, `${classes[id]} `, number);
     const item = document.createElement("li");
     item.append(button);
@@ -246,20 +246,34 @@ element("overlay").addEventListener("click", () => {
   save(canvas, "overlay.jpg", "image/jpeg");
 });
 
-async function take(blob) {
-  if (!blob) return;
+// One after the other: a session takes one photograph at a time.
+let last = Promise.resolve();
+
+function take(blob) {
+  if (blob) last = last.then(() => takeNext(blob));
+  return last;
+}
+
+async function takeNext(blob) {
   say("Looking …");
   // Painted before the work begins, which holds the page.
   await new Promise((resolve) => setTimeout(resolve, 50));
   try {
     await look(blob);
   } catch (error) {
+    // The last answer would seem to be this photograph's.
+    element("result").replaceChildren();
+    element("downloads").hidden = true;
     say(`This photograph could not be seen: ${error.message ?? error}`, true);
   }
 }
 
 for (const input of document.querySelectorAll("input[type=file]")) {
-  input.addEventListener("change", () => take(input.files[0]));
+  input.addEventListener("change", () => {
+    take(input.files[0]);
+    // The same file may be chosen again.
+    input.value = "";
+  });
 }
 addEventListener("paste", (event) => take(event.clipboardData.files[0]));
 addEventListener("dragover", (event) => {
