@@ -51,7 +51,7 @@ class WriterLock:
             raise
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
         os.truncate(self._handle, 0)
-        os.pwrite(self._handle, json.dumps(holder).encode(), 0)
+        os.write(self._handle, json.dumps(holder).encode())
 
     def _take(self, handle: int) -> None:
         if fcntl is None:
