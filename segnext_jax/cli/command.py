@@ -77,13 +77,18 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
         main(arguments)
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{sentence(error)}\n")
-        return 130
+        return exit_code(error)
     except (ValueError, OSError, FloatingPointError) as error:
         if not is_of_a_user(error):
             raise
         sys.stderr.write(f"error: {sentence(error)}\n")
-        return 1
+        return exit_code(error)
     return 0
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the code of a program that an error ended; 130 is Ctrl-C's in shells."""
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def sentence(error: BaseException) -> str:
