@@ -24,8 +24,8 @@ class WriterLock:
 
     The kernel keeps the lock, and ends it with the process that holds it, also by
     SIGKILL. On NFS, Linux passes it to the server, so that it holds between machines,
-    unless the folder is mounted with ``nolock``. The file says who holds the lock. The file is never deleted, because two other
-    processes could then hold one lock each.
+    unless the folder is mounted with ``nolock``. The file says who holds the lock. It
+    is never deleted, because two other processes could then hold one lock each.
     """
 
     def __init__(self, workdir: pathlib.Path, *, is_writing: bool = True) -> None:

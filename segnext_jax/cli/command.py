@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from segnext_jax.cli.whole_files import NO_ROOM
+
 PROGRAM = "segnext-jax"
 ANY_FIELD = (
     "Every field of the configuration is an option: --config.FIELD=VALUE. "
@@ -95,6 +97,11 @@ def sentence(error: BaseException) -> str:
     """Return an error in a sentence; that of a bug begins with its type."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        what = f"what is written into {error.filename}" if error.filename else "outputs"
+        return (
+            f"{what} must find room: {error.strerror}. Make room, or write elsewhere."
+        )
     return str(error) if is_of_a_user(error) else f"{type(error).__name__}: {error}"
 
 

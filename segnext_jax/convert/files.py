@@ -5,6 +5,7 @@ written, torch when one of its files is written.
 """
 
 import importlib
+import io
 import pathlib
 from collections.abc import Mapping
 from types import ModuleType
@@ -155,7 +156,10 @@ def _write_torch(
         name: torch.from_numpy(value if value.flags.writeable else value.copy())
         for name, value in state_dict.items()
     }
-    torch.save({"meta": dict(meta), "state_dict": tensors}, path)
+    # In memory first: where the disk is full, torch's own error tells nothing.
+    data = io.BytesIO()
+    torch.save({"meta": dict(meta), "state_dict": tensors}, data)
+    path.write_bytes(data.getbuffer())
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
