@@ -71,16 +71,25 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     # XLA writes alarms about slow compilations as errors; its errors that matter are
     # raised, too. Read when jax is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Closed ones, `>&-`, are None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         # A class name may have letters that a terminal has not.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has what it wanted. Python would say so
+        # again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{sentence(error)}\n")
         return exit_code(error)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except Exception as error:
         if not is_of_a_user(error):
             raise
         sys.stderr.write(f"error: {sentence(error)}\n")
@@ -97,6 +106,18 @@ def sentence(error: BaseException) -> str:
     """Return an error in a sentence; that of a bug begins with its type."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if _is_of_a_platform(error):
+        return (
+            "JAX must find the devices that it is to use: JAX_PLATFORMS is "
+            f"{os.environ.get('JAX_PLATFORMS', '')!r} ({first_line(error)}). Unset it, "
+            "or install what they need: pip install -e '.[cuda]', '.[tpu]'."
+        )
+    if _is_out_of_memory(error):
+        return (
+            f"the device must have room for the program: {first_line(error)} Set "
+            "config.batch_size or config.evaluation.batch_size lower, or see 'Out of "
+            "memory' in docs/troubleshooting.md."
+        )
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         what = f"what is written into {error.filename}" if error.filename else "outputs"
         return (
@@ -109,14 +130,27 @@ def is_of_a_user(error: BaseException) -> bool:
     """Tell what a user can cause from errors inside a library, which are bugs."""
     if isinstance(error, OSError | KeyboardInterrupt):
         return True
+    if _is_of_a_platform(error) or _is_out_of_memory(error):
+        return True
+    # Our own refusals, not errors inside a library.
     is_expected = isinstance(error, ValueError | FloatingPointError)
-    return is_expected and _is_raised_here(error)
+    return is_expected and _PACKAGE in _raised_in(error).parents
 
 
-def _is_raised_here(error: BaseException) -> bool:
-    """Tell our own refusals from errors inside a library, by the innermost frame."""
+def _raised_in(error: BaseException) -> pathlib.Path:
+    """Return the file of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _PACKAGE in pathlib.Path(frames[-1].filename).parents
+    return pathlib.Path(frames[-1].filename if frames else "")
+
+
+def _is_of_a_platform(error: BaseException) -> bool:
+    is_failure = isinstance(error, RuntimeError | AssertionError)
+    return is_failure and _raised_in(error).name == "xla_bridge.py"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    is_of_jax = type(error).__name__ == "JaxRuntimeError"  # Not imported for this.
+    return is_of_jax and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]:
