@@ -6,7 +6,9 @@ import io
 import logging
 import os
 import pathlib
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -71,6 +73,8 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     # XLA writes alarms about slow compilations as errors; its errors that matter are
     # raised, too. Read when jax is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _report_unraisable
     # Closed ones, `>&-`, are None.
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
@@ -300,8 +304,6 @@ def set_up_logging() -> None:
         handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _report_unraisable
 
 
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
@@ -318,6 +320,15 @@ def _is_ours_or_grave(record: logging.LogRecord) -> bool:
 
 
 def _report_unraisable(lost: Any) -> None:
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        # Ctrl-C in a callback of Python's garbage collector, as JAX has one, or in a
+        # finalizer: Python would drop it, and the program would go on. Again, then, but
+        # not before this hook has ended.
+        interrupt = (os.getpid(), signal.SIGINT)
+        again = threading.Timer(0.05, os.kill, interrupt)
+        again.daemon = True
+        again.start()
+        return
     # Where one of many writes fails, orbax raises the error and closes its event loop;
     # tensorstore then fails to report each of the others to the loop.
     if str(lost.exc_value) != "Event loop is closed":

@@ -160,3 +160,27 @@ def test_a_device_without_room_is_one_sentence(capsys):
     assert command.run(main, []) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "allocate 8589934592 bytes. Set config.batch_size" in line
+
+
+LOST = """
+import gc, sys, time
+from segnext_jax.cli import command
+
+def interrupt(phase, info):
+    gc.callbacks.remove(interrupt)
+    raise KeyboardInterrupt
+
+def main(arguments):
+    gc.callbacks.append(interrupt)
+    gc.collect()
+    time.sleep(60)
+
+sys.exit(command.run(main, []))
+"""
+
+
+def test_an_interruption_within_the_garbage_collection_is_not_lost():
+    result = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=ROOT, capture_output=True, timeout=50
+    )
+    assert (result.returncode, result.stderr) == (130, b"interrupted\n")
