@@ -67,4 +67,6 @@ def _sizes(folder: pathlib.Path) -> Iterator[Size]:
             encoded = example.image.read_bytes()
             size = read_header(encoded).size
             if size is not None:
-                yield size[::-1] if exif_orientation(encoded) > 4 else size
+                height, width = size
+                is_turned = exif_orientation(encoded) > 4
+                yield (width, height) if is_turned else size
