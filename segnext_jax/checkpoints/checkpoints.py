@@ -16,9 +16,7 @@ The model lies apart from the optimizer, so that evaluation and prediction read 
 than they need, on any number of devices; see `segnext_jax.checkpoints.reading`.
 """
 
-import os
 import pathlib
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +29,7 @@ from jax.experimental import multihost_utils
 from segnext_jax.checkpoints import arrays, integrity, reading
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
 from segnext_jax.cli.command import first_line
-from segnext_jax.cli.whole_files import synchronise
+from segnext_jax.cli.whole_files import reason, synchronise
 
 _DAMAGED = "damaged"
 # Orbax writes the time into this file after the seal; we read nothing from it.
@@ -258,7 +256,7 @@ class Checkpoints:
         )
         return CheckpointError(
             f"checkpoint {self._saving} in {self._workdir} could not be written: "
-            f"{_reason(error)}. {rest}"
+            f"{reason(error)}. {rest}"
         )
 
 
@@ -309,16 +307,6 @@ def _move_away(folder: pathlib.Path, target: pathlib.Path) -> None:
     names = (folder.name, *(f"{folder.name}_{i}" for i in range(2, 1000)))
     free = next(name for name in names if not (target / name).exists())
     folder.rename(target / free)
-
-
-def _reason(error: Exception) -> str:
-    """Return why a file could not be written, as the system says it."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-        return os.strerror(int(code[1]))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return first_line(error).rstrip(".")
 
 
 def _meet(purpose: str) -> None:

@@ -22,10 +22,10 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 class WriterLock:
     """Holds the lock of a run's folder until it is closed or the process ends.
 
-    The kernel keeps the lock, on NFS the kernel of the server. The lock ends with the
-    process that holds it, also by SIGKILL. Linux's NFS makes it hold between machines.
-    The file says who holds the lock. The file is never deleted, because two other
-    processes could then hold one lock each.
+    The kernel keeps the lock, and ends it with the process that holds it, also by
+    SIGKILL. On NFS, Linux passes it to the server, so that it holds between machines,
+    unless the folder is mounted with ``nolock``. The file says who holds the lock. It
+    is never deleted, because two other processes could then hold one lock each.
     """
 
     def __init__(self, workdir: pathlib.Path, *, is_writing: bool = True) -> None:
@@ -51,7 +51,7 @@ class WriterLock:
             raise
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
         os.truncate(self._handle, 0)
-        os.pwrite(self._handle, json.dumps(holder).encode(), 0)
+        os.write(self._handle, json.dumps(holder).encode())
 
     def _take(self, handle: int) -> None:
         if fcntl is None:

@@ -15,7 +15,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints import arrays, integrity
-from segnext_jax.cli.whole_files import whole_folder
+from segnext_jax.cli.whole_files import reason, whole_folder
 
 CONFIG_FILE = "config.json"
 MODEL = "model"
@@ -39,6 +39,7 @@ def save_model(
 
     Raises:
       ValueError: If ``directory`` exists and may not be replaced.
+      OSError: If it cannot be written.
     """
     directory = pathlib.Path(directory).absolute()
     if directory.exists() and not overwrite:
@@ -47,8 +48,15 @@ def save_model(
             "name another."
         )
     with whole_folder(directory) as partial:
-        with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
-            checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+        try:
+            with ocp.Checkpointer(arrays.array_handler()) as checkpointer:
+                checkpointer.save(partial / MODEL, ocp.args.PyTreeSave(variables))
+        # Orbax raises errors of many types.
+        except Exception as error:
+            raise OSError(
+                f"{directory} could not be written: {reason(error)}. Make room, or "
+                "name another folder."
+            ) from error
         (partial / CONFIG_FILE).write_text(config_text)
         integrity.seal(partial)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -60,6 +61,11 @@ def claim(config: ConfigDict, workdir: pathlib.Path) -> None:
       ValueError: If the workdir belongs to a run of another configuration, or is not
         the folder of a run.
     """
+    if os.path.lexists(workdir) and not workdir.is_dir():
+        raise ValueError(
+            f"--workdir must be a folder: {workdir} is a file, or a link to nothing. "
+            "Name another."
+        )
     path, stored = workdir / CONFIG_FILE, _stored(workdir)
     if stored is not None:
         lines = differences(stored, config, ignore=config_lib.RESUMABLE_FIELDS)

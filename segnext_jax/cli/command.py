@@ -7,11 +7,15 @@ import logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from segnext_jax.cli.whole_files import NO_ROOM
 
 PROGRAM = "segnext-jax"
 ANY_FIELD = (
@@ -103,27 +107,60 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     # XLA writes alarms about slow compilations as errors; its errors that matter are
     # raised, too. Read when jax is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _report_unraisable
+    # Closed ones, `>&-`, are None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         # A class name may have letters that a terminal has not.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
         main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output, such as `head`, has what it wanted. Python would say so
+        # again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
     except KeyboardInterrupt as error:
         sys.stderr.write(f"{sentence(error)}\n")
-        return 130
-    except (ValueError, OSError, FloatingPointError) as error:
+        return exit_code(error)
+    except Exception as error:
         if not is_of_a_user(error):
             raise
         sys.stderr.write(f"error: {sentence(error)}\n")
-        return 1
+        return exit_code(error)
     return 0
+
+
+def exit_code(error: BaseException) -> int:
+    """Return the code of a program that an error ended; 130 is Ctrl-C's in shells."""
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def sentence(error: BaseException) -> str:
     """Return an error in a sentence; that of a bug begins with its type."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
+    if _is_of_a_platform(error):
+        return (
+            "JAX must find the devices that it is to use: JAX_PLATFORMS is "
+            f"{os.environ.get('JAX_PLATFORMS', '')!r} ({first_line(error)}). Unset it, "
+            "or install what they need: pip install -e '.[cuda]', '.[tpu]'."
+        )
+    if _is_out_of_memory(error):
+        return (
+            f"the device must have room for the program: {first_line(error)} Set "
+            "config.batch_size or config.evaluation.batch_size lower, or see 'Out of "
+            "memory' in docs/troubleshooting.md."
+        )
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        what = f"what is written into {error.filename}" if error.filename else "outputs"
+        return (
+            f"{what} must find room: {error.strerror}. Make room, or write elsewhere."
+        )
     return str(error) if is_of_a_user(error) else f"{type(error).__name__}: {error}"
 
 
@@ -131,14 +168,27 @@ def is_of_a_user(error: BaseException) -> bool:
     """Tell what a user can cause from errors inside a library, which are bugs."""
     if isinstance(error, OSError | KeyboardInterrupt):
         return True
+    if _is_of_a_platform(error) or _is_out_of_memory(error):
+        return True
+    # Our own refusals, not errors inside a library.
     is_expected = isinstance(error, ValueError | FloatingPointError)
-    return is_expected and _is_raised_here(error)
+    return is_expected and _PACKAGE in _raised_in(error).parents
 
 
-def _is_raised_here(error: BaseException) -> bool:
-    """Tell our own refusals from errors inside a library, by the innermost frame."""
+def _raised_in(error: BaseException) -> pathlib.Path:
+    """Return the file of the innermost frame."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and _PACKAGE in pathlib.Path(frames[-1].filename).parents
+    return pathlib.Path(frames[-1].filename if frames else "")
+
+
+def _is_of_a_platform(error: BaseException) -> bool:
+    is_failure = isinstance(error, RuntimeError | AssertionError)
+    return is_failure and _raised_in(error).name == "xla_bridge.py"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    is_of_jax = type(error).__name__ == "JaxRuntimeError"  # Not imported for this.
+    return is_of_jax and "RESOURCE_EXHAUSTED" in str(error)
 
 
 def overrides(parser: argparse.ArgumentParser, rest: Sequence[str]) -> list[str]:
@@ -302,8 +352,6 @@ def set_up_logging() -> None:
         handler.python_handler.setStream(AboveBars())
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     handler.addFilter(_is_ours_or_grave)
-    if sys.unraisablehook is sys.__unraisablehook__:
-        sys.unraisablehook = _report_unraisable
 
 
 def _is_ours_or_grave(record: logging.LogRecord) -> bool:
@@ -320,6 +368,15 @@ def _is_ours_or_grave(record: logging.LogRecord) -> bool:
 
 
 def _report_unraisable(lost: Any) -> None:
+    if isinstance(lost.exc_value, KeyboardInterrupt):
+        # Ctrl-C in a callback of Python's garbage collector, as JAX has one, or in a
+        # finalizer: Python would drop it, and the program would go on. Again, then, but
+        # not before this hook has ended.
+        interrupt = (os.getpid(), signal.SIGINT)
+        again = threading.Timer(0.05, os.kill, interrupt)
+        again.daemon = True
+        again.start()
+        return
     # Where one of many writes fails, orbax raises the error and closes its event loop;
     # tensorstore then fails to report each of the others to the loop.
     if str(lost.exc_value) != "Event loop is closed":

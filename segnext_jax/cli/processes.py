@@ -115,8 +115,8 @@ def joined(options: ProcessOptions) -> Iterator[None]:
     """Join the other processes of the run while the block runs, if there are others.
 
     The block must begin before the first use of a device. An error that ends the block
-    in one process ends all processes, with exit code 1 and the error's sentence on
-    stderr.
+    in one process ends all processes, with exit code 1 (130 of one that a user
+    interrupted) and the error's sentence on stderr.
 
     Raises:
       ValueError: If no launcher that JAX knows started this process.
@@ -169,11 +169,12 @@ def _fail(lifeline: Lifeline, error: BaseException) -> None:
     sentence = command.sentence(error)
     _silence_native_code()
     lifeline.fail(sentence)
-    leave = functools.partial(_leave, jax.process_index(), sentence)
+    code = command.exit_code(error)
+    leave = functools.partial(_leave, jax.process_index(), sentence, code)
     threading.Thread(target=leave, daemon=True).start()
 
 
-def _leave(process: int, sentence: str) -> None:
+def _leave(process: int, sentence: str, code: int) -> None:
     """End this process after its main thread, which reports the error, has ended.
 
     Without this JAX would wait five minutes for the other processes, and orbax's
@@ -182,14 +183,14 @@ def _leave(process: int, sentence: str) -> None:
     threading.main_thread().join(_CLOSE_TIMEOUT)
     if threading.main_thread().is_alive():
         _end(process, sentence)
-    _exit()
+    _exit(code)
 
 
 def _end(process: int, sentence: str) -> None:
     """End this process, whatever its other threads wait for."""
     _silence_native_code()
     sys.stderr.write(f"error: process {process} ended the run: {sentence}\n")
-    _exit()
+    _exit(1)
 
 
 def _silence_native_code() -> None:
@@ -211,11 +212,11 @@ def _silence_native_code() -> None:
             os.dup2(nowhere.fileno(), 2)
 
 
-def _exit() -> None:
+def _exit(code: int) -> None:
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(code)
 
 
 def _hold_on() -> Lifeline:

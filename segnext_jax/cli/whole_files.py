@@ -5,13 +5,19 @@ system. At the end it is renamed, which replaces an older one in one step.
 """
 
 import contextlib
+import errno
 import json
 import math
 import os
 import pathlib
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+# Errors of a disk that takes no more; the system raises them without a file's name.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
@@ -32,7 +38,8 @@ def whole_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
-        yield partial
+        with naming(path):
+            yield partial
         if path.exists():
             shutil.copymode(path, partial)
         if is_durable:
@@ -56,18 +63,42 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     path = pathlib.Path(os.path.realpath(path))
     partial = _partial(path)
     old = partial.with_name(partial.name + ".old")
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove(partial)
     partial.mkdir(parents=True)
     try:
-        yield partial
+        with naming(path):
+            yield partial
         if path.exists():
             path.replace(old)
         partial.replace(path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         if old.exists() and not path.exists():
             old.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
+        _remove(old)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Give an error of a full disk the name of what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM or error.filename:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def reason(error: Exception) -> str:
+    """Return why something could not be written, as the system says it."""
+    # Orbax writes by tensorstore, whose errors are texts.
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    if code:
+        return os.strerror(int(code[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def write_json(path: pathlib.Path, values: Any, indent: int | None = None) -> None:
@@ -88,6 +119,15 @@ def _finite(values: Any) -> Any:
         return [_finite(value) for value in values]
     is_number = not isinstance(values, float) or math.isfinite(values)
     return values if is_number else None
+
+
+def _remove(folder: pathlib.Path) -> None:
+    # After an error, threads of a library may still write into it for a moment.
+    for seconds in (0, 0.1, 0.3, 1):
+        time.sleep(seconds)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:

@@ -5,6 +5,7 @@ written, torch when one of its files is written.
 """
 
 import importlib
+import io
 import pathlib
 from collections.abc import Mapping
 from types import ModuleType
@@ -84,7 +85,7 @@ def write(
         )
     with whole_file(path) as partial:
         if suffix_of(path) in TORCH_SUFFIXES:
-            _write_torch(partial, state_dict, meta)
+            _write_torch(_library("torch", path), partial, state_dict, meta)
         elif path.suffix == ".safetensors":
             numpy_files = _library("safetensors.numpy", path)
             # In bytes first: save_file makes a file that only its owner may read.
@@ -146,15 +147,20 @@ def _read_torch(path: pathlib.Path) -> Any:
 
 
 def _write_torch(
-    path: pathlib.Path, state_dict: Mapping[str, np.ndarray], meta: Mapping[str, Any]
+    torch: Any,
+    path: pathlib.Path,
+    state_dict: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
 ) -> None:
-    torch = _library("torch", path)
     # JAX gives views that may not be written to, of which torch warns.
     tensors = {
         name: torch.from_numpy(value if value.flags.writeable else value.copy())
         for name, value in state_dict.items()
     }
-    torch.save({"meta": dict(meta), "state_dict": tensors}, path)
+    # In memory first: where the disk is full, torch's own error tells nothing.
+    data = io.BytesIO()
+    torch.save({"meta": dict(meta), "state_dict": tensors}, data)
+    path.write_bytes(data.getbuffer())
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,17 +1,18 @@
 """The size to export where none is given: what evaluation makes of a photograph."""
 
 import collections
-import io
+import contextlib
 import itertools
 import pathlib
+from collections.abc import Iterator
 
 from ml_collections import ConfigDict
-from PIL import Image
 
 from segnext_jax.datasets.folder import find_splits
 from segnext_jax.datasets.resolve import FOLDER
 from segnext_jax.datasets.spec import DatasetSpec
 from segnext_jax.images.decode import exif_orientation
+from segnext_jax.images.headers import read_header
 from segnext_jax.pipeline import Fitting
 
 Size = tuple[int, int]
@@ -47,22 +48,25 @@ def default_size(
 
 
 def _usual_photograph(config: ConfigDict, spec: DatasetSpec) -> tuple[Size, str]:
-    if config.data.name == FOLDER:
+    if config.data.name == FOLDER and config.data.folder:
         folder = pathlib.Path(config.data.folder).expanduser()
-        if folder.is_dir():
-            examples = itertools.chain(*find_splits(folder).values())
-            first = itertools.islice(examples, NUM_LOOKED_AT)
-            counts = collections.Counter(
-                _size(example.image.read_bytes()) for example in first
-            )
-            if counts:
-                return counts.most_common(1)[0][0], f"most photographs of {folder}"
+        sizes = collections.Counter(_sizes(folder))
+        if sizes:
+            return sizes.most_common(1)[0][0], f"most photographs of {folder}"
     if spec.photograph_size is not None:
         return spec.photograph_size, f"the usual photograph of {spec.name}"
     return USUAL_PHOTOGRAPH, "a usual photograph"
 
 
-def _size(encoded: bytes) -> Size:
-    with Image.open(io.BytesIO(encoded)) as image:
-        width, height = image.size
-    return (width, height) if exif_orientation(encoded) > 4 else (height, width)
+def _sizes(folder: pathlib.Path) -> Iterator[Size]:
+    """Yield the sizes of a folder's first photographs, as far as they can be read."""
+    # The network is whole where the folder on which it was trained no longer is.
+    with contextlib.suppress(OSError, ValueError):
+        examples = itertools.chain(*find_splits(folder).values())
+        for example in itertools.islice(examples, NUM_LOOKED_AT):
+            encoded = example.image.read_bytes()
+            size = read_header(encoded).size
+            if size is not None:
+                height, width = size
+                is_turned = exif_orientation(encoded) > 4
+                yield (width, height) if is_turned else size

@@ -29,6 +29,13 @@ CERTAINTY = {
     "meaning": "probability of the best class, at 1/8 of the input's size; ONNX alone",
 }
 
+# By config.evaluation.alignment.
+ALIGNMENTS = {
+    "resize": "stretched to a multiple of both sides",
+    "pad": "padded below and to the right to a multiple of both sides, by the mean "
+    "colour, and the labels of the padding cut off",
+}
+
 
 def describe(
     predictor: Predictor,
@@ -78,8 +85,10 @@ def describe(
         },
         "resize": {
             "rule": "evaluation's: with the aspect ratio kept as large as fits into "
-            "[long side, short side] (null: as it is), then stretched to a multiple of "
-            "both sides; bilinear on bytes, without antialiasing",
+            "[long side, short side] (null: as it is), then "
+            f"{ALIGNMENTS[config.evaluation.alignment]}; bilinear on bytes, without "
+            "antialiasing",
+            "alignment": config.evaluation.alignment,
             "fit_into": None if tuple(scale) == (0, 0) else list(scale),
             "multiple_of": math.lcm(SIZE_MULTIPLE, config.evaluation.size_multiple),
         },

@@ -50,8 +50,11 @@ class PreparedSource:
 
         Raises:
           ValueError: If the files are damaged.
+          IndexError: If there is no such example: it ends a loop over the source.
         """
         records = self._open()
+        if index >= len(records):
+            raise IndexError(index)
         try:
             record = records[index]
         except Exception as error:  # Whatever ArrayRecord, protobuf and TFDS raise.

@@ -135,7 +135,7 @@ class BatchStream(Iterator[Batch]):
 
         Raises:
           ValueError: If an example cannot be used; the message names the example.
-          ChildProcessError: If a worker process was killed.
+          ChildProcessError: If a worker process has died.
         """
         if not self._running:
             self._running.append(iter(self._dataset()))

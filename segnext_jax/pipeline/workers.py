@@ -67,7 +67,7 @@ def _end_with_parent() -> None:
 
 
 def death(error: RuntimeError, needed_bytes: int) -> ChildProcessError | None:
-    """Return the sentence for a worker that was killed; None: it is another error.
+    """Return the sentence for a worker that has died; None: it is another error.
 
     Args:
       error: What grain raised.
@@ -77,6 +77,13 @@ def death(error: RuntimeError, needed_bytes: int) -> ChildProcessError | None:
     if not found:
         return None
     code = int(found[1])
+    if code > 0:
+        return ChildProcessError(
+            "a worker process of the input pipeline ended with the error above. Worker "
+            "processes import the main file of the program: the work of a script of "
+            'your own must stand below `if __name__ == "__main__":`, or set '
+            "config.data.num_workers=0."
+        )
     if code == -signal.SIGKILL:
         how = "killed (SIGKILL), as the kernel does where memory runs out (dmesg says)"
     elif code == -signal.SIGBUS:

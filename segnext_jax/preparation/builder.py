@@ -273,7 +273,11 @@ def map_in_order(
     Yields:
       The results in the order of the items; an exception is raised in its turn.
     """
-    num_threads = len(os.sched_getaffinity(0))
+    # macOS and Windows do not tell which of the cores a process may use.
+    if hasattr(os, "sched_getaffinity"):
+        num_threads = len(os.sched_getaffinity(0))
+    else:
+        num_threads = os.cpu_count() or 1
     waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()
     pool = concurrent.futures.ThreadPoolExecutor(num_threads)
     try:

@@ -4,8 +4,9 @@ TFDS's own writer keeps a split in memory, or beyond 1 GB in TensorFlow's tempor
 files that it then reads back whole; here an example is on disk as soon as it comes.
 """
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import tensorflow_datasets as tfds
@@ -31,6 +32,9 @@ def write_split(
 
     Returns:
       What TFDS keeps about the split.
+
+    Raises:
+      OSError: If a shard cannot be written.
     """
     serializer = example_serializer.ExampleSerializer(
         cast(Any, features.get_serialized_info())
@@ -41,19 +45,22 @@ def write_split(
             record = serializer.serialize_example(features.encode_example(example))
             if writer is None or sizes[-1] + len(record) > _SHARD_BYTES:
                 if writer is not None:
-                    writer.close()
+                    with _writing(paths[-1]):
+                        writer.close()
                 path = f"{template.sharded_filepath(shard_index=0, num_shards=1)}"
                 paths.append(f"{path}.part{len(paths)}")
                 # Groups of one record: random access reads nothing else.
                 writer = ArrayRecordWriter(paths[-1], "group_size:1")
                 lengths.append(0)
                 sizes.append(0)
-            writer.write(record)
+            with _writing(paths[-1]):
+                writer.write(record)
             lengths[-1] += 1
             sizes[-1] += len(record)
     finally:
         if writer is not None:
-            writer.close()
+            with _writing(paths[-1]):
+                writer.close()
     for index, path in enumerate(paths):
         target = template.sharded_filepath(shard_index=index, num_shards=len(paths))
         os.rename(path, target)
@@ -63,3 +70,16 @@ def write_split(
         num_bytes=sum(sizes),
         filename_template=template,
     )
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Say why a shard cannot be written; ArrayRecord has one error for all reasons."""
+    try:
+        yield
+    except RuntimeError as error:
+        cause = str(error).partition(";")[0]
+        raise OSError(
+            f"{path} could not be written: {cause}. Make room, or name another folder "
+            "with --data_dir."
+        ) from error

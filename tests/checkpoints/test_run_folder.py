@@ -108,3 +108,11 @@ def test_other_classes_are_another_run(config, tmp_path):
 def test_sets_of_the_table_are_left_alone(tmp_path):
     config = config_lib.base_config()
     assert run_folder.with_classes(config, tmp_path) == config
+
+
+def test_a_workdir_that_is_no_folder_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("file", "link"):
+        with pytest.raises(ValueError, match=f"must be a folder: .*{name} is a file"):
+            run_folder.claim(config_lib.base_config(), tmp_path / name)

@@ -3,7 +3,11 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
+from PIL import Image
+
+from segnext_jax.cli import command
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -111,3 +115,72 @@ def test_letters_that_a_terminal_has_not_are_escaped():
     assert ended.stdout == "classes: road, \\u9053\\u8def\n"
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1].startswith("ValueError: no \\u9053")
+
+
+def ended(*arguments, **options):
+    words = [sys.executable, "-m", "segnext_jax", *arguments]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.run(words, cwd=ROOT, text=True, **options)
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        result = ended("configs", stdout=pipe)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_closed_streams_are_no_error():
+    result = ended("configs", preexec_fn=lambda: [os.close(1), os.close(2)])
+    assert result.returncode == 0
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu", "nonsense"])
+def test_devices_that_are_not_there_are_one_sentence(platform, tmp_path, old):
+    image = old / "a.png"
+    Image.new("RGB", (40, 30)).save(image)
+    result = ended(
+        *("predict", f"--checkpoint={old / 'model'}", str(image)),
+        f"--output={tmp_path / 'out'}",
+        env=os.environ | {"JAX_PLATFORMS": platform},
+    )
+    assert result.returncode == 1
+    assert f"JAX_PLATFORMS is '{platform}'" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_device_without_room_is_one_sentence(capsys):
+    def main(arguments):
+        raise jax.errors.JaxRuntimeError(
+            "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8589934592 "
+            "bytes.\nAllocation type: HLO temp"
+        )
+
+    assert command.run(main, []) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "allocate 8589934592 bytes. Set config.batch_size" in line
+
+
+LOST = """
+import gc, sys, time
+from segnext_jax.cli import command
+
+def interrupt(phase, info):
+    gc.callbacks.remove(interrupt)
+    raise KeyboardInterrupt
+
+def main(arguments):
+    gc.callbacks.append(interrupt)
+    gc.collect()
+    time.sleep(60)
+
+sys.exit(command.run(main, []))
+"""
+
+
+def test_an_interruption_within_the_garbage_collection_is_not_lost():
+    result = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=ROOT, capture_output=True, timeout=50
+    )
+    assert (result.returncode, result.stderr) == (130, b"interrupted\n")

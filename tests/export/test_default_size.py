@@ -59,8 +59,15 @@ def test_most_frequent_photograph_of_a_folder(tmp_path):
     assert size == (224, 320)
     assert origin == f"evaluation's for most photographs of {tmp_path}, 200x300"
 
-    # Not at hand where the network is exported.
-    elsewhere = {"data__folder": "/nowhere", "data__classes": ("ground", "sky")}
-    size, origin = size_of(**fields, **elsewhere)
+
+@pytest.mark.parametrize("folder", ["/nowhere", "", "no_pairs"])
+def test_folder_is_not_at_hand_where_the_network_is_exported(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "no_pairs").mkdir()
+    fields = {"evaluation__scale": (0, 0), "data__name": "folder"}
+    classes = {"data__folder": folder, "data__classes": ("ground", "sky")}
+    size, origin = size_of(**fields, **classes)
     assert size == (480, 640)
     assert origin == "evaluation's for a usual photograph, 480x640"

@@ -59,7 +59,7 @@ def data_dir(tmp_path_factory):
 def test_examples_come_in_the_order_of_preparation(data_dir):
     source = open_source(SPEC, "train", data_dir)
     assert len(source) == 12
-    names = [source[i]["image_id"] for i in range(12)]
+    names = [example["image_id"] for example in source]
     assert names == [f"näme {i}" for i in range(12)]
     image, labels = decode_pair(source[11])
     assert (image == 11).all() and image.shape == (5, 18, 3)

@@ -18,6 +18,7 @@ from segnext_jax.images.decode import encode_label
 from segnext_jax.pipeline import RandomScaleCropFlip, TrainLoader, workers
 from segnext_jax.pipeline.classification.resized_crop import RandomResizedCrop
 
+ROOT = pathlib.Path(__file__).parents[2]
 SHARED_MEMORY = pathlib.Path("/dev/shm")
 # Of no other program's shared memory: bytes of the images of a batch.
 SIZE = 4 * 19 * 37 * 3
@@ -168,3 +169,30 @@ def test_the_need_is_what_idle_workers_fill():
         time.sleep(0.5)
         # One less: this batch has been copied.
         assert (len(segments()) + 1) * 12 == workers.shared_bytes(2, 1, 12)
+
+
+UNGUARDED = """
+import numpy as np
+from segnext_jax.pipeline.stream import BatchStream
+
+class Numbers(BatchStream):
+    def _make_batch(self):
+        return np.atleast_1d
+
+print(next(Numbers(batch_bytes=8, num_workers=1)))
+"""
+
+
+def test_a_script_whose_work_is_not_guarded_is_told_so(tmp_path):
+    script = tmp_path / "own.py"
+    script.write_text(UNGUARDED)
+    ended = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("ChildProcessError: a worker process")
+    assert 'must stand below `if __name__ == "__main__":`' in last

@@ -1,9 +1,8 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG files."""
 
-import contextlib
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
 
 from segnext_jax.checkpoints import json_files
-from segnext_jax.cli.whole_files import to_json, whole_file
+from segnext_jax.cli.whole_files import naming, to_json, whole_file
 
 METRICS_FILE = "metrics.jsonl"
 # Protobuf makes its classes when it is imported: type checkers know none.
@@ -68,7 +67,7 @@ class MetricWriter:
         """
         if not self._is_writing:
             return
-        with _naming(self._workdir / METRICS_FILE):
+        with naming(self._workdir / METRICS_FILE):
             self._file.write(to_json({"step": step, **values}) + "\n")
         numbers = _in_groups(values, group)
         scalars = [summary.scalar(name, value) for name, value in numbers.items()]
@@ -103,7 +102,7 @@ class MetricWriter:
         if not self._is_writing:
             return
         # Closing tries again to write what could not be written before.
-        with _naming(self._workdir / METRICS_FILE):
+        with naming(self._workdir / METRICS_FILE):
             self._file.close()
         self._tensorboard.close()
         if self._wandb is not None:
@@ -121,7 +120,7 @@ class _Events:
         """Open a new file, in which earlier ones' steps from the first on are void."""
         folder.mkdir(exist_ok=True)
         self._folder = folder
-        with _naming(folder):
+        with naming(folder):
             self._writer = EventsWriter(str(folder / "events"))
         start = _PROTO.SessionLog(status=_PROTO.SessionLog.START)
         self._add(_PROTO.Event(step=first_step, session_log=start))
@@ -137,22 +136,13 @@ class _Events:
 
     def _add(self, event: Any) -> None:
         event.wall_time = time.time()
-        with _naming(self._folder):
+        with naming(self._folder):
             self._writer.write_event(event)
             self._writer.flush()
 
     def close(self) -> None:
-        with _naming(self._folder):
+        with naming(self._folder):
             self._writer.close()
-
-
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Give an error of writing into an open file the name of the file."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _in_groups(values: Mapping[str, Any], group: str) -> dict[str, float]:
