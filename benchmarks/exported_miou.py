@@ -25,7 +25,7 @@ from segnext_jax.pipeline.sources import open_source
 
 def main() -> None:
     """Print a line for each folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("folders", nargs="+", type=pathlib.Path)
     parser.add_argument("--data_dir", help="where the data set is prepared")
     options = parser.parse_args()

@@ -16,8 +16,8 @@ from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import nmf, photometric, sharding
 from segnext_jax.training import state as state_lib
 from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.step import step_keys
-from segnext_jax.training.tasks.segmentation_step import make_segmentation_step
+from segnext_jax.training.step import make_step, step_keys
+from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 from segnext_jax.training.tasks.task import make_task
 
 SPEC = SPECS["camvid"]
@@ -110,8 +110,9 @@ def of_jax(run: Run, config: Any, variables: Any) -> Side:
 
     @jax.jit
     def train_step(state: Any, batch: Any, bases: Any) -> Any:
-        made = make_segmentation_step(
-            *(model.clone(bases=bases), optimizer, config, SPEC.ignore_label)
+        made = make_step(
+            *(model.clone(bases=bases), optimizer),
+            *(segmentation_batch(config, SPEC.ignore_label), config),
         )
         return made(state, batch)
 

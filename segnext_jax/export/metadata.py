@@ -14,19 +14,18 @@ from segnext_jax.predict.predictor import Predictor
 
 FILE = "metadata.json"
 
+CERTAINTY = {
+    "name": CERTAINTY_NAME,
+    "layout": "NHW",
+    "dtype": "float32",
+    "meaning": "probability of the best class, at 1/8 of the input's size; ONNX alone",
+}
 MEANINGS = {
     "labels": "best class of each pixel of the input: its position in classes",
     "probabilities": "softmax over classes of each pixel of the input",
     "logits": "scores at 1/8 of the input's size, as the network gives them; resize "
     "them bilinearly with half-pixel centres (align_corners=False, no antialiasing) to "
     "the input's size, then to the image's, and take the best class",
-}
-
-CERTAINTY = {
-    "name": CERTAINTY_NAME,
-    "layout": "NHW",
-    "dtype": "float32",
-    "meaning": "probability of the best class, at 1/8 of the input's size; ONNX alone",
 }
 
 # By config.evaluation.alignment.
