@@ -24,8 +24,7 @@ LAST = 50
 
 def steps_of_agreement(ours: Sequence[float], theirs: Sequence[float]) -> list[int]:
     """Return how many first losses agree to each of `TOLERANCES`, relatively."""
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    differences = np.abs(ours - theirs) / np.abs(theirs)
+    differences = np.abs(np.subtract(ours, theirs)) / np.abs(theirs)
     return [
         int(np.argmax(np.append(differences, np.inf) > tolerance))
         for tolerance in TOLERANCES
@@ -62,7 +61,8 @@ def report(results: dict[str, dict[str, Any]], num_seeds: int) -> str:
         "|---|" + "---|" * len(TOLERANCES),
     ]
     for pair in PAIRS:
-        sides = (Run("exact", *name.split(" ", 1), 0).file for name in pair)
+        names = (name.split(" ", 1) for name in pair)
+        sides = (Run("exact", side, form, 0).file for side, form in names)
         counts = steps_of_agreement(*(results[file]["losses"] for file in sides))
         lines.append(f"| {' and '.join(pair)} | {' | '.join(map(str, counts))} |")
     lines += ["", "| | jax | PyTorch | 95 % of the difference | verdict |"]

@@ -1,5 +1,6 @@
 """The two trainings that are compared: this package's and PyTorch's."""
 
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def of_jax(run: Run, config: Any, variables: Any) -> Side:
         return model.apply(variables, images, draw)
 
     def step(images: np.ndarray, labels: np.ndarray, bases: np.ndarray) -> float:
-        sizes = np.tile(np.int32(images.shape[1:3]), (len(images), 1))
+        sizes = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
         batch = {"image": images, "label": labels, "size": sizes}
         box[0], metrics = train_step(box[0], batch, bases.astype(dtype))
         return float(metrics["loss"])
@@ -141,7 +142,8 @@ def of_torch(run: Run, config: Any, variables: Any) -> Side:
     network = segnext("tiny", SPEC.num_classes, **rates)
     state = to_state_dict(variables)
     network.load_state_dict({k: torch.tensor(v) for k, v in state.items()})
-    network = network.to(dtype, memory_format=layout)
+    # PyTorch's types lack a memory format of modules.
+    network = typing.cast(Any, network).to(dtype, memory_format=layout)
     optimizer, schedule = torch_optimizer(
         network, config, norms_decay=run.form == "norms decay"
     )
@@ -149,8 +151,8 @@ def of_torch(run: Run, config: Any, variables: Any) -> Side:
     (draw,) = SegNeXt.from_config(config.model, SPEC.num_classes).draws().values()
 
     def to_network(images: np.ndarray) -> torch.Tensor:
-        images = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return images.to(dtype).contiguous(memory_format=layout)
+        arranged = torch.from_numpy(images).permute(0, 3, 1, 2)
+        return arranged.to(dtype).contiguous(memory_format=layout)
 
     def step(images: np.ndarray, labels: np.ndarray, bases: np.ndarray) -> float:
         network.train()

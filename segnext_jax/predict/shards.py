@@ -133,6 +133,7 @@ class Manifest:
         """
         self._options = options
         self._lines: dict[int, dict[str, Any]] = {}
+        self._is_complete = False
         folder = options.output / "manifests"
         self.path = folder / f"{_shard(options)}.jsonl"
         of_others = f"?????-of-{options.shard[1]:05d}.jsonl"
@@ -185,6 +186,7 @@ class Manifest:
                     f"{first.get(name)} in {self.path} and {value} here. Choose "
                     "another --output, or --existing=overwrite."
                 )
+        self._is_complete = bool(lines) and _END in lines[-1]
         self._lines = {line[_PART]: line for line in lines if _PART in line}
 
     def done(self, jobs: Sequence[Job]) -> list[Failure] | None:
@@ -225,11 +227,14 @@ class Manifest:
         )
 
     def end(self, num_inputs: int, num_left_out: int) -> None:
-        """Say that all parts are done."""
+        """Say that all parts are done, unless the last line says so."""
+        if self._is_complete:
+            return
         counts = {"num_inputs": num_inputs, "num_left_out": num_left_out}
         self._append({_END: True, **counts})
 
     def _append(self, line: dict[str, Any]) -> None:
+        self._is_complete = False
         with self.path.open("ab") as file:
             file.write(to_json(line).encode() + b"\n")
             file.flush()

@@ -188,6 +188,7 @@ def test_what_is_continued_must_be_the_same(photos, listed, tmp_path):
         predict(str(listed), out, **options)
     again = predict(str(listed), out, existing="skip", **options)
     assert again[:2] == (24, 1) and again.failures == first.failures
+    assert sum("is_complete" in line for line in manifest(out)) == 1
     for other, message in {
         "part_size": "part_size is 7 in .* and 9 here",
         "formats": r"formats is \['labels'\] in .* and \['overlay'\] here",
@@ -281,7 +282,7 @@ def kill_and_continue(command, out, num_kills, rng, stable, most):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
         while process.poll() is None and not (out / "manifests").exists():
             time.sleep(0.01)
-        goal = len(stable(out)) + rng.randint(0, most)
+        goal = len(stable(out)) + rng.randint(1, most)
         while process.poll() is None and len(stable(out)) < goal:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.1))
@@ -307,7 +308,7 @@ def listed_tars(out):
 
 
 @pytest.mark.parametrize("container", ["files", "tar"])
-@pytest.mark.parametrize("num_kills", [2, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("num_kills", [1, pytest.param(25, marks=pytest.mark.slow)])
 def test_a_killed_process_goes_on_where_it_was(
     checkpoint, tmp_path, container, num_kills
 ):
@@ -317,7 +318,7 @@ def test_a_killed_process_goes_on_where_it_was(
         size = rng.choice([(20, 30), (30, 20), (24, 24)])
         write_image(tmp_path / f"{number}.png", number, size)
     names = []
-    for number in range(30 * num_kills):
+    for number in range(60 + 30 * num_kills):
         names.append(tmp_path / "in" / f"{number:05d}.png")
         names[-1].parent.mkdir(exist_ok=True)
         names[-1].symlink_to(tmp_path / f"{number % 40}.png")
@@ -357,4 +358,4 @@ def test_a_killed_process_goes_on_where_it_was(
     *_, end = manifest(out)
     assert end == {"is_complete": True, "num_inputs": len(names), "num_left_out": 1}
     listed = {line["part"]: line["num_inputs"] for line in manifest(out)[1:-1]}
-    assert listed == dict.fromkeys(range(3 * num_kills), 10)
+    assert listed == dict.fromkeys(range(len(names) // 10), 10)
