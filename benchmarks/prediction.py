@@ -2,7 +2,7 @@
 
     python -m benchmarks.prediction --variant=tiny
     python -m benchmarks.prediction --device_ms=20
-    python -m benchmarks.prediction --names=1000,100000
+    python -m benchmarks.prediction --names=1000,100000,1000000
 
 The parts take turns with the whole in each round; medians. Decoding alone is reading
 and decoding by all threads, the network alone is `predict_batch` of a batch that is
