@@ -73,7 +73,9 @@ def _read(path: pathlib.Path) -> dict[int, float | None]:
 
 
 def _is_score(score: Any) -> bool:
-    return isinstance(score, int | float) and not isinstance(score, bool)
+    # An integer may be larger than a float can be.
+    is_integer = type(score) is int and abs(score) < 2**53
+    return is_integer or isinstance(score, float)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -303,7 +303,11 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("damage", [b"", b"[1]", b'{"8": ', b'{"x": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"[1]", b'{"8": ', b'{"x": 1}', b"\xff", b'{"8": 1' + b"0" * 400 + b"}"],
+    ids=range(6),
+)
 def test_damaged_scores_are_set_aside_with_a_warning(tmp_path, caplog, damage):
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 8)
