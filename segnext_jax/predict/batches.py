@@ -1,6 +1,24 @@
 """Which images go through the network together."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from segnext_jax.evaluation.batch import FittedSize
+
+
+class Fitted(NamedTuple):
+    """An image as the network takes it.
+
+    Attributes:
+      images: One array for each ratio.
+      sizes: Sizes of these.
+    """
+
+    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
+    sizes: tuple[FittedSize, ...]
 
 
 def split_batch(

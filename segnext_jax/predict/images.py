@@ -20,10 +20,10 @@ from absl import logging
 from segnext_jax.cli.command import counted
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import files
-from segnext_jax.predict.batches import split_batch
+from segnext_jax.predict.batches import Fitted, split_batch
 from segnext_jax.predict.jobs import Job, Options
 from segnext_jax.predict.photograph import read_image
-from segnext_jax.predict.predictor import Fitted, Predictor
+from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.videos import predict_video
 
 # Bytes of encoded files that may be read before their turn.

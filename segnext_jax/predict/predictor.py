@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -17,14 +17,14 @@ from ml_collections import ConfigDict
 from segnext_jax import config as config_lib
 from segnext_jax import weights
 from segnext_jax.datasets.resolve import resolve_spec
-from segnext_jax.evaluation.batch import Batch, FittedSize
+from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
 from segnext_jax.evaluation.row_blocks import RowBlock, row_blocks
 from segnext_jax.models.initialization import check_complete
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.ops import sharding
 from segnext_jax.pipeline import Fitting
-from segnext_jax.predict.batches import split_batch
+from segnext_jax.predict.batches import Fitted, split_batch
 from segnext_jax.predict.photograph import read_image
 from segnext_jax.predict.prediction import Prediction
 
@@ -33,18 +33,6 @@ from segnext_jax.predict.prediction import Prediction
 MAX_INPUT_PIXELS = 2**24
 # Labels or probabilities of one image above this are made in blocks of rows.
 _MAX_MAP_BYTES = 2**28
-
-
-class Fitted(NamedTuple):
-    """An image as the network takes it.
-
-    Attributes:
-      images: One array for each ratio.
-      sizes: Sizes of these.
-    """
-
-    images: tuple[UInt8[np.ndarray, "_ _ 3"], ...]
-    sizes: tuple[FittedSize, ...]
 
 
 class Predictor:
@@ -278,11 +266,8 @@ class Predictor:
         Raises:
           ValueError: If the network's scores are not numbers.
         """
-        size = image.shape[:2]
-        fitted, sizes = self._fitting.images(image), self._fitting.sizes(size)
-        for block in row_blocks(
-            self._inference, fitted, sizes, size, has_probabilities
-        ):
+        fitted, size = self.fit(image), image.shape[:2]
+        for block in row_blocks(self._inference, *fitted, size, has_probabilities):
             self._check(block)
             yield block
 

@@ -6,9 +6,10 @@ import numpy as np
 from segnext_jax.datasets import SPECS
 from segnext_jax.evaluation.row_blocks import RowBlock
 from segnext_jax.images.decode import decode_label
+from segnext_jax.predict.batches import Fitted
 from segnext_jax.predict.inputs import find_inputs, read_list
 from segnext_jax.predict.jobs import Options, plan
-from segnext_jax.predict.predictor import Fitted, Predictor
+from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.run import run
 
 
