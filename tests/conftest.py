@@ -64,6 +64,8 @@ _NOT_QUICK = (
     *("tests/benchmark/", "tests/benchmarks/", "tests/checkpoints/test_checkpoints.py"),
     *("tests/cli/test_lifeline.py", "tests/cli/test_processes.py", "tests/demo/"),
     *("tests/convert/test_averaging.py", "tests/convert/test_main.py"),
+    *("tests/convert/test_names.py", "tests/predict/test_shards.py"),
+    *("tests/test_configs.py", "tests/test_doctests.py", "tests/test_main.py"),
     *("tests/describe/", "tests/docs/", "tests/evaluation/", "tests/export/"),
     *("tests/models/", "tests/old_runs/", "tests/ops/", "tests/predict/test_main.py"),
     *("tests/predict/test_predictor.py", "tests/pipeline/test_workers.py"),

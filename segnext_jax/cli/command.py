@@ -272,6 +272,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending if number != 1 else ''}"
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use; elsewhere than on Linux, all."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, its type if it has none."""
     lines = str(error).strip().splitlines()

@@ -58,7 +58,7 @@ def _forward(images: Array, kernel: Array, bias: Array, image_bias: Array):
     output, kept, inner = by_platform(
         *(images, kernel, bias, image_bias),
         cuda=_values_of_kernel,
-        tpu=_VALUES_ON_TPU if has_planes_for(images) else None,
+        tpu=_values_on_tpu,
         default=_values,
     )
     return output, (kept, inner, kernel, bias, image_bias)
@@ -68,7 +68,7 @@ def _backward(residuals, cotangent: Array):
     return by_platform(
         *(*residuals, cotangent),
         cuda=_gradients_of_kernel,
-        tpu=_GRADIENTS_ON_TPU if has_planes_for(cotangent) else None,
+        tpu=_gradients_on_tpu,
         default=_gradients,
     )
 
@@ -108,8 +108,16 @@ def _gradients_of_kernel(
     return gradients_by_kernels(*arguments, target=target)
 
 
-_VALUES_ON_TPU = functools.partial(_values_of_kernel, target=TPU)
-_GRADIENTS_ON_TPU = functools.partial(_gradients_of_kernel, target=TPU)
+def _values_on_tpu(images: Array, *weights: Array):
+    if not has_planes_for(images):
+        return _values(images, *weights)
+    return _values_of_kernel(images, *weights, target=TPU)
+
+
+def _gradients_on_tpu(images: Array, *others: Array):
+    if not has_planes_for(images):
+        return _gradients(images, *others)
+    return _gradients_of_kernel(images, *others, target=TPU)
 
 
 def gradients_by_kernels(

@@ -1,7 +1,5 @@
 """The multi-scale part of MSCAN's attention: a 5x5 and three strip pairs, summed."""
 
-import functools
-
 import jax
 from jaxtyping import Array, Float
 
@@ -54,10 +52,6 @@ def multi_scale(
     return multi_scale_composed(images, weights, implementation)
 
 
-_VALUES_ON_TPU = functools.partial(multi_scale_fused.values, target=TPU)
-_GRADIENTS_ON_TPU = functools.partial(multi_scale_fused.gradients, target=TPU)
-
-
 @jax.custom_vjp
 def _by_platform(images: Array, weights: Weights) -> Array:
     return _values(images, weights)[0]
@@ -67,7 +61,7 @@ def _values(images: Array, weights: Weights):
     output, local = by_platform(
         *(images, weights),
         cuda=multi_scale_fused.values,
-        tpu=_VALUES_ON_TPU if has_planes_for(images) else None,
+        tpu=_values_on_tpu,
         default=_shared_values,
     )
     return output, (images, local, weights)
@@ -77,12 +71,27 @@ def _gradients(residuals, cotangent: Array):
     return by_platform(
         *(*residuals, cotangent),
         cuda=multi_scale_fused.gradients,
-        tpu=_GRADIENTS_ON_TPU if has_planes_for(cotangent) else None,
+        tpu=_gradients_on_tpu,
         default=_shared_gradients,
     )
 
 
 _by_platform.defvjp(_values, _gradients)
+
+
+def _values_on_tpu(images: Array, weights: Weights) -> tuple[Array, Array]:
+    if not has_planes_for(images):
+        return _shared_values(images, weights)
+    return multi_scale_fused.values(images, weights, target=TPU)
+
+
+def _gradients_on_tpu(
+    images: Array, local: Array, weights: Weights, cotangent: Array
+) -> tuple[Array, dict]:
+    arguments = images, local, weights, cotangent
+    if not has_planes_for(images):
+        return _shared_gradients(*arguments)
+    return multi_scale_fused.gradients(*arguments, target=TPU)
 
 
 def _shared_values(images: Array, weights: Weights) -> tuple[Array, Array]:

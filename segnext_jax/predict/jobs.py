@@ -5,10 +5,10 @@ The inputs of a list are never all at hand: they are checked by parts.
 
 import dataclasses
 import itertools
-import os
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from segnext_jax.cli.command import num_cores
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import benchmark_formats, files
 from segnext_jax.predict.benchmark_formats import FORMATS as BENCHMARK_FORMATS
@@ -50,7 +50,7 @@ class Options:
     shard: tuple[int, int] = (0, 1)
     is_list: bool = False
     part_size: int = 1_000
-    num_threads: int = len(os.sched_getaffinity(0))
+    num_threads: int = num_cores()
 
     def __post_init__(self) -> None:
         """Check the options.

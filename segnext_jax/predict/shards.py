@@ -57,7 +57,7 @@ class Part(contextlib.ExitStack):
             self.failures.append(outcome)
         if isinstance(outcome, Sample) and self._tar is not None:
             for name, content in outcome.members.items():
-                member = tarfile.TarInfo(_member(name, job))
+                member = tarfile.TarInfo(_member(name, job.input.name))
                 member.size = len(content)
                 self._tar.addfile(member, BytesIO(content))
         if TABLE not in self.files:
@@ -88,16 +88,13 @@ def _columns(spec: DatasetSpec) -> list[str]:
     return [f"pixels/{name}" for name in spec.classes]
 
 
-def _member(name: str, job: Job) -> str:
+def _member(name: str, path: pathlib.PurePath) -> str:
     """Return the name of a tar's member: WebDataset takes a key up to a point.
 
-    >>> import types, pathlib
-    >>> item = types.SimpleNamespace(name=pathlib.PurePath("a.b/c.d"))
-    >>> _member("labels", types.SimpleNamespace(input=item))
+    >>> _member("labels", pathlib.PurePath("a.b/c.d"))
     'a.b/c%2Ed.labels.png'
     """
-    name_of_key = job.input.name.name.replace(".", "%2E")
-    key = job.input.name.with_name(name_of_key).as_posix()
+    key = path.with_name(path.name.replace(".", "%2E")).as_posix()
     return f"{key}.{name}{files.SUFFIXES.get(name, '.png')}"
 
 

@@ -8,7 +8,6 @@ import argparse
 import collections
 import concurrent.futures
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 import tensorflow_datasets as tfds
 
+from segnext_jax.cli.command import num_cores
 from segnext_jax.cli.progress import followed
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.preparation.downloads import Download, fetch
@@ -273,12 +273,8 @@ def map_in_order(
     Yields:
       The results in the order of the items; an exception is raised in its turn.
     """
-    # macOS and Windows do not tell which of the cores a process may use.
-    if hasattr(os, "sched_getaffinity"):
-        num_threads = len(os.sched_getaffinity(0))
-    else:
-        num_threads = os.cpu_count() or 1
     waiting: collections.deque[concurrent.futures.Future[R]] = collections.deque()
+    num_threads = num_cores()
     pool = concurrent.futures.ThreadPoolExecutor(num_threads)
     try:
         for item in items:

@@ -13,6 +13,7 @@ from absl import logging
 from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.reading import StoredModel
+from segnext_jax.cli import command
 from segnext_jax.convert import files, folder
 from segnext_jax.weights import hub, named, shared_folder
 from segnext_jax.weights.published import PUBLISHED
@@ -83,6 +84,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ValueError: If there are no such weights, or they cannot be fetched.
     """
+    command.refuse_bucket(str(path))
     if not is_there(path):
         suggestion = named.suggestion(str(path))
         raise ValueError(

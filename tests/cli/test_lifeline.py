@@ -104,7 +104,7 @@ def test_an_interrupt_of_one_ends_all(start):
     processes = start("", "")
     processes.running[1].send_signal(signal.SIGINT)
     codes, logs = processes.ended(60)
-    assert codes == [1, 1], logs
+    assert codes == [1, 130], logs
     assert logs[1].endswith("interrupted\n")
     assert logs[0].endswith("error: process 1 ended the run: interrupted\n")
 
