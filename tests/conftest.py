@@ -73,7 +73,8 @@ _NOT_QUICK = (
     *("tests/test_end_to_end.py", "tests/test_pretraining.py", "tests/training/"),
     *("tests/ops/test_sharding.py", "tests/weights/"),
     # These start many processes, or wait for them.
-    *("tests/cli/test_download.py", "tests/pipeline/test_loader.py"),
+    *("tests/cli/test_command.py", "tests/cli/test_download.py"),
+    *("tests/pipeline/test_loader.py", "tests/test_other_systems.py"),
     "tests/test_full_disk.py",
 )
 
