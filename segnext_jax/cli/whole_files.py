@@ -38,7 +38,7 @@ def whole_file(
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
-        with naming(path):
+        with naming(path, partial):
             yield partial
         if path.exists():
             shutil.copymode(path, partial)
@@ -66,7 +66,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     _remove(partial)
     partial.mkdir(parents=True)
     try:
-        with naming(path):
+        with naming(path, partial):
             yield partial
         if path.exists():
             path.replace(old)
@@ -79,11 +79,25 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def naming(path: pathlib.Path) -> Iterator[None]:
-    """Give an error of a full disk the name of what was being written."""
+def naming(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[None]:
+    """Let errors name what was being written.
+
+    Args:
+      path: The file or folder.
+      partial: Its hidden name, which no user knows.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        hidden = str(partial or path)
+        error.args = tuple(
+            part.replace(hidden, str(path)) if isinstance(part, str) else part
+            for part in error.args
+        )
+        if not isinstance(error, OSError):
+            raise
+        if isinstance(error.filename, str):
+            error.filename = error.filename.replace(hidden, str(path))
         if error.errno not in NO_ROOM or error.filename:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

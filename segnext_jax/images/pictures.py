@@ -1,5 +1,6 @@
 """Pictures for people: colours of labels, overlays, legends, comparisons, confusion."""
 
+import pathlib
 from collections.abc import Sequence
 
 import cv2
@@ -175,6 +176,19 @@ def side_by_side(
     if present[spec.num_classes :].any():
         names, colours = [*names, "ignored"], [*colours, None]
     return np.concatenate([row, legend(names, colours, row.shape[1])])
+
+
+def check_path(path: pathlib.Path) -> None:
+    """Refuse what a picture cannot be written to, before the work for it.
+
+    Raises:
+      ValueError: If the name has no suffix of a picture.
+    """
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(
+            f"--output must name a picture, .png, .jpg or .webp: got {path}. Use "
+            f"{path.with_name(path.name + '.png')}."
+        )
 
 
 def contact_sheet(

@@ -6,6 +6,7 @@ the same global batch. So the number of the next batch is the whole state. The n
 examples is stored beside it, so that a warning can tell when the data set has changed.
 """
 
+import abc
 import atexit
 import dataclasses
 import weakref
@@ -114,17 +115,17 @@ class BatchStream(Iterator[Batch]):
         weakref.finalize(self, _stop, self._running).atexit = False
         self.next_batch = 0
 
+    @abc.abstractmethod
     def _make_batch(self) -> Callable[[int], Batch]:
         """Return the function from a number to its batch; picklable for workers."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def num_examples(self) -> int:
         """Return the number of examples in an epoch."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def image_ids(self, number: int) -> list[str]:
         """Return the names of all images of a batch, over all processes."""
-        raise NotImplementedError
 
     def __iter__(self) -> "BatchStream":
         """Return the stream itself."""

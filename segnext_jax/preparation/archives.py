@@ -30,7 +30,9 @@ _INFLATION_BLOCK = 1 << 20
 # Tars in a tar: ImageNet has one level.
 _MAX_DEPTH = 3
 _BROKEN = (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile)
-_BROKEN += (tarfile.TarError, lzma.LZMAError, struct.error, NotImplementedError)
+_BROKEN += (tarfile.TarError, lzma.LZMAError, struct.error)
+# zipfile raises it for versions and compressions that it does not know.
+_BROKEN += (NotImplementedError,)
 _BROKEN += (OverflowError, MemoryError, RecursionError)
 
 # A folder of an archive: `ArchiveMember`s and further such folders by name.
@@ -132,7 +134,7 @@ class ArchiveMember:
         if self.zip_method in (None, zipfile.ZIP_STORED):
             size = self.size if limit is None else min(limit, self.size)
             return _read_at(file, offset, size)
-        raise NotImplementedError(f"zip compression {self.zip_method}")
+        raise ValueError(f"its compression, {self.zip_method}, is not read here")
 
 
 def is_archive(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Folders of an official download: on disk, in an archive, or in several of them."""
 
+import abc
 import fnmatch
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from segnext_jax.preparation.archives import (
 _SEARCH_DEPTH = 4
 
 
-class RawFolder:
+class RawFolder(abc.ABC):
     """A folder of raw files, wherever they lie.
 
     Hidden files (`.DS_Store`, `._1.jpg`) and `__MACOSX` are left out.
@@ -37,9 +38,9 @@ class RawFolder:
         """Return the path, through an archive where it lies in one."""
         return self._path
 
+    @abc.abstractmethod
     def children(self) -> dict[str, "RawFolder | RawFile"]:
         """Return files and folders by name, in the order of names."""
-        raise NotImplementedError
 
     def is_dir(self) -> bool:
         """Return whether the folder is there."""

@@ -26,7 +26,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.count < 1:
         raise ValueError(f"--count must be at least 1: got {options.count}.")
     from segnext_jax import config as config_lib
+    from segnext_jax.images import pictures
 
+    pictures.check_path(options.output)
     # Threads give the same batches, and begin at once.
     config = config_lib.load(options.config, [*overrides, "data.num_workers=0"])
     if config.task != "segmentation":
@@ -39,7 +41,6 @@ def main(arguments: Sequence[str]) -> None:
 
     from segnext_jax.cli.whole_files import whole_file
     from segnext_jax.datasets.resolve import resolve_spec
-    from segnext_jax.images import pictures
     from segnext_jax.ops import sharding
     from segnext_jax.training.tasks.segmentation import Segmentation
     from segnext_jax.training.tasks.segmentation_step import shown_crops

@@ -42,14 +42,15 @@ def main(arguments: Sequence[str], *, is_program: bool = False) -> None:
         raise ValueError(f"--steps must be at least 2: got {options.steps}.")
     command.set_up_compilation_cache()
     from segnext_jax import config as config_lib
+    from segnext_jax.images import charts, pictures
 
+    pictures.check_path(options.output)
     config = config_lib.load(options.config, overrides)
     command.set_up_logging()
     import cv2
     import jax
 
     from segnext_jax.cli.whole_files import whole_file
-    from segnext_jax.images import charts
 
     if is_program and jax.default_backend() == "cpu":
         command.keep_freed_memory()  # As a training does.

@@ -64,3 +64,18 @@ def test_a_folder_is_replaced_or_stays(tmp_path):
         raise RuntimeError
     assert [p.name for p in path.iterdir()] == ["two"]
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda path: (path / "none" / "a").read_bytes(),
+        lambda path: int(f"{path} is no number"),
+    ],
+)
+def test_an_error_names_what_the_user_named(whole, fail, tmp_path):
+    path = tmp_path / "out"
+    with pytest.raises((OSError, ValueError)) as error, whole(path) as partial:
+        fail(partial)
+    assert str(path) in str(error.value) and ".partial" not in str(error.value)

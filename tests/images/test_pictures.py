@@ -3,6 +3,7 @@ import pytest
 
 from segnext_jax.datasets import SPECS, DatasetSpec
 from segnext_jax.images import pictures
+from segnext_jax.training import browse, find_lr
 
 RNG = np.random.default_rng(0)
 COLOURS = ((10, 20, 30), (200, 100, 0), (0, 0, 255))
@@ -187,3 +188,12 @@ def test_names_of_any_script_have_letters_of_their_own():
     for first, second in zip(drawn[::2], drawn[1::2], strict=True):
         assert (first != second).any()
     assert (drawn[2] != pictures.legend(["??"], [(0, 0, 0)], 200)).any()
+
+
+@pytest.mark.parametrize("name", ["sheet", "sheet.txt"])
+@pytest.mark.parametrize("command", [browse, find_lr])
+def test_a_picture_of_another_suffix_is_refused_before_the_work(name, command):
+    # Nothing is prepared, so that the work would end in another error.
+    arguments = ["--config=shapes_tiny", "--config.data.data_dir=none"]
+    with pytest.raises(ValueError, match=f"got out/{name}. Use out/{name}.png."):
+        command.main([*arguments, f"--output=out/{name}"])

@@ -179,6 +179,12 @@ class Numbers(BatchStream):
     def _make_batch(self):
         return np.atleast_1d
 
+    def num_examples(self):
+        return 1
+
+    def image_ids(self, number):
+        return ["one"]
+
 print(next(Numbers(batch_bytes=8, num_workers=1)))
 """
 

@@ -8,7 +8,6 @@ channels of a first stage. Pixels beside are the row, rotated.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -109,23 +108,16 @@ class Planes(NamedTuple):
         Arrays of four dimensions are images, those of two are weights.
         """
         batch, _, width, channels = self.shape
-        in_images = [array.ndim == 4 for array in arrays]
-        out_images = [output.shape == self.shape for output in outputs]
         padding = ((0, 0), (0, 0), (0, self.width - width), (0, 0))
         padded = [
-            self._turn(jnp.pad(array, padding) if is_image else array)
-            for array, is_image in zip(arrays, in_images, strict=True)
+            self._turn(jnp.pad(array, padding) if array.ndim == 4 else array)
+            for array in arrays
         ]
         shapes = [
-            jax.eval_shape(
-                lambda o=o, i=i: self._turn(
-                    jnp.pad(
-                        jnp.zeros(o.shape, o.dtype), padding if i else ((0, 0),) * 4
-                    )
-                )
-            )
-            for o, i in zip(outputs, out_images, strict=True)
+            jax.eval_shape(self._turn, jax.ShapeDtypeStruct(self._pad(o), o.dtype))
+            for o in outputs
         ]
+        read_and_written = [*padded, *shapes]
         results = pl.pallas_call(
             functools.partial(kernel, layout=self, **options),
             out_shape=shapes,
@@ -139,18 +131,21 @@ class Planes(NamedTuple):
             cost_estimate=pl.CostEstimate(
                 flops=0,
                 transcendentals=0,
-                bytes_accessed=sum(
-                    math.prod(array.shape) * array.dtype.itemsize
-                    for array in (*padded, *shapes)
-                ),
+                bytes_accessed=sum(a.size * a.dtype.itemsize for a in read_and_written),
             ),
             interpret=self.interpret,
             name=name,
         )(*padded)
         return [
-            self._turn(result)[:, :, :width] if is_image else self._turn(result)
-            for result, is_image in zip(results, out_images, strict=True)
+            self._turn(result)[:, :, : output.shape[2]]
+            for result, output in zip(results, outputs, strict=True)
         ]
+
+    def _pad(self, output: jax.ShapeDtypeStruct) -> tuple[int, ...]:
+        """Return the shape of an output with what its rows have beside the image."""
+        batch, height, _, channels = self.shape
+        is_image = output.shape == self.shape
+        return (batch, height, self.width, channels) if is_image else output.shape
 
     def _turn(self, array: Array) -> Array:
         """Exchange channels and what they are the last dimension of, if wide."""

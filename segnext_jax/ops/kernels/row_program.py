@@ -7,6 +7,7 @@ or stay in registers. Gradients of weights are sums in registers over all rows o
 program, written without atomic operations: the same in every run.
 """
 
+import abc
 import functools
 import math
 from collections.abc import Callable
@@ -123,7 +124,7 @@ def _power_of_two(number: int) -> int:
     return 1 << (number - 1).bit_length()
 
 
-class Walk:
+class Walk(abc.ABC):
     """The walk of a program down the rows from `top` to `bottom`."""
 
     shape: tuple[int, int]
@@ -136,12 +137,12 @@ class Walk:
         """A row of zeros in the type of sums."""
         return jnp.zeros(self.shape, self.sums)
 
+    @abc.abstractmethod
     def read(self, ref, row: Array, shift: int = 0, bias: Array | None = None) -> Array:
         """Return the row's pixels, ``shift`` to the right, and what is added to them.
 
         Outside of the image: 0.
         """
-        raise NotImplementedError
 
     def walk(self, row_fn: Callable, carry):
         """Return the last carry of ``carry = row_fn(row, carry)`` over all rows."""
