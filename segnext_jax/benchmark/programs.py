@@ -27,6 +27,8 @@ from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 from segnext_jax.training.tasks.task import TASKS
 
 IGNORE_LABEL = 255
+# Seconds; onnxruntime waits awake for some hundredths.
+_PAUSE = 0.1
 
 
 def measure(what: str, config: Any, rounds: int) -> list[dict[str, Any]]:
@@ -191,6 +193,9 @@ def take_turns(
 ) -> dict[str, Times]:
     """Run all programs once a round, so that what disturbs one disturbs all.
 
+    Each begins when the threads of the one before have gone to sleep: those of
+    onnxruntime and OpenMP wait for more work awake, on the cores of the next program.
+
     Args:
       programs: By name; each runs once and returns when its result is there.
       rounds: Runs of each that count.
@@ -199,6 +204,7 @@ def take_turns(
     times = {name: Times() for name in programs}
     for index in range(warm_up + rounds):
         for name, program in programs.items():
+            time.sleep(_PAUSE)
             wall, processor = time.perf_counter(), time.process_time()
             program()
             if index >= warm_up:

@@ -12,6 +12,7 @@ from segnext_jax.export.eight_bits import to_int8
 from segnext_jax.export.onnx_network import (
     add_encoder,
     add_head,
+    best_of_enlarged,
     channels_last,
     enlarge_channels_last,
     per_channel,
@@ -131,14 +132,10 @@ def _add_output(nodes: Nodes, scores: str, output: str) -> str:
         scores = nodes.cast(scores)
         if output == "logits":
             return channels_last(nodes, scores)
+        if output == "labels":
+            return best_of_enlarged(nodes, scores, LOGITS_STRIDE)
         scores = enlarge_channels_last(nodes, scores, LOGITS_STRIDE)
-        if output == "probabilities":
-            return nodes.add("Softmax", scores, axis=-1)
-        from onnx import TensorProto
-
-        labels = nodes.add("ArgMax", scores, axis=-1, keepdims=0)
-        # A byte holds every class: data sets have 255 at most, see DatasetSpec.
-        return nodes.add("Cast", labels, to=TensorProto.UINT8)
+        return nodes.add("Softmax", scores, axis=-1)
 
 
 def _add_certainty(nodes: Nodes, scores: str) -> str:

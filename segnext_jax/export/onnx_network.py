@@ -78,11 +78,11 @@ def add_head(
         hidden = _pointwise(nodes, images, **ham["ham_in"]["conv"])
         hidden = nodes.add("Relu", hidden)
         flat = nodes.add("Reshape", hidden, np.array([0, 0, -1]))
+        kernel = ham["ham_out"]["conv"]["kernel"]
         with nodes.scope("nmf"), nodes.in_float32():
-            flat = _nmf(nodes, nodes.cast(flat), bases, num_steps)
+            flat = _nmf(nodes, nodes.cast(flat), bases, num_steps, kernel)
         flat = nodes.cast(flat)
         hidden = nodes.add("Reshape", flat, nodes.add("Shape", hidden))
-        hidden = _pointwise(nodes, hidden, **ham["ham_out"]["conv"])
         hidden = _group_norm(nodes, hidden, ham["ham_out"]["gn"])
         images = nodes.add("Relu", nodes.add("Add", images, hidden))
     with nodes.scope("align"):
@@ -128,6 +128,60 @@ def enlarge_channels_last(nodes: Nodes, images: str, factor: int) -> str:
     """
     images = channels_last(nodes, enlarge(nodes, images, factor, 1))
     return enlarge(nodes, images, factor, 1)
+
+
+def best_of_enlarged(nodes: Nodes, scores: str, factor: int) -> str:
+    """Add the best class of each pixel of enlarged scores: [batch, height, width].
+
+    No engine's resize is as fast as its product of matrices, and few find the best of
+    channels before rows fast. So blocks of 2x2 places, with the places around them, are
+    multiplied by the shares that these have in the block's pixels: [classes, 16] by
+    [16, pixels], of which the best classes are put in place.
+
+    Args:
+      nodes: The graph.
+      scores: Scores [batch, classes, height, width]; height and width are even.
+      factor: How much larger the result is; even.
+    """
+    from onnx import TensorProto
+
+    sizes = nodes.add("Shape", scores)
+    blocks = scores
+    for axis, dimension in ((2, 2), (4, 3)):
+        size = nodes.add("Gather", sizes, np.array(dimension))
+        first = nodes.add("Range", np.array(0), size, np.array(2))
+        around = nodes.add(
+            "Add", nodes.add("Unsqueeze", first, np.array([1])), np.arange(-1, 3)
+        )
+        last = nodes.add("Sub", size, np.array(1))
+        inside = nodes.add("Clip", around, np.array(0), last)
+        blocks = nodes.add("Gather", blocks, inside, axis=axis)
+    # From [batch, classes, rows, 4, columns, 4], of rows and columns of blocks.
+    blocks = nodes.add("Transpose", blocks, perm=[0, 2, 4, 1, 3, 5])
+    classes = nodes.add("Gather", sizes, np.array([1]))
+    shape = nodes.add("Concat", np.array([-1]), classes, np.array([16]), axis=0)
+    blocks = _product(nodes, nodes.add("Reshape", blocks, shape), _shares(factor))
+    labels = nodes.add("ArgMax", blocks, axis=1, keepdims=0)
+    # A byte holds every class: data sets have 255 at most, see DatasetSpec.
+    labels = nodes.add("Cast", labels, to=TensorProto.UINT8)
+
+    size = nodes.add("Slice", sizes, np.array([2]), np.array([4]))
+    counts = nodes.add("Div", size, np.array([2]))
+    side = np.array([2 * factor] * 2)
+    shape = nodes.add("Concat", np.array([-1]), counts, side, axis=0)
+    labels = nodes.add("Reshape", labels, shape)
+    labels = nodes.add("Transpose", labels, perm=[0, 1, 3, 2, 4])
+    size = nodes.add("Mul", size, np.array([factor]))
+    shape = nodes.add("Concat", np.array([-1]), size, axis=0)
+    return nodes.add("Reshape", labels, shape)
+
+
+def _shares(factor: int) -> np.ndarray:
+    """Return what 4x4 places add to the pixels of the middle 2x2: [16, pixels]."""
+    places = (np.arange(2 * factor) + 0.5) / factor + 0.5
+    distances = np.abs(places - np.arange(4)[:, None])
+    line = np.maximum(1 - distances, 0)
+    return np.einsum("ip,jq->ijpq", line, line).reshape(16, -1)
 
 
 def per_channel(values: np.ndarray) -> np.ndarray:
@@ -198,10 +252,13 @@ def _squeeze(nodes: Nodes, features: Sequence[tuple[str, int]], params: Tree) ->
     return nodes.add("Relu", _group_norm(nodes, total, params["gn"]))
 
 
-def _nmf(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
-    """Add `ops.nmf.reconstruct` of [batch, channels, positions].
+def _nmf(
+    nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int, kernel: np.ndarray
+) -> str:
+    """Add `ops.nmf.reconstruct` of [batch, channels, positions], and what follows it.
 
-    Coefficients C are [batch, rank, positions]: ``X = D C``.
+    Coefficients C are [batch, rank, positions]: ``X = D C``. The 1x1 convolution that
+    follows is ``K (D C) = (K D) C``: the latter multiplies a quarter as often.
     """
     epsilon = _scalar(nmf.EPSILON)
 
@@ -223,7 +280,8 @@ def _nmf(nodes: Nodes, inputs: str, bases: np.ndarray, num_steps: int) -> str:
         given = _product(nodes, now, gram)
         now = times_ratio(now, _product(nodes, inputs, turned), given)
         wanted = _product(nodes, _turned(nodes, now), inputs)
-    return _product(nodes, now, new_coefficients(coefficients, now, wanted))
+    coefficients = new_coefficients(coefficients, now, wanted)
+    return _product(nodes, _product(nodes, kernel.T, now), coefficients)
 
 
 def _gelu(nodes: Nodes, values: str) -> str:
@@ -305,7 +363,7 @@ def _after(affine: Affine, params: Tree) -> Tree:
     return {"kernel": kernel * gain[:, None], "bias": params["bias"] + shift @ kernel}
 
 
-def _product(nodes: Nodes, left: str, right: str) -> str:
+def _product(nodes: Nodes, left: str | np.ndarray, right: str | np.ndarray) -> str:
     return nodes.add("MatMul", left, right)
 
 
