@@ -52,13 +52,26 @@ class ConvModule(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width features"]:
-        """Return maps of ``features`` channels."""
+        self,
+        images: Float[Array, "batch height width channels"],
+        coefficients: Float[Array, "batch rows columns width"] | None = None,
+    ) -> Float[Array, "batch _ _ features"]:
+        """Return maps of ``features`` channels.
+
+        Args:
+          images: Maps; with ``coefficients`` of height 1: bases, one beside the other.
+          coefficients: Of the bases at each place, whose weighted sums are the maps
+            that the convolution is meant for. ``(C D) K`` is ``C (D K)``: the
+            convolution of the bases takes fewer multiplications.
+        """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         use_bias = not self.use_norm
         conv = Pointwise(self.features, use_bias=use_bias, name="conv", **types)
         images = conv(images)
+        if coefficients is not None:
+            images = nmf.product(
+                "bhwr,brd->bhwd", coefficients.astype(images.dtype), images[:, 0]
+            )
         if self.use_norm:
             images = group_norm("gn", **types)(images)
         return nn.relu(images) if self.use_relu else images
@@ -152,14 +165,17 @@ class Hamburger(nn.Module):
         ham = ConvModule(channels, use_norm=False, name="ham_in", **types)(images)
         if bases is None:
             bases = self._draw(batch, channels, train)
-        ham = nmf.reconstruct(
+        coefficients, bases = nmf.factorize(
             ham.reshape(batch, height * width, channels),
             jnp.broadcast_to(bases, (batch, channels, self.rank)),
             num_steps=self.train_steps if train else self.eval_steps,
             gradient=self.gradient,
         )
-        ham = ham.reshape(images.shape)
-        ham = ConvModule(channels, use_relu=False, name="ham_out", **types)(ham)
+        out = ConvModule(channels, use_relu=False, name="ham_out", **types)
+        ham = out(
+            jnp.swapaxes(bases, 1, 2)[:, None].astype(images.dtype),
+            coefficients.reshape(batch, height, width, self.rank),
+        )
         return nn.relu(images + ham)
 
     def _draw(self, batch: int, channels: int, train: bool) -> Array:

@@ -30,21 +30,33 @@ def draw_bases(
     return bases / jnp.maximum(length, 1e-12)
 
 
-def reconstruct(
+class Factors(NamedTuple):
+    """A matrix of low rank: the coefficients times the transposed bases.
+
+    Attributes:
+      coefficients: [batch, positions, rank].
+      bases: [batch, channels, rank].
+    """
+
+    coefficients: Array
+    bases: Array
+
+
+def factorize(
     inputs: Float[Array, "batch positions channels"],
     bases: Float[Array, "batch channels rank"],
     *,
     num_steps: int,
     gradient: str = "full",
-) -> Float[Array, "batch positions channels"]:
-    """Return the low-rank reconstruction of non-negative ``inputs``.
+) -> Factors:
+    """Return the factors of the low-rank reconstruction of non-negative ``inputs``.
 
     With X [positions, channels], D the bases and C [positions, rank] the coefficients:
 
         C = softmax(X D);
         num_steps times:
             C = C * X D / (C DᵀD + eps);  D = D * XᵀC / (D CᵀC + eps)
-        C = C * X D / (C DᵀD + eps);  return C Dᵀ
+        C = C * X D / (C DᵀD + eps);  return C, D
 
     Everything is computed in float32 (float64 for float64 inputs), whatever the type of
     ``inputs``: products and quotients of sums over all positions do not fit bfloat16.
@@ -59,7 +71,7 @@ def reconstruct(
         grows nor fades over the steps.
 
     Returns:
-      The reconstruction, in the type of ``inputs``.
+      The factors, in float32 or float64.
 
     Raises:
       ValueError: If ``gradient`` is unknown.
@@ -72,19 +84,31 @@ def reconstruct(
             f"the gradient of the NMF must be one of {', '.join(GRADIENTS)}: got "
             f"{gradient!r}."
         )
-    dtype = inputs.dtype
-    working = jnp.promote_types(dtype, jnp.float32)
+    working = jnp.promote_types(inputs.dtype, jnp.float32)
     inputs, bases = inputs.astype(working), bases.astype(working)
     if gradient == "full":
         # A custom derivative has no type that type checkers know.
-        reconstruction: Any = _reconstruct(inputs, bases, num_steps)
-        return reconstruction.astype(dtype)
+        factors: Any = _factorize(inputs, bases, num_steps)
+        return factors
     constants = lax.stop_gradient((inputs, bases))
     bases, coefficients, _ = _iterate(*constants, num_steps, _no_probes(num_steps))
-    coefficients = _update_coefficients(
-        product("bnd,bdr->bnr", inputs, bases), bases, coefficients
+    numerator = product("bnd,bdr->bnr", inputs, bases)
+    return Factors(_update_coefficients(numerator, bases, coefficients), bases)
+
+
+def reconstruct(
+    inputs: Float[Array, "batch positions channels"],
+    bases: Float[Array, "batch channels rank"],
+    *,
+    num_steps: int,
+    gradient: str = "full",
+) -> Float[Array, "batch positions channels"]:
+    """Return the product of the factors, in the type of ``inputs``; see `factorize`."""
+    coefficients, bases = factorize(
+        inputs, bases, num_steps=num_steps, gradient=gradient
     )
-    return product("bnr,bdr->bnd", coefficients, bases).astype(dtype)
+    output = product("bnr,bdr->bnd", coefficients, bases)
+    return output.astype(inputs.dtype)
 
 
 class _Probes(NamedTuple):
@@ -104,17 +128,17 @@ def _no_probes(num_steps: int) -> _Probes:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _reconstruct(inputs: Array, bases: Array, num_steps: int) -> Array:
+def _factorize(inputs: Array, bases: Array, num_steps: int) -> Factors:
     return _whole(inputs, bases, num_steps, _no_probes(num_steps))[0]
 
 
 def _whole(inputs: Array, bases: Array, num_steps: int, probes: _Probes):
-    """Return the reconstruction, and the factors that met the inputs."""
+    """Return the factors of the reconstruction, and those that met the inputs."""
     bases, coefficients, met = _iterate(inputs, bases, num_steps, probes)
     numerator = product("bnd,bdr->bnr", inputs, bases) + probes.of_bases[-1]
     coefficients = _update_coefficients(numerator, bases, coefficients)
     met = _Probes((*met.of_bases, bases), met.of_coefficients)
-    return product("bnr,bdr->bnd", coefficients, bases), met
+    return Factors(coefficients, bases), met
 
 
 def _forward(inputs: Array, bases: Array, num_steps: int):
@@ -142,7 +166,7 @@ def _forward(inputs: Array, bases: Array, num_steps: int):
     return output, (pull, met)
 
 
-def _backward(num_steps: int, residuals: Any, cotangent: Array):
+def _backward(num_steps: int, residuals: Any, cotangent: Factors):
     del num_steps
     pull, met = residuals
     by_bases, products = pull(cotangent)
@@ -154,7 +178,7 @@ def _backward(num_steps: int, residuals: Any, cotangent: Array):
     return by_inputs, by_bases
 
 
-_reconstruct.defvjp(_forward, _backward)
+_factorize.defvjp(_forward, _backward)
 
 
 def _iterate(
