@@ -72,11 +72,10 @@ _NOT_QUICK = (
     *("tests/pipeline/classification/", "tests/robustness/"),
     *("tests/test_end_to_end.py", "tests/test_pretraining.py", "tests/training/"),
     *("tests/ops/test_sharding.py", "tests/weights/"),
-    # These start or wait for many processes, or load hundreds of configurations.
+    # These start or wait for many processes.
     *("tests/cli/test_command.py", "tests/cli/test_download.py"),
     *("tests/pipeline/test_loader.py", "tests/test_other_systems.py"),
     "tests/test_full_disk.py",
-    "tests/config/test_files.py",
 )
 
 
