@@ -30,6 +30,8 @@ folders = ("segnext_jax.config.shipped", "segnext_jax.preparation.sets")
 for module in pkgutil.walk_packages(segnext_jax.__path__, "segnext_jax."):
     if not module.name.startswith(folders):
         importlib.import_module(module.name)
+# Nor is PyTorch, where it is installed, before a command needs it.
+assert "torch" not in sys.modules
 """
 LOCK = """
 import pathlib
