@@ -27,6 +27,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+# Small programs are kept, too: there are hundreds of them in a file of tests.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def _kept_programs() -> pathlib.Path:
