@@ -27,6 +27,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
+# Small programs are kept, too: there are hundreds of them in a file of tests.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 def _kept_programs() -> pathlib.Path:
@@ -72,11 +74,10 @@ _NOT_QUICK = (
     *("tests/pipeline/classification/", "tests/robustness/"),
     *("tests/test_end_to_end.py", "tests/test_pretraining.py", "tests/training/"),
     *("tests/ops/test_sharding.py", "tests/weights/"),
-    # These start or wait for many processes, or load hundreds of configurations.
+    # These start or wait for many processes.
     *("tests/cli/test_command.py", "tests/cli/test_download.py"),
     *("tests/pipeline/test_loader.py", "tests/test_other_systems.py"),
     "tests/test_full_disk.py",
-    "tests/config/test_files.py",
 )
 
 

@@ -216,7 +216,7 @@ MUTANTS = tuple(
             "step == self._first + 1",
             "training/monitor",
         ),
-        ("ops/drop_path.py", "return kept / keep", "return 1.0 * kept", "ops models"),
+        ("ops/drop_path.py", "return kept / keep", "return 1.0 * kept"),
         ("ops/losses.py", "(1 - label_smoothing) * values", "values"),
         ("ops/photometric.py", "use_contrast & ~contrast_first", "use_contrast"),
         (

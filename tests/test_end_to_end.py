@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import segnext_jax
+from segnext_jax import main
+from segnext_jax.cli import command as cli_command
 from segnext_jax.datasets import SPECS
 from segnext_jax.pipeline import open_source
 from segnext_jax.training.monitor.metric_writer import METRICS_FILE
@@ -292,19 +294,14 @@ def write_folder(folder, data_dir):
     (folder / "classes.txt").write_text("\n".join(SPECS["shapes"].classes))
 
 
-def test_workdir_of_another_config_is_refused(unbroken, command):
+def test_workdir_of_another_config_is_refused(unbroken, command, capsys):
     workdir, _ = unbroken
     before = sorted(str(path) for path in workdir.rglob("*"))
-    result = subprocess.run(
-        command(workdir, "--config.seed=3"),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-    )
-    assert result.returncode == 1
-    assert "config.seed is 0 there, 3 here" in result.stderr
-    assert "Traceback" not in result.stderr
+    arguments = command(workdir, "--config.seed=3")[3:]
+    assert cli_command.run(main.main, arguments) == 1
+    error = capsys.readouterr().err
+    assert "config.seed is 0 there, 3 here" in error
+    assert "Traceback" not in error
     assert sorted(str(path) for path in workdir.rglob("*")) == before
 
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax.config.fields import FIELDS, REMOVED, RENAMED, base_config
 from segnext_jax.config.kinds import tuples
-from segnext_jax.config.overrides import apply, assign
+from segnext_jax.config.overrides import apply
 from segnext_jax.config.rules import faults_of_command, validate
 
 # The repository's configs/; in an installed package copies of its files.
@@ -180,13 +180,16 @@ def from_json(text: str) -> ConfigDict:
             f"{str(text)[:100]!r}."
         )
     config = base_config()
-    faults = _fill(config, values, "") or validate(config)
+    # Once for all fields: each time ConfigDict visits all of them.
+    with config.unlocked(), config.ignore_type():
+        faults = _fill(config, values, "")
+    faults = faults or validate(config)
     if faults:
         raise ValueError("the stored configuration does not fit: " + " ".join(faults))
     return config
 
 
-def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
+def _fill(section: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
     """Set the fields of a section; return what cannot be, one sentence each."""
     faults = []
     for key, value in values.items():
@@ -201,7 +204,7 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
                 )
             continue
         if is_section and isinstance(value, dict):
-            faults.extend(_fill(config, value, f"{name}."))
+            faults.extend(_fill(section[key], value, f"{name}."))
         elif is_section:
             faults.append(f"config.{name} is a section: got {value!r}.")
         elif name not in FIELDS:
@@ -210,5 +213,5 @@ def _fill(config: ConfigDict, values: dict[str, Any], prefix: str) -> list[str]:
         elif fault := FIELDS[name].fault_of(tuples(value)):
             faults.append(fault)
         else:
-            assign(config, name, tuples(value))
+            section[key] = tuples(value)
     return faults

@@ -105,6 +105,17 @@ def test_other_classes_are_another_run(config, tmp_path):
         run_folder.check_network(run_folder.with_classes(config, workdir), workdir)
 
 
+def test_what_training_alone_uses_makes_no_other_network(config, tmp_path):
+    workdir = tmp_path / "run"
+    config.model.drop_path_rate = 0.2
+    run_folder.claim(run_folder.with_classes(config, workdir), workdir)
+    config.model.drop_path_rate = 0.3
+    run_folder.check_network(run_folder.with_classes(config, workdir), workdir)
+    config.model.variant = "tiny"
+    with pytest.raises(ValueError, match="config.model.embed_dims is .* there, .* her"):
+        run_folder.check_network(run_folder.with_classes(config, workdir), workdir)
+
+
 def test_sets_of_the_table_are_left_alone(tmp_path):
     config = config_lib.base_config()
     assert run_folder.with_classes(config, tmp_path) == config

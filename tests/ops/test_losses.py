@@ -115,7 +115,8 @@ def assert_equals(torch, ours, theirs, logits, labels):
     wanted = theirs(tensor, torch.tensor(labels))
     wanted.backward()
     with jax.enable_x64(True):
-        value, gradient = jax.value_and_grad(ours)(
+        # In one program: each operation by itself would be compiled, too.
+        value, gradient = jax.jit(jax.value_and_grad(ours))(
             jnp.asarray(logits), jnp.asarray(labels)
         )
     assert float(value) == pytest.approx(wanted.item(), rel=1e-12)

@@ -61,6 +61,23 @@ def test_images_are_distorted_by_their_own_draws_and_stay_8_bit():
     np.testing.assert_array_equal(output, again)
 
 
+def test_contrast_is_changed_once():
+    """Grey passes saturation and hue: 100 - 32 to 100 + 32, times 0.5 to 1.5."""
+    grey = jnp.full((400, 1, 1, 3), 100, jnp.uint8)
+    output = np.asarray(photometric.distort(grey, jax.random.key(1)))
+    assert 34 <= output.min() < 50 and 160 < output.max() <= 198
+
+
+def test_hue_is_turned_by_minus_18_to_17_as_numpy_draws_it():
+    red = jnp.broadcast_to(jnp.asarray([170, 0, 0], jnp.uint8), (4000, 1, 1, 3))
+    output = np.asarray(photometric.distort(red, jax.random.key(1)))[:, 0, 0]
+    # Where nothing was cut off, and rounding moves the hue by less than a half.
+    largest, smallest = output.max(1), output.min(1)
+    kept = output[(largest >= 130) & (largest < 255) & (smallest == 0)]
+    hues = 30 * (kept[:, 1] - kept[:, 2]) / kept[:, 0]
+    assert set(np.round(hues)) == set(range(-18, 18))
+
+
 def test_normalize_is_minus_mean_over_std():
     images = jnp.asarray([[[[0, 128, 255]]]], jnp.uint8)
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

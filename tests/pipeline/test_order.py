@@ -37,3 +37,10 @@ def test_augmentation_draws_differ_by_seed_and_place():
         augmentation_rng(seed, place).random() for seed in (0, 1) for place in range(50)
     }
     assert len(draws) == 100
+
+
+def test_the_order_and_the_augmentation_draw_numbers_of_their_own():
+    order = WeightedDraws(np.linspace(0.001, 1, 1000), seed=3)
+    drawn = [order[place] for place in range(20)]
+    others = [int(1000 * augmentation_rng(3, place).random()) for place in range(20)]
+    assert not any(a == b for a, b in zip(drawn, others, strict=True))

@@ -1,6 +1,7 @@
 """Where a run's numbers and pictures go: JSON lines, TensorBoard, PNG files."""
 
 import pathlib
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,12 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
 
 from segnext_jax.checkpoints import json_files
 from segnext_jax.cli.whole_files import naming, to_json, whole_file
+
+# tensorboardX imports PyTorch where it is installed, for tensors that nobody writes
+# here: more than half of the time in which a training starts to compile.
+_PYTORCH = sys.modules.setdefault("torch", None)  # type: ignore[arg-type]: no module
+from tensorboardX import summary  # noqa: E402
+from tensorboardX.event_file_writer import EventsWriter  # noqa: E402
+from tensorboardX.proto import event_pb2  # noqa: E402
+
+if _PYTORCH is None:
+    del sys.modules["torch"]
 
 METRICS_FILE = "metrics.jsonl"
 # Protobuf makes its classes when it is imported: type checkers know none.
