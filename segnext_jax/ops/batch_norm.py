@@ -131,10 +131,9 @@ def join(
       size: (height, width) of each image.
     """
     count = size[0] * size[1]
-    means, squares = moments[:, 0], moments[:, 1]
-    mean = jnp.mean(means, axis=0)
-    between = jnp.square(means - mean[None])
-    return mean, jnp.mean(squares / count + between, axis=0)
+    total = len(moments) * count
+    mean, squares = kernels.joined(moments[:, 0], moments[:, 1], count, total, axis=0)
+    return mean, squares / total
 
 
 def _two_sums(images: Array, cotangent: Array, mean: Array) -> tuple[Array, Array]:
