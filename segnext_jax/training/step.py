@@ -95,7 +95,6 @@ def make_step(
     accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
     rules = optimizer.rules
     transformation = optax.with_extra_args_support(optimizer.transformation)
-    move_on_accelerators = _move_stacks if _is_whole(params_in_use) else None
 
     def train_step(state: TrainState, batch: dict[str, Any]):
         keys = step_keys(config.seed, state.step)
@@ -153,8 +152,7 @@ def make_step(
         moved = by_platform(
             *(gradients, state.optimizer_state, trained, statistics, loss),
             default=_move,
-            cuda=move_on_accelerators,
-            tpu=move_on_accelerators,
+            cuda=_move_stacks if _is_whole(params_in_use) else None,
             optimizer=transformation,
             rules=rules,
         )
@@ -263,7 +261,8 @@ def _move_stacks(
 ) -> _Moved:
     """Return what `_move` returns, with few kernels that update many arrays each.
 
-    Not for parameters that are spread over devices: XLA would gather them.
+    Not for parameters that are spread over devices: XLA would gather them. Not for
+    TPUs, whose program grows by it.
     """
     claimed = jax.tree.map(lambda rule: rule.name, optimizer_lib.assign(params, rules))
     of_params = Stacks(params, claimed)
