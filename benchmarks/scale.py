@@ -13,15 +13,15 @@ one program of one device and one of many. A step takes, one after the other:
 - gradients: one sum over all devices of the float32 parameters, which starts when the
   backward pass ends: 2 (N - 1) / N times their bytes over the bandwidth of the link.
 
-Bandwidths and latencies (`MACHINES`) are assumptions, printed beside the table. The
-efficiency is images per second and device over those of one device that has the images
-of the first column's batch alone.
+Bandwidths and latencies (`MACHINES`) are assumptions. The efficiency is images per
+second and device over those of the table's first row, one device by itself.
 """
 
 import argparse
 import collections
 import json
 import pathlib
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 
@@ -67,23 +67,31 @@ MACHINES = {
 }
 
 
+# Numbers of devices of the table of exchanges.
+DEVICES = (8, 64, 256)
+
+
 class Recipe(NamedTuple):
     """A training that is looked at.
 
     Attributes:
       title: For the table.
-      batches: Images of a step, for each number of devices.
+      batches: Pairs of a number of devices and the images of a step.
       crops: Crops per second that one core makes (BENCHMARKS.md).
     """
 
     title: str
-    batches: dict[int, int]
+    batches: tuple[tuple[int, int], ...]
     crops: float
 
 
 RECIPES = {
-    "train": Recipe("ADE20K", {1: 16, 8: 16, 64: 64, 256: 256}, 590),
-    "pretrain": Recipe("ImageNet", {1: 128, 8: 1_024, 64: 1_024, 256: 1_024}, 555),
+    "train": Recipe(
+        "ADE20K",
+        ((1, 16), (8, 16), (8, 128), (64, 64), (64, 1024), (256, 256), (256, 1024)),
+        590,
+    ),
+    "pretrain": Recipe("ImageNet", ((1, 128), (8, 1024), (64, 1024), (256, 1024)), 555),
 }
 
 
@@ -159,35 +167,60 @@ def parts(
     }
 
 
+def _rows(program: Program, machine: Machine, recipe: Recipe) -> Iterator[list[str]]:
+    """Yield the cells of each number of devices."""
+    alone = None
+    for num_devices, batch in recipe.batches:
+        images = batch / num_devices
+        seconds = parts(program, machine, num_devices, images)
+        rate = images / sum(seconds.values())
+        alone = alone or rate
+        of_host = rate * min(num_devices, machine.of_host)
+        yield [
+            *(str(num_devices), f"{batch:,}"),
+            *(f"{1e3 * part:.1f}" for part in seconds.values()),
+            *(f"{1e3 * sum(seconds.values()):.1f}", f"{rate / alone:.0%}"),
+            *(f"{of_host:,.0f}", f"{of_host / recipe.crops:.0f}"),
+        ]
+
+
+def _print_table(title: str, columns: Iterable[str], rows: Iterable[list[str]]) -> None:
+    columns = list(columns)
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
 def main() -> None:
-    """Print one table for each target and work."""
+    """Print a table of exchanges for each machine, and one for each pair of counts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("counts", type=pathlib.Path, help="lines of device_program")
     file = parser.parse_args().counts
     lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for target, machine in MACHINES.items():
+        rows = []
+        for variant, (parameters, norms) in NETWORKS.items():
+            row = [variant, f"{4 * parameters:.0f}", str(2 * norms)]
+            for num_devices in DEVICES:
+                program = Program(0, 0, (0, 0), 4e6 * parameters, norms)
+                seconds = parts(program, machine, num_devices, 0)
+                row.append(f"{1e3 * seconds['gradients']:.2f}")
+                row.append(f"{1e3 * seconds['norms']:.2f}")
+            rows.append(row)
+        columns = [f"{n}: {part}" for n in DEVICES for part in ("gradients", "norms")]
+        columns = ["variant", "MB of gradients", "exchanges of norms", *columns]
+        _print_table(f"{target}, milliseconds of exchanges", columns, rows)
     for (target, work, variant), program in programs(lines).items():
-        machine, recipe = MACHINES[target], RECIPES[work]
-        print(f"\n{recipe.title}, {variant}, {target}: {machine}\n")
-        columns = ("memory", "launches", "norms", "gradients")
-        print(
-            f"| devices | batch | {' | '.join(columns)} | step, ms | efficiency ",
-            end="",
+        _print_table(
+            f"{target}, {variant}, {RECIPES[work].title}, milliseconds of a step",
+            (
+                *("devices", "batch", "memory", "launches", "norms", "gradients"),
+                *("step", "efficiency", "images/s of a host", "cores for them"),
+            ),
+            _rows(program, MACHINES[target], RECIPES[work]),
         )
-        print("| images/s of a host | cores for them |")
-        print("|---" * 10 + "|")
-        alone = None
-        for num_devices, batch in recipe.batches.items():
-            images = batch / num_devices
-            seconds = parts(program, machine, num_devices, images)
-            rate = images / sum(seconds.values())
-            alone = alone or rate
-            of_host = rate * min(num_devices, machine.of_host)
-            cells = [f"{1e3 * seconds[name]:.1f}" for name in columns]
-            cells += [f"{1e3 * sum(seconds.values()):.1f}", f"{rate / alone:.0%}"]
-            cells += [f"{of_host:,.0f}", f"{of_host / recipe.crops:.0f}"]
-            print(f"| {num_devices} | {batch:,} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
