@@ -2,13 +2,16 @@
 
     python -m benchmarks.device_program --target=h100 --work=train --variant=tiny
     python -m benchmarks.device_program --target=v5e:2x4 --devices=8 --batch=16
+    python -m benchmarks.device_program --target=h100 --devices=256 --batch=256 --fsdp=8
     python -m benchmarks.device_program --target=rtx3090 --fits
 
 Printed are kernels and bytes of one run on one device (see program_counts.py), which
 no cache makes fewer, the compiler's memory plan, exchanges between devices, seconds of
-compilation, and the time that the device's memory needs for these bytes: no program
-takes less. `--fits` compiles variants, batches and types in turn and says which fit the
-device's memory. Needs jax[cuda13] or jax[tpu] in the environment, and no such device.
+compilation (`compile_cpu_s`: of all cores, which other processes disturb less), and the
+time that the device's memory needs for these bytes: no program takes less. `--fits`
+compiles variants, batches and types in turn and says which fit the device's memory.
+More than 8 GPUs stand in machines of 8. Needs jax[cuda13] or jax[tpu] in the
+environment, and no such device.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import program_counts
 
-WORKS = ("train", "forward", "labels")
+WORKS = ("train", "pretrain", "forward", "labels")
 _GIB = 2**30
 
 
@@ -111,13 +114,19 @@ def parse() -> argparse.Namespace:
         default="h100",
         help=f"{', '.join(GPUS)}, or a TPU slice as v5e:2x4 or v6e:2x4",
     )
-    parser.add_argument("--work", choices=WORKS, default="train")
+    parser.add_argument(
+        "--work",
+        choices=WORKS,
+        default="train",
+        help="pretrain: the encoder on ImageNet; --size=224 --classes=1000",
+    )
     parser.add_argument("--variant", nargs="+", default=["tiny"])
     parser.add_argument("--batch", type=int, nargs="+", default=[16], help="of all")
     parser.add_argument("--size", type=int, nargs="+", default=[512], help="of squares")
     parser.add_argument("--dtype", nargs="+", default=["bfloat16"])
     parser.add_argument("--classes", type=int, default=150)
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--fsdp", type=int, default=1, help="mesh.fsdp")
     parser.add_argument("--depthwise", help="default: the configuration's")
     parser.add_argument("--remat", action="store_true")
     parser.add_argument("--fits", action="store_true", help="memory only; +- remat")
@@ -138,7 +147,7 @@ def topology_devices(target: str, num_devices: int) -> list[Any]:
         topology = topologies.get_topology_desc(
             "",
             "cuda",
-            topology=f"1x1x{num_devices}",
+            topology=f"{-(-num_devices // 8)}x1x{min(num_devices, 8)}",
             target_config=GPUS[target].describe(),
         )
     elif target.split(":")[0] in TPUS and ":" in target:
@@ -157,6 +166,8 @@ def lower(options: argparse.Namespace) -> Any:
     import jax.numpy as jnp
 
     from segnext_jax.config import base_config
+    from segnext_jax.config.files import read_file
+    from segnext_jax.models.classifier import MSCANClassifier
     from segnext_jax.models.initialization import abstract_variables
     from segnext_jax.models.segnext import SegNeXt
     from segnext_jax.ops import photometric, sharding
@@ -164,16 +175,21 @@ def lower(options: argparse.Namespace) -> Any:
     from segnext_jax.training import state
     from segnext_jax.training.optimizer import Optimizer
     from segnext_jax.training.step import make_step
+    from segnext_jax.training.tasks.classification_step import classification_batch
     from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
-    config: Any = base_config()
+    is_pretraining = options.work == "pretrain"
+    recipe = pathlib.Path(__file__).parents[1] / "configs/imagenet_tiny.py"
+    config: Any = read_file(recipe) if is_pretraining else base_config()
     config.model.variant = options.variant
     config.model.dtype = options.dtype
     config.model.remat = options.remat
     if options.depthwise:
         config.model.depthwise = options.depthwise
-    model = SegNeXt.from_config(config.model, options.classes)
-    mesh = sharding.make_mesh(devices=topology_devices(options.target, options.devices))
+    network = MSCANClassifier if is_pretraining else SegNeXt
+    model: Any = network.from_config(config.model, options.classes)
+    devices = topology_devices(options.target, options.devices)
+    mesh = sharding.make_mesh(options.fsdp, devices)
     whole, spread = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     def shapes(tree: Any, where: Any) -> Any:
@@ -187,20 +203,23 @@ def lower(options: argparse.Namespace) -> Any:
 
     batch, side = options.batch, options.size
     variables = abstract_variables(model)
-    if options.work == "train":
+    if options.work in ("train", "pretrain"):
         optimizer = Optimizer.from_config(config)
-        prepare = segmentation_batch(config, 255)
-        step = make_step(model, optimizer, prepare, config, whole)
-        created = jax.eval_shape(lambda v: state.create(v, optimizer), variables)
-        arguments = (
-            shapes(created, whole),
-            {
-                "image": array((batch, side, side, 3), jnp.uint8),
+        if is_pretraining:
+            prepare = classification_batch(config, options.classes)
+            answers = {"label": array((batch,), jnp.int32)}
+        else:
+            prepare = segmentation_batch(config, 255)
+            answers = {
                 "label": array((batch, side, side), jnp.uint8),
                 "size": array((batch, 2), jnp.int32),
-            },
-        )
-        function = jax.jit(step, out_shardings=(whole, whole), donate_argnums=0)
+            }
+        step = make_step(model, optimizer, prepare, config, whole)
+        created = jax.eval_shape(lambda v: state.create(v, optimizer), variables)
+        stored = sharding.state_shardings(created, mesh, config.mesh.fsdp_min_size)
+        images = {"image": array((batch, side, side, 3), jnp.uint8)}
+        arguments = jax.tree.map(shapes, created, stored), images | answers
+        function = jax.jit(step, out_shardings=(stored, whole), donate_argnums=0)
     else:
         bases = model.fixed_bases(0)
 
@@ -224,9 +243,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return what is printed, after writing the program's text."""
     start = time.perf_counter()
     lowered = lower(options)
-    traced = time.perf_counter()
+    traced, processors = time.perf_counter(), sum(os.times()[:4])
     compiled = lowered.compile()
     seconds = time.perf_counter() - traced
+    processor_seconds = sum(os.times()[:4]) - processors
     plan = compiled.memory_analysis()
     result = {
         "temporaries_gib": round(plan.temp_size_in_bytes / _GIB, 2),
@@ -243,6 +263,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         ),
         "trace_s": round(traced - start, 1),
         "compile_s": round(seconds, 1),
+        "compile_cpu_s": round(processor_seconds, 1),
     }
     if options.fits:
         return result
@@ -294,7 +315,16 @@ def main() -> None:
         result = measure(one)
         if options.fits:
             result["fits"] = result["needs_gib"] < memory
-        asked = ("target", "work", "variant", "batch", "size", "dtype", "devices")
+        asked = (
+            "target",
+            "work",
+            "variant",
+            "batch",
+            "size",
+            "dtype",
+            "devices",
+            "fsdp",
+        )
         about = {name: getattr(one, name) for name in asked} | {"remat": is_remat}
         print(json.dumps(about | result), flush=True)
 

@@ -17,6 +17,7 @@ from segnext_jax.ops.depthwise_gelu import depthwise_gelu
 from segnext_jax.ops.drop_path import drop_path_factors
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.multi_scale import multi_scale
+from segnext_jax.ops.pointwise import scale_channels
 from segnext_jax.ops.stride_two import stride_two_conv
 
 # Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
@@ -204,7 +205,7 @@ class Block(_Layer):
         initializer = nn.initializers.constant(LAYER_SCALE)
         shape, name = (branch.shape[-1],), f"layer_scale_{number + 1}"
         scale = self.param(name, initializer, shape, self.param_dtype)
-        branch = branch * scale.astype(self.dtype)[None, None, None]
+        branch = scale_channels(branch, scale)
         if factors is not None:
             branch = branch * factors[number].astype(self.dtype)[:, None, None, None]
         return branch

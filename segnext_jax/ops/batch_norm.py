@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels import moments as kernels
-from segnext_jax.ops.kernels.per_image import gathered, per_image
+from segnext_jax.ops.kernels.per_image import over_devices, per_image
 from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 
@@ -116,25 +116,31 @@ def _two_passes(images: Array) -> tuple[Array, Array]:
 
 
 def _one_pass(images: Array) -> tuple[Array, Array]:
-    moments = per_image(kernels.moments, 1)(images)
-    # One exchange between devices. Mean and then variance would be two exchanges.
-    return gathered(functools.partial(join, size=images.shape[1:3]))(moments)
+    return over_devices(mean_and_variance)(images)
 
 
-def join(
-    moments: Float[Array, "batch 2 channels"], size: tuple[int, ...]
+def mean_and_variance(
+    images: Float[Array, "batch height width channels"],
+    axes: tuple[str, ...] = (),
+    interpret: bool = False,
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-    """Return mean and variance of a batch from the moments of its images.
+    """Return mean and (biased) variance of the batch by a kernel.
 
     Args:
-      moments: Means, and sums of squares around them.
-      size: (height, width) of each image.
+      images: Those of one device.
+      axes: Mesh axes over which the batch is divided. Devices exchange once: mean and
+        then variance would be two exchanges.
+      interpret: Run on any platform, slowly: for tests.
     """
-    count = size[0] * size[1]
-    means, squares = moments[:, 0], moments[:, 1]
-    mean = jnp.mean(means, axis=0)
-    between = jnp.square(means - mean[None])
-    return mean, jnp.mean(squares / count + between, axis=0)
+    moments = kernels.moments(images, interpret=interpret)
+    size = images.shape[1] * images.shape[2]
+    total = len(images) * size
+    moments = kernels.joined(moments[:, 0], moments[:, 1], size, total, axis=0)
+    if axes:
+        of_devices = lax.all_gather(jnp.stack(moments), axes)
+        size, total = total, len(of_devices) * total
+        moments = kernels.joined(of_devices[:, 0], of_devices[:, 1], size, total, 0)
+    return moments[0], moments[1] / total
 
 
 def _two_sums(images: Array, cotangent: Array, mean: Array) -> tuple[Array, Array]:

@@ -107,8 +107,10 @@ def mix_images(
     Source: ``FastCollateMixup`` of timm 0.4.12, which rounds to 8 bits, too.
     """
     num_groups = mixing.share.shape[0]
-    groups = images.astype(jnp.float32).reshape(num_groups, -1, *images.shape[1:])
-    others = groups[:, ::-1]
+    groups = images.reshape(num_groups, -1, *images.shape[1:])
+    # Bytes first: a group may lie on several devices, which exchange the others.
+    others = groups[:, ::-1].astype(jnp.float32)
+    groups = groups.astype(jnp.float32)
     share = mixing.share[:, None, None, None, None]
     # Half to the even number, as NumPy's rint.
     blended = jnp.rint(groups * share + others * (1 - share))

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from segnext_jax.ops.pointwise import add_bias
+
 # With fewer channels XLA's own convolution is faster; XLA's gradients never are. With
 # more channels XLA's convolution is slower where it follows a LayerNorm, which XLA:CPU
 # then computes inside the convolution.
@@ -36,7 +38,7 @@ def stride_two_conv(
     (padding 1 on all sides; 'SAME' pads even sizes unevenly).
     """
     output = _conv(images, kernel.astype(images.dtype))
-    return output + bias.astype(images.dtype)[None, None, None]
+    return add_bias(output, bias)
 
 
 @jax.custom_vjp

@@ -1,124 +1,152 @@
 """Small arrays joined into vectors: updates of a few arrays instead of hundreds.
 
-A network's parameters are hundreds of arrays, most of some hundred values. If an
-accelerator updates each array by itself, each takes a few kernel launches: together
+A network's parameters are hundreds of arrays, most of some hundred values. If a
+GPU updates each array by itself, each takes a few kernel launches: together
 most of the launches of a train step.
 """
 
+import dataclasses
 import math
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
-from segnext_jax.training import optimizer as optimizer_lib
-
-# Larger arrays stay by themselves: to take one out of a stack costs a pass over all
-# arrays of its shape.
+# Larger arrays stay by themselves: to join and to split them moves more bytes than the
+# launches are worth.
 _MAX_SIZE = 32_768
-# Most arrays of one shape that are stacked. XLA makes several kernels of larger sums.
-_MAX_COUNT = 30
 
 
 class Stacks:
-    """Which parameters lie in which vector.
+    """Which arrays of a tree lie in which vector.
 
-    Each rule has vectors of its own. A vector stands at the path of its first
-    parameter, so that rules by path, and optimizers that treat each value by itself,
-    work on vectors as on parameters.
+    A vector stands at the path of its first array, so that rules by path, and
+    optimizers that treat each value by itself, work on vectors as on arrays.
     """
 
-    def __init__(self, params: Any, rules: tuple[optimizer_lib.Rule, ...]):
-        """Group the parameters by rule and type, those of one shape side by side.
+    def __init__(self, tree: Any, names: Any):
+        """Group the small arrays by name and type.
 
         Args:
-          params: What is trained.
-          rules: The rules of the optimizer.
+          tree: Of arrays.
+          names: A tree of the same structure. Arrays of different names never share a
+            vector.
         """
-        self._structure = jax.tree.structure(params)
-        claimed = _flat(optimizer_lib.assign(params, rules))
-        vectors: dict[Any, dict[Any, list[tuple]]] = {}
+        self._structure = jax.tree.structure(tree)
+        name_of = _flat(names)
+        vectors: dict[Hashable, list[tuple]] = {}
         self._shapes: dict[tuple, tuple[int, ...]] = {}
-        for path, leaf in _flat(params).items():
+        for path, leaf in _flat(tree).items():
             self._shapes[path] = leaf.shape
             is_large = math.prod(leaf.shape) > _MAX_SIZE
-            vector = path if is_large else (claimed[path].name, leaf.dtype)
-            shapes = vectors.setdefault(vector, {})
-            key: Any = leaf.shape
-            while len(shapes.get(key, ())) == _MAX_COUNT:
-                key = (key, "next")
-            shapes.setdefault(key, []).append(path)
-        self._vectors = [list(shapes.values()) for shapes in vectors.values()]
+            vector = path if is_large else (name_of[path], leaf.dtype)
+            vectors.setdefault(vector, []).append(path)
+        self._vectors = list(vectors.values())
 
     def join(self, state: Any) -> Any:
-        """Return stacks of a tree like the parameters, or of all such in a state."""
+        """Return vectors of a tree like the given one, or of all such in a state."""
         return jax.tree.map(
-            lambda part: self._stack(part) if self._is_tree(part) else part,
+            lambda part: self._join(part) if self._is_tree(part) else part,
             state,
-            is_leaf=self._is_tree,
-        )
-
-    def split(self, joined: Any, like: Any) -> Any:
-        """Return what was joined.
-
-        Args:
-          joined: What `join` returned, or a tree of the same structure.
-          like: A tree of the structure that `join` was given.
-        """
-        return jax.tree.map(
-            lambda old, new: self._unstack(new) if self._is_tree(old) else new,
-            like,
-            joined,
             is_leaf=self._is_tree,
         )
 
     def _is_tree(self, part: Any) -> bool:
         return jax.tree.structure(part) == self._structure
 
-    def _stack(self, tree: Any) -> Any:
+    def _join(self, tree: Any) -> Any:
         leaves = _flat(tree)
         vectors = {}
-        for stacks in self._vectors:
-            arrays = [leaves[path] for paths in stacks for path in paths]
+        for paths in self._vectors:
+            arrays = [leaves[path] for path in paths]
             joined = arrays[0]
             if len(arrays) > 1:
                 joined = jnp.concatenate([array.reshape(-1) for array in arrays])
-            vectors[stacks[0][0]] = joined
+            vectors[paths[0]] = joined
         return traverse_util.unflatten_dict(vectors)
 
-    def _unstack(self, tree: Any) -> Any:
-        vectors = _flat(tree)
+    def _split(self, joined: Any, like: Any, parents: "_Parents") -> Any:
+        return jax.tree.map(
+            lambda old, new: self._places(new, parents) if self._is_tree(old) else new,
+            like,
+            joined,
+            is_leaf=self._is_tree,
+        )
+
+    def _places(self, joined: Any, parents: "_Parents") -> Any:
+        vectors = _flat(joined)
         leaves = {}
-        for stacks in self._vectors:
-            vector = vectors[stacks[0][0]]
-            if len(stacks) == len(stacks[0]) == 1:
-                leaves[stacks[0][0]] = vector
+        for paths in self._vectors:
+            vector = vectors[paths[0]]
+            if len(paths) == 1:
+                leaves[paths[0]] = vector
                 continue
-            start = 0
-            for paths in stacks:
-                shape = self._shapes[paths[0]]
-                stop = start + len(paths) * math.prod(shape)
-                stack = vector[start:stop].reshape(len(paths), *shape)
-                leaves.update(zip(paths, _taken_apart(stack), strict=True))
-                start = stop
+            start = parents.append(vector)
+            for path in paths:
+                leaves[path] = _Place(vector.dtype, start, self._shapes[path])
+                start += math.prod(self._shapes[path])
         return traverse_util.unflatten_dict(leaves)
+
+
+def split(parts: Sequence[tuple[Stacks, Any, Any]], is_any: Bool[Array, ""]) -> list:
+    """Return what was joined.
+
+    Args:
+      parts: Each the stacks, what their `Stacks.join` returned (or a tree of the same
+        structure), and a tree of the structure that `Stacks.join` was given.
+      is_any: Any value that XLA does not know before the program runs.
+    """
+    # XLA for GPUs makes one kernel of all arrays of a size that are taken out of one
+    # vector, but only if it does not see that they do not overlap, and something is
+    # computed of each: a place that is known only then, and a choice.
+    parents = _Parents()
+    places = [stacks._split(joined, like, parents) for stacks, joined, like in parts]
+    zero = jnp.minimum(is_any.astype(jnp.int32), 0)
+    joined = {
+        # Otherwise XLA would compute the vector again for each of its arrays.
+        dtype: lax.optimization_barrier(jnp.concatenate(vectors))
+        for dtype, vectors in parents.vectors.items()
+    }
+
+    def take(place: Any) -> Any:
+        if not isinstance(place, _Place):
+            return place
+        size = math.prod(place.shape)
+        array = lax.dynamic_slice(joined[place.dtype], (place.start + zero,), (size,))
+        return jnp.where(zero == 0, array, 0).reshape(place.shape)
+
+    return jax.tree.map(take, places)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Place:
+    """Where an array lies in the parent vector of its type."""
+
+    dtype: Any
+    start: int
+    shape: tuple[int, ...]
+
+
+class _Parents:
+    """The vectors of each type, to be joined into one.
+
+    Attributes:
+      vectors: By type.
+    """
+
+    def __init__(self):
+        self.vectors: dict[Any, list[Array]] = {}
+
+    def append(self, vector: Array) -> int:
+        """Return the vector's place in the parent of its type."""
+        others = self.vectors.setdefault(vector.dtype, [])
+        others.append(vector)
+        return sum(len(other) for other in others[:-1])
 
 
 def _flat(tree: Any) -> dict[tuple, Any]:
     return dict(traverse_util.flatten_dict(tree))
-
-
-def _taken_apart(stack: Array) -> list[Array]:
-    """Return the arrays of a stack.
-
-    Each array is a sum over the whole stack, in which the other arrays count as 0. XLA
-    makes one kernel of all such sums, but one kernel of each slice.
-    """
-    place = lax.broadcasted_iota(jnp.int32, stack.shape, 0)
-    return [
-        jnp.sum(jnp.where(place == index, stack, 0), axis=0, dtype=stack.dtype)
-        for index in range(len(stack))
-    ]

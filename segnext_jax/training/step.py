@@ -16,7 +16,7 @@ from segnext_jax.ops.platforms import by_platform
 from segnext_jax.ops.sharding import FSDP_AXIS
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training.optimizer import Optimizer
-from segnext_jax.training.stacks import Stacks
+from segnext_jax.training.stacks import Stacks, split
 from segnext_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, dict[str, Any]], tuple[TrainState, dict[str, Any]]]
@@ -95,7 +95,6 @@ def make_step(
     accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
     rules = optimizer.rules
     transformation = optax.with_extra_args_support(optimizer.transformation)
-    move_on_accelerators = _move_stacks if _is_whole(params_in_use) else None
 
     def train_step(state: TrainState, batch: dict[str, Any]):
         keys = step_keys(config.seed, state.step)
@@ -148,20 +147,20 @@ def make_step(
 
         loss = sum(value for name, value in sums.items() if name != "hits")
         trained, frozen = optimizer_lib.split(state.params, rules)
+        # A network whose BatchNorms are all frozen returns no statistics.
+        statistics = (batch_stats or state.batch_stats, state.batch_stats)
         moved = by_platform(
-            *(gradients, state.optimizer_state, trained, loss),
+            *(gradients, state.optimizer_state, trained, statistics, loss),
             default=_move,
-            cuda=move_on_accelerators,
-            tpu=move_on_accelerators,
+            cuda=_move_stacks if _is_whole(params_in_use) else None,
             optimizer=transformation,
             rules=rules,
         )
-        before = state
+        old_average = state.average
         state = state.replace(
             step=state.step + 1,
             params=optimizer_lib.join(moved.params, frozen),
-            # A network whose BatchNorms are all frozen returns none.
-            batch_stats=batch_stats or state.batch_stats,
+            batch_stats=moved.batch_stats,
             optimizer_state=moved.optimizer_state,
         )
         if state.average is not None:
@@ -180,13 +179,9 @@ def make_step(
         }
         if len(sums) > 1:
             metrics |= {f"loss_{name}": value for name, value in sums.items()}
-        # `_move` has kept the old parameters and moments of a broken step.
-        kept = optimizer_lib.keep(
-            moved.is_moved,
-            (state.batch_stats, state.average),
-            (before.batch_stats, before.average),
-        )
-        return state.replace(batch_stats=kept[0], average=kept[1]), metrics
+        # `_move` has kept everything else of a broken step.
+        average = optimizer_lib.keep(moved.is_moved, state.average, old_average)
+        return state.replace(average=average), metrics
 
     return train_step
 
@@ -203,6 +198,7 @@ class _Moved(NamedTuple):
 
     Attributes:
       params: The new parameters if ``is_moved``, else the old ones.
+      batch_stats: The new statistics if ``is_moved``, else the old ones.
       optimizer_state: The new state; the old one if loss or gradient is not finite.
       gradient_norm: Euclidean norm of the whole gradient, before clipping.
       update_norm: Euclidean norm of the whole update.
@@ -210,6 +206,7 @@ class _Moved(NamedTuple):
     """
 
     params: Any
+    batch_stats: Any
     optimizer_state: Any
     gradient_norm: Any
     update_norm: Any
@@ -220,15 +217,16 @@ def _move(
     gradients: Any,
     optimizer_state: Any,
     params: Any,
+    statistics: tuple[Any, Any],
     loss: Array,
     *,
     optimizer: optax.GradientTransformationExtraArgs,
     rules: tuple[optimizer_lib.Rule, ...],
     norm_fn: Callable[[Any], Array] | None = None,
 ) -> _Moved:
-    """Return parameters and optimizer state after an update.
+    """Return parameters, statistics (new, old) and optimizer state after an update.
 
-    A broken step changes neither: the moments would keep a nan for the rest of the run.
+    A broken step changes none: the moments would keep a nan for the rest of the run.
     """
     del rules
     norm_fn = norm_fn or _norm
@@ -245,13 +243,17 @@ def _move(
     # copy the donated state before it overwrites the state.
     is_moved = is_finite & jnp.isfinite(update_norm)
     params = optimizer_lib.keep(is_moved, optax.apply_updates(params, updates), params)
-    return _Moved(params, optimizer_state, gradient_norm, update_norm, is_moved)
+    batch_stats = optimizer_lib.keep(is_moved, *statistics)
+    return _Moved(
+        *(params, batch_stats, optimizer_state, gradient_norm, update_norm, is_moved)
+    )
 
 
 def _move_stacks(
     gradients: Any,
     optimizer_state: Any,
     params: Any,
+    statistics: tuple[Any, Any],
     loss: Array,
     *,
     optimizer: optax.GradientTransformationExtraArgs,
@@ -259,25 +261,32 @@ def _move_stacks(
 ) -> _Moved:
     """Return what `_move` returns, with few kernels that update many arrays each.
 
-    Not for parameters that are spread over devices: XLA would gather them.
+    Not for parameters that are spread over devices: XLA would gather them. Not for
+    TPUs, whose program grows by it.
     """
-    stacks = Stacks(params, rules)
-    joined = stacks.join((gradients, optimizer_state, params))
+    claimed = jax.tree.map(lambda rule: rule.name, optimizer_lib.assign(params, rules))
+    of_params = Stacks(params, claimed)
+    of_statistics = Stacks(statistics[0], jax.tree.map(lambda _: "", statistics[0]))
+    joined = of_params.join((gradients, optimizer_state, params))
     moved = _move(
-        joined[0],
-        joined[1],
-        joined[2],
+        *joined,
+        of_statistics.join(statistics),
         loss,
         optimizer=optimizer,
         rules=rules,
         norm_fn=_joined_norm,
     )
-    # Without the barrier XLA would compute a whole stack again for each of its arrays.
-    moved = jax.lax.optimization_barrier(moved)
-    params, optimizer_state = stacks.split(
-        (moved.params, moved.optimizer_state), (params, optimizer_state)
+    params, optimizer_state, batch_stats = split(
+        [
+            (of_params, moved.params, params),
+            (of_params, moved.optimizer_state, optimizer_state),
+            (of_statistics, moved.batch_stats, statistics[0]),
+        ],
+        moved.is_moved,
     )
-    return moved._replace(params=params, optimizer_state=optimizer_state)
+    return moved._replace(
+        params=params, optimizer_state=optimizer_state, batch_stats=batch_stats
+    )
 
 
 def _cut(

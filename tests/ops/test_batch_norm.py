@@ -8,10 +8,11 @@ import pytest
 
 from segnext_jax.ops import batch_norm
 from segnext_jax.ops.kernels import moments as kernels
-from segnext_jax.ops.kernels.per_image import fingerprint, gathered, per_image
+from segnext_jax.ops.kernels.per_image import fingerprint, over_devices
 from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
 
 EPSILON = 1e-5
+MOMENTS = functools.partial(batch_norm.mean_and_variance, interpret=True)
 
 
 def images(shape, mean=3.0, dtype=np.float64):
@@ -67,8 +68,7 @@ def test_the_kernels_have_the_same_sums(shape):
         x = jnp.asarray(images(shape))
         g = jnp.cos(x)
         mean, var = batch_norm._two_passes(x)
-        parts = jax.jit(functools.partial(kernels.moments, interpret=True))(x)
-        given = batch_norm.join(parts, shape[1:3])
+        given = jax.jit(MOMENTS)(x)
         slopes = jax.jit(functools.partial(kernels.slopes, interpret=True))(x, g, mean)
         sums = batch_norm._two_sums(x, g, mean)
     np.testing.assert_allclose(given, (mean, var), rtol=1e-12)
@@ -76,17 +76,15 @@ def test_the_kernels_have_the_same_sums(shape):
 
 
 def test_devices_that_share_a_batch_exchange_moments_once():
-    x = jnp.asarray(images((8, 6, 7, 8), dtype=np.float32))
+    x = jnp.asarray(images((16, 6, 7, 8), dtype=np.float32))
     mesh = make_mesh()
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
-    def moments(x):
-        parts = per_image(functools.partial(kernels.moments, interpret=True), 1)(x)
-        return gathered(functools.partial(batch_norm.join, size=x.shape[1:3]))(parts)
-
-    jitted = jax.jit(moments, in_shardings=spread, out_shardings=whole)
+    jitted = jax.jit(over_devices(MOMENTS), in_shardings=spread, out_shardings=whole)
     text = jitted.lower(x).compile().as_text()
-    assert len(re.findall(r"= \S+ all-gather\(", text)) == 1
+    # A mean and a sum of squares of each device, not of each image.
+    (gathered,) = re.findall(r"= (\S+)\{\S+ all-gather\(", text)
+    assert gathered == "f32[8,2,8]"
     assert "all-reduce" not in text
     # A program that is compiled already is not taken for one with other kernels.
     assert f"dense<{fingerprint()}>" in jitted.lower(x).as_text()
@@ -96,8 +94,7 @@ def test_devices_that_share_a_batch_exchange_moments_once():
 
 def test_a_large_mean_does_not_cancel():
     x = images((4, 16, 24, 8), mean=3000.0, dtype=np.float32)
-    parts = jax.jit(functools.partial(kernels.moments, interpret=True))(jnp.asarray(x))
-    mean, var = batch_norm.join(parts, x.shape[1:3])
+    mean, var = jax.jit(MOMENTS)(jnp.asarray(x))
     exact = x.astype(np.float64)
     np.testing.assert_allclose(mean, exact.mean((0, 1, 2)), rtol=1e-6)
     # A standard deviation is 1e-4 of the mean's rounding; E[x^2] - E[x]^2 would have no

@@ -7,7 +7,7 @@ import pytest
 
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import step as step_lib
-from segnext_jax.training.stacks import Stacks
+from segnext_jax.training.stacks import Stacks, split
 
 RULES = (
     optimizer_lib.Rule("head", r"decode_head/.*", lr_multiplier=10.0),
@@ -50,13 +50,15 @@ def adamw(**options):
 
 def test_small_arrays_of_one_rule_are_one_vector():
     tree = params()
-    stacks = Stacks(tree, RULES)
+    claimed = optimizer_lib.assign(tree, RULES)
+    stacks = Stacks(tree, jax.tree.map(lambda rule: rule.name, claimed))
     joined = stacks.join(tree)
     shapes = sorted(leaf.shape for leaf in jax.tree.leaves(joined))
     # The head's bias has another rate than the encoder's; norms do not decay.
     encoder = 3 * (7 * 5 + 5)
     assert shapes == sorted([(5,), (3 * 10,), (encoder,), *[(200, 170)] * 3])
-    jax.tree.map(np.testing.assert_array_equal, stacks.split(joined, tree), tree)
+    (given,) = split([(stacks, joined, tree)], jnp.array(False))
+    jax.tree.map(np.testing.assert_array_equal, given, tree)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,10 @@ def test_an_update_of_stacks_equals_that_of_each_array(options, loss):
 
     def move(function):
         moved = functools.partial(function, optimizer=optimizer, rules=RULES)
-        return jax.jit(moved)(gradients, state, old, jnp.float32(loss))
+        statistics = {"norm1": {"mean": jnp.arange(5.0), "var": jnp.arange(3.0)}}
+        new = jax.tree.map(lambda array: array + 1, statistics)
+        loss_now = jnp.float32(loss)
+        return jax.jit(moved)(gradients, state, old, (new, statistics), loss_now)
 
     given, wanted = move(step_lib._move_stacks), move(step_lib._move)
     assert bool(given.is_moved) == np.isfinite(loss)

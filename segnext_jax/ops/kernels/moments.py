@@ -78,9 +78,31 @@ def moments(
     parts = _call(_moments_kernel, "moments", layout, images)
     means, squares = parts[:, :, 0], parts[:, :, 1]
     counts = _counts(layout).astype(parts.dtype)[None, :, None]
-    mean = jnp.sum(means * counts, axis=1) / (images.shape[1] * images.shape[2])
-    between = counts * jnp.square(means - mean[:, None])
-    return jnp.stack([mean, jnp.sum(squares + between, axis=1)], axis=1)
+    size = images.shape[1] * images.shape[2]
+    return jnp.stack(joined(means, squares, counts, size, axis=1), axis=1)
+
+
+def joined(
+    means: Array, squares: Array, counts: Array | int, size: int, axis: int
+) -> tuple[Array, Array]:
+    """Return the mean of all parts, and the sum of squares around it.
+
+    One kernel computes both, since no sum waits for another: squares of means are taken
+    around the first part's, m_0, whose distance to the mean m counts n_0 (m_0 - m)^2 in
+    the result, too. So what cancels is at most size / n_0 times the result.
+
+    Args:
+      means: Of each part.
+      squares: The part's sums of squares around its mean.
+      counts: Number of pixels of each part.
+      size: Of all parts.
+      axis: The axis of the parts.
+    """
+    first = lax.slice_in_dim(means, 0, 1, axis=axis)
+    away = means - first
+    shift = jnp.sum(counts * away, axis) / size
+    around_first = jnp.sum(squares + counts * jnp.square(away), axis)
+    return jnp.squeeze(first, axis) + shift, around_first - size * jnp.square(shift)
 
 
 def _counts(layout: Layout) -> Array:

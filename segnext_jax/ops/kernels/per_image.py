@@ -37,7 +37,7 @@ def per_image(function: Callable, num_batched: int, target: Target = GPU) -> Cal
     """
     if target.is_tpu:
         return functools.partial(_by_mesh, function, num_batched)
-    return _divided(function, num_batched, "b")
+    return _divided(lambda *arrays, axes: function(*arrays), num_batched, "b")
 
 
 def _by_mesh(function: Callable, num_batched: int, *arrays: jax.Array) -> Any:
@@ -59,16 +59,18 @@ def _by_mesh(function: Callable, num_batched: int, *arrays: jax.Array) -> Any:
     )(*arrays)
 
 
-def gathered(function: Callable) -> Callable:
-    """Return a function that each device computes for the whole batch.
+def over_devices(function: Callable) -> Callable:
+    """Return a function of images whose results are those of the whole batch.
 
-    Meant for a few values of each image: devices exchange these values once, instead of
-    each sum over the batch that the function computes.
+    The function exchanges by itself what it needs of other devices' images, where XLA
+    would exchange once for each sum over the batch.
 
     Args:
-      function: A function of arrays that does not close over arrays.
+      function: Takes images, and as ``axes`` the names of the mesh axes over which the
+        batch is divided: of `jax.lax.all_gather` and the like, none where the device
+        has all images. It must not close over arrays.
     """
-    return _divided(function, 0, None)
+    return _divided(function, 1, None)
 
 
 @functools.cache
@@ -81,17 +83,18 @@ def fingerprint() -> int:
 def _divided(function: Callable, num_batched: int, of_results: str | None) -> Callable:
     # Without keyword arguments, which custom_partitioning refuses, even unused ones.
     def positional(*arrays: jax.Array) -> Any:
-        return function(*arrays[:-1])
+        return function(*arrays[:-1], axes=())
 
     def partition(mesh: Any, argument_shapes: Any, result_shapes: Any) -> tuple:
         # Arrays with a batch follow the sharding that XLA chose for the first array.
         whole = NamedSharding(mesh, PartitionSpec())
-        shared = NamedSharding(
-            mesh, PartitionSpec(*argument_shapes[0].sharding.spec[:1])
-        )
+        first = argument_shapes[0].sharding.spec[:1]
+        shared = NamedSharding(mesh, PartitionSpec(*first))
+        axes = first[0] if first and first[0] else ()
+        axes = (axes,) if isinstance(axes, str) else axes
         return (
             mesh,
-            positional,
+            lambda *arrays: function(*arrays[:-1], axes=axes),
             jax.tree.map(lambda _: shared if of_results else whole, result_shapes),
             tuple(
                 shared if place < num_batched else whole
@@ -100,7 +103,7 @@ def _divided(function: Callable, num_batched: int, of_results: str | None) -> Ca
         )
 
     def call(*arrays: jax.Array) -> Any:
-        shapes = jax.eval_shape(function, *arrays)
+        shapes = jax.eval_shape(functools.partial(function, axes=()), *arrays)
         # What XLA divides does not stand in the program by which JAX looks for it among
         # those that are compiled already; the number does.
         arrays = (*arrays, jnp.full(1, fingerprint(), jnp.uint32))
