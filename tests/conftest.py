@@ -208,3 +208,17 @@ def file_server():
     """A server of files, `tests/file_server.py`."""
     with load(ROOT / "tests" / "file_server.py").serve() as serving:
         yield serving
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """The networks before a server of each kind of bucket, `tests/buckets.py`."""
+    with load(ROOT / "tests" / "buckets.py").serve() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, networks, tmp_path) -> Iterator[str]:
+    """An address in a bucket of each kind, where nothing is."""
+    yield f"{request.param}://bucket/{tmp_path.name}"
+    networks[request.param].mend()

@@ -42,8 +42,6 @@ def as_path(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       BucketError: If the bucket cannot be reached, or its package is not installed.
     """
-    if isinstance(path, pathlib.PurePath) and is_bucket(path):
-        return path  # type: ignore[return-value]  # It has the methods.
     match = _ADDRESS.fullmatch(os.fspath(path))
     if match is None:
         return pathlib.Path(path)
@@ -61,7 +59,7 @@ def as_path(path: str | os.PathLike[str]) -> pathlib.Path:
 
 def is_bucket(path: os.PathLike[str]) -> bool:
     """Tell whether `as_path` gave a path in a bucket."""
-    return isinstance(path, pathlib.PurePath) and not isinstance(path, pathlib.Path)
+    return getattr(path, "is_in_bucket", False)
 
 
 def refuse_bucket(path: str | os.PathLike[str], what: str) -> None:
@@ -225,7 +223,9 @@ def _telling(path: os.PathLike[str]) -> Iterator[None]:
     """Turn errors of a store, which have types of many libraries, into a sentence."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError, BucketError):
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} does not exist.") from error
+    except (FileExistsError, BucketError):
         raise
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -263,8 +263,11 @@ def _path_class() -> Any:
         options = fsspec.config.conf.setdefault(scheme, {})
         options.setdefault("use_listings_cache", False)
 
-    class BucketPath(type(epath.Path("gs://"))):
-        """A path whose errors are sentences; epath's own forgets the address."""
+    # A pathlib.Path for those who ask; epath's methods come first.
+    class BucketPath(type(epath.Path("gs://")), pathlib.PosixPath):
+        """A path whose errors are sentences, and which is absolute."""
+
+        is_in_bucket = True
 
         def absolute(self) -> "BucketPath":
             return self

@@ -22,7 +22,9 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
     """
     if isinstance(image, str | os.PathLike):
         path = storage.as_path(image)
-        if not storage.is_bucket(path) and not path.exists():
+        if storage.is_bucket(path):
+            return decode_image(path.read_bytes(), str(path))
+        if not path.exists():
             raise FileNotFoundError(
                 f"an image must be a file: {path} does not exist. The current folder "
                 f"is {pathlib.Path.cwd()}."
