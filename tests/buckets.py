@@ -40,7 +40,7 @@ class Network:
         self.is_up, self.cut_after, self.delay = True, None, 0.0
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "http://127.0.0.1:%d" % self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._open = []
         threading.Thread(target=self._listen, daemon=True).start()
 

@@ -23,7 +23,7 @@ from segnext_jax.cli import storage
 from segnext_jax.cli.whole_files import naming
 
 # Between checkpoints small files are brought as often, for people who look on.
-_SECONDS_BETWEEN = 60
+_SECONDS_BETWEEN = 60.0
 _SMALL_BYTES = 2**22
 
 

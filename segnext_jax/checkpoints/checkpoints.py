@@ -30,6 +30,7 @@ from segnext_jax.checkpoints import arrays, integrity, reading
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
 from segnext_jax.checkpoints.bucket_run import BucketRun
 from segnext_jax.cli.command import first_line
+from segnext_jax.cli.storage import BucketError
 from segnext_jax.cli.whole_files import reason, synchronise
 
 _DAMAGED = "damaged"
@@ -263,11 +264,13 @@ class Checkpoints:
             int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()
         ]
         before = [step for step in whole if step != self._saving]
+        is_far = isinstance(error, BucketError)
+        remedy = "start" if is_far else "make room, and start"
         rest = (
-            f"The checkpoint of step {max(before)} is whole: make room, and start the "
-            "run again to go on from there."
+            f"The checkpoint of step {max(before)} is whole: {remedy} the run again to "
+            "go on from there."
             if before
-            else "There is none before it: make room, and start the run again."
+            else f"There is none before it: {remedy} the run again."
         )
         return CheckpointError(
             f"checkpoint {self._saving} in {self._workdir} could not be written: "

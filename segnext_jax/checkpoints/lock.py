@@ -107,8 +107,8 @@ class WriterLock:
 
 # Seconds between two signs of life in a bucket, and after how many without any a
 # training is taken for dead.
-BEAT_SECONDS = 15
-LAPSE_SECONDS = 60
+BEAT_SECONDS = 15.0
+LAPSE_SECONDS = 60.0
 
 
 class BucketLock:
@@ -146,7 +146,7 @@ class BucketLock:
     def _is_left(self, seen: bytes) -> bool:
         """Return whether the holder gives no sign of life, or ends."""
         logging.info(
-            "%s is there: waiting up to %d s to learn whether its training lives.",
+            "%s is there: waiting up to %.0f s to learn whether its training lives.",
             *(self._path, LAPSE_SECONDS),
         )
         end = time.monotonic() + LAPSE_SECONDS
