@@ -75,8 +75,8 @@ _NOT_QUICK = (
     # These start or wait for many processes, or load hundreds of configurations.
     *("tests/cli/test_command.py", "tests/cli/test_download.py"),
     *("tests/pipeline/test_loader.py", "tests/test_other_systems.py"),
-    "tests/test_full_disk.py",
-    "tests/config/test_files.py",
+    *("tests/test_full_disk.py", "tests/test_buckets.py", "tests/cli/test_storage.py"),
+    *("tests/config/test_files.py", "tests/checkpoints/test_bucket_run.py"),
 )
 
 
