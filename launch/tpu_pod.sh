@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train on a Cloud TPU pod: the same command on each of its hosts, which find each other.
-#   TPU_NAME=my-pod ZONE=us-central2-b ./launch/tpu_pod.sh --config=configs/ade20k_base.py --workdir=/mnt/shared/ade
+#   TPU_NAME=my-pod ZONE=us-central2-b ./launch/tpu_pod.sh --config=configs/ade20k_base.py --workdir=gs://my-bucket/ade
+# Prepared data must lie on the disk of each host.
 # Each host clones REPOSITORY into ~/segnext_jax the first time. DRY_RUN=1 prints the command.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -13,7 +13,10 @@ if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
 elif compgen -G '/dev/accel*' >/dev/null || compgen -G '/dev/vfio/[0-9]*' >/dev/null; then
   accelerator=tpu
 fi
-run install_into_venv "$accelerator"
+extras="$accelerator"
+if [[ "$*" == *gs://* ]]; then extras+=",gcs"; fi
+if [[ "$*" == *s3://* ]]; then extras+=",s3"; fi
+run install_into_venv "$extras"
 
 if [ $# -eq 0 ]; then
   run .venv/bin/python data/shapes/prepare.py

@@ -53,19 +53,20 @@ def train(
     Args:
       folder: It has images/ and masks/; docs/own_data.md has the forms.
       variant: tiny, small, base or large.
-      workdir: The run's folder; None: ``runs/NAME`` for a folder of that name.
+      workdir: The run's folder, or its address, gs:// or s3://; None: ``runs/NAME``
+        for a folder of that name.
       overrides: Fields of the configuration to set: ``"num_steps=2000"``, ...
 
     Raises:
       ValueError: If the folder cannot be trained on, or a field has an impossible
         value.
     """
-    from segnext_jax.cli import command
+    from segnext_jax.cli import command, storage
     from segnext_jax.training import recipe
 
     command.set_up_logging()
     overrides = [f"model.variant={variant}", *overrides]
-    chosen = pathlib.Path(workdir) if workdir is not None else None
+    chosen = storage.as_path(workdir) if workdir is not None else None
     return load(recipe.train(pathlib.Path(folder), chosen, overrides))
 
 

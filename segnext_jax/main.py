@@ -15,7 +15,7 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 
-from segnext_jax.cli import command, processes
+from segnext_jax.cli import command, processes, storage
 
 if typing.TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -74,7 +74,8 @@ def train(arguments: Sequence[str], *, is_program: bool = False) -> None:
     )
     parser.add_argument(
         "--workdir",
-        help="folder of the run (default: runs/<name of the config or of FOLDER>)",
+        help="folder of the run, which may be gs://BUCKET/... or s3://BUCKET/... "
+        "(default: runs/<name of the config or of FOLDER>)",
     )
     processes.add_options(parser)
     options, rest = parser.parse_known_args(arguments)
@@ -116,7 +117,7 @@ def _train_folder(
     with _joined(options, is_program):
         from segnext_jax.training import recipe
 
-        workdir = pathlib.Path(options.workdir) if options.workdir else None
+        workdir = storage.as_path(options.workdir) if options.workdir else None
         recipe.train(pathlib.Path(options.folder), workdir, overrides)
 
 
@@ -147,7 +148,7 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=storage.as_path,
         help="folder for the results (default: the run's; nothing else is written "
         "there)",
     )
@@ -177,7 +178,7 @@ def evaluate(arguments: Sequence[str], *, is_program: bool = False) -> None:
 
 def _folder(folder: str | None, config: str | None, option: str) -> pathlib.Path:
     if folder:
-        return pathlib.Path(folder)
+        return storage.as_path(folder)
     if config is None:
         raise ValueError(
             f"--config or {option} must be given: the name of a config for a new run "

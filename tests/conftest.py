@@ -77,7 +77,8 @@ _NOT_QUICK = (
     # These start or wait for many processes.
     *("tests/cli/test_command.py", "tests/cli/test_download.py"),
     *("tests/pipeline/test_loader.py", "tests/test_other_systems.py"),
-    "tests/test_full_disk.py",
+    *("tests/test_full_disk.py", "tests/test_buckets.py", "tests/cli/test_storage.py"),
+    "tests/checkpoints/test_bucket_run.py",
 )
 
 
@@ -209,3 +210,17 @@ def file_server():
     """A server of files, `tests/file_server.py`."""
     with load(ROOT / "tests" / "file_server.py").serve() as serving:
         yield serving
+
+
+@pytest.fixture(scope="session")
+def networks():
+    """The networks before a server of each kind of bucket, `tests/buckets.py`."""
+    with load(ROOT / "tests" / "buckets.py").serve() as serving:
+        yield serving
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, networks, tmp_path) -> Iterator[str]:
+    """An address in a bucket of each kind, where nothing is."""
+    yield f"{request.param}://bucket/{tmp_path.name}"
+    networks[request.param].mend()

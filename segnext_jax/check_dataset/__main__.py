@@ -21,7 +21,7 @@ from segnext_jax.check_dataset.findings import find
 from segnext_jax.check_dataset.inspection import inspect_all
 from segnext_jax.check_dataset.summary import summarize
 from segnext_jax.check_dataset.target import open_target, settings_of
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 from segnext_jax.cli.progress import SECONDS_PER_LINE, Progress
 
 
@@ -83,7 +83,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--split", help="the only split to check (default: all)")
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=storage.as_path,
         help="folder of the report (default: runs/check/<data set>)",
     )
     parser.add_argument(

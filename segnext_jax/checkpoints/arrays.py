@@ -51,6 +51,15 @@ def read(folder: pathlib.Path) -> Any:
         return handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=wanted))
 
 
+def gathered(tree: Any) -> Any:
+    """Return arrays that are spread over processes whole, as NumPy arrays."""
+    leaves = jax.tree.leaves(tree)
+    if not all(leaf.is_fully_replicated for leaf in leaves):
+        whole = jax.NamedSharding(leaves[0].sharding.mesh, jax.P())
+        tree = jax.jit(lambda tree: tree, out_shardings=whole)(tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)), tree)
+
+
 def abstract(tree: Any, sharding: Any) -> Any:
     """Return shapes and types of a tree, to be restored with these shardings.
 

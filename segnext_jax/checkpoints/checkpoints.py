@@ -28,7 +28,9 @@ from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints import arrays, integrity, reading
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints, KeepBest
+from segnext_jax.checkpoints.bucket_run import BucketRun
 from segnext_jax.cli.command import first_line
+from segnext_jax.cli.storage import BucketError
 from segnext_jax.cli.whole_files import reason, synchronise
 
 _DAMAGED = "damaged"
@@ -44,7 +46,11 @@ class Checkpoints:
     """The checkpoints of one run."""
 
     def __init__(
-        self, workdir: str | pathlib.Path, num_kept: int = 1, num_best: int = 0
+        self,
+        workdir: str | pathlib.Path,
+        num_kept: int = 1,
+        num_best: int = 0,
+        bucket: BucketRun | None = None,
     ):
         """Open, and create when missing, the checkpoints of a workdir.
 
@@ -52,7 +58,11 @@ class Checkpoints:
           workdir: The run's folder.
           num_kept: Number of latest checkpoints that are kept.
           num_best: Number of checkpoints with the best scores that are kept as well.
+          bucket: Where the workdir is brought, if anywhere. Process 0 alone writes
+            then, because the others see another disk.
         """
+        self._is_alone = bucket is not None and jax.process_count() > 1
+        self._given: int | None = None
         self._workdir = pathlib.Path(workdir).absolute()
         self._folder = self._workdir / reading.CHECKPOINTS
         self._best = _best_checkpoints(self._workdir)
@@ -69,7 +79,8 @@ class Checkpoints:
                 ),
                 # Removes folders that a killed run had half written.
                 cleanup_tmp_directories=True,
-                temporary_path_class=_SealedPath,
+                temporary_path_class=_sealed_path(bucket),
+                **_options_of_one(self._folder) if self._is_alone else {},
             ),
             item_handlers={
                 "model": arrays.array_handler(),
@@ -81,7 +92,7 @@ class Checkpoints:
 
     def latest_step(self) -> int | None:
         """Return the step of the newest checkpoint that was finished, or None."""
-        return self._manager.latest_step()
+        return self._given or self._manager.latest_step()
 
     def has_score(self, step: int) -> bool:
         """Return whether the score of a checkpoint was recorded."""
@@ -122,6 +133,11 @@ class Checkpoints:
             return
         self._finish_writing()
         self._saving = step
+        if self._is_alone:
+            model, optimizer = arrays.gathered((model, optimizer))
+            self._given = step
+            if jax.process_index() > 0:
+                return
         try:
             self._manager.save(
                 step,
@@ -156,7 +172,7 @@ class Checkpoints:
             iterator=ocp.args.JsonRestore(),
         )
         restored, passed_over = self._restore(args)
-        if passed_over and jax.process_index() == 0:
+        if passed_over and (self._is_alone or jax.process_index() == 0):
             for step in passed_over:
                 _move_away(self._folder / str(step), self._workdir / _DAMAGED)
         if passed_over:
@@ -248,11 +264,13 @@ class Checkpoints:
             int(path.name) for path in self._folder.iterdir() if path.name.isdecimal()
         ]
         before = [step for step in whole if step != self._saving]
+        is_far = isinstance(error, BucketError)
+        remedy = "start" if is_far else "make room, and start"
         rest = (
-            f"The checkpoint of step {max(before)} is whole: make room, and start the "
-            "run again to go on from there."
+            f"The checkpoint of step {max(before)} is whole: {remedy} the run again to "
+            "go on from there."
             if before
-            else "There is none before it: make room, and start the run again."
+            else f"There is none before it: {remedy} the run again."
         )
         return CheckpointError(
             f"checkpoint {self._saving} in {self._workdir} could not be written: "
@@ -267,11 +285,33 @@ class _SealedPath(ocp.path.atomicity.AtomicRenameTemporaryPath):
     and its files are on the disk: a power loss leaves no empty files.
     """
 
+    bucket: BucketRun | None = None
+
     async def finalize(self) -> None:
         """Seal and rename; orbax calls it where it has written everything else."""
         integrity.seal(pathlib.Path(self.get()), without=_WRITTEN_AT_COMMIT)
         await super().finalize()
         synchronise(pathlib.Path(self.get_final()).parent)
+        # Orbax finishes each part of a checkpoint, too.
+        if self.bucket is not None and self.get_final().name.isdecimal():
+            # Older checkpoints stay until it is there: orbax deletes them afterwards.
+            self.bucket.bring()
+
+
+def _sealed_path(bucket: BucketRun | None) -> type[_SealedPath]:
+    return type("_SealedPath", (_SealedPath,), {"bucket": bucket})
+
+
+def _options_of_one(folder: pathlib.Path) -> dict[str, Any]:
+    """Return what makes orbax write in this process alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    process = jax.process_index()
+    one = ocp.options.MultiprocessingOptions(
+        primary_host=process,
+        active_processes={process},
+        barrier_sync_key_prefix=f"process_{process}",
+    )
+    return {"create": False, "multiprocessing_options": one}
 
 
 class _Manager(ocp.CheckpointManager):

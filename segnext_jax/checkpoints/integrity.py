@@ -35,8 +35,13 @@ def seal(folder: pathlib.Path, without: Collection[str] = ()) -> None:
             synchronise(path)
 
 
-def differing_file(folder: pathlib.Path) -> str:
-    """Return what of a sealed folder is not as it was written; empty if nothing is."""
+def differing_file(folder: pathlib.Path, without: Collection[str] = ()) -> str:
+    """Return what of a sealed folder is not as it was written; empty if nothing is.
+
+    Args:
+      folder: The folder.
+      without: Folders in it that need not be there.
+    """
     try:
         checksums = json.loads((folder / CHECKSUMS_FILE).read_text())
     except (OSError, ValueError):
@@ -44,6 +49,8 @@ def differing_file(folder: pathlib.Path) -> str:
     if not checksums or not isinstance(checksums, dict):
         return f"{CHECKSUMS_FILE} cannot be read"
     for name, expected in checksums.items():
+        if name.partition("/")[0] in without:
+            continue
         if not (folder / name).is_file():
             return f"{name} is missing"
         if _checksum(folder / name) != expected:

@@ -4,10 +4,13 @@ import errno
 import json
 import os
 import pathlib
+import secrets
 import socket
 import time
 
 from absl import logging
+
+from segnext_jax.cli import storage
 
 try:
     import fcntl
@@ -49,9 +52,8 @@ class WriterLock:
         except BaseException:
             self.close()
             raise
-        holder = {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
         os.truncate(self._handle, 0)
-        os.write(self._handle, json.dumps(holder).encode())
+        os.write(self._handle, json.dumps(_ourselves()).encode())
 
     def _take(self, handle: int) -> None:
         if fcntl is None:
@@ -59,11 +61,7 @@ class WriterLock:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
-                f"{self._workdir} is written into by another training, {self._holder()}"
-                ". Wait for its end, end it, or give another --workdir. If its machine "
-                f"is gone, delete {self._path}."
-            ) from None
+            raise _taken(self._path) from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
@@ -72,13 +70,6 @@ class WriterLock:
                 "training writes into it.",
                 *(self._workdir, error.strerror),
             )
-
-    def _holder(self) -> str:
-        try:
-            holder = json.loads(self._path.read_bytes())
-            return "process {pid} on {host} since {since}".format(**holder)
-        except (OSError, ValueError, KeyError, TypeError):
-            return f"which {self._path} does not name"
 
     def check(self) -> None:
         """Refuse to go on if the folder is no longer there, or no longer this run's.
@@ -112,6 +103,117 @@ class WriterLock:
     def __exit__(self, *exception: object) -> None:
         """Close it."""
         self.close()
+
+
+# Seconds between two signs of life in a bucket, and after how many without any a
+# training is taken for dead.
+BEAT_SECONDS = 15.0
+LAPSE_SECONDS = 60.0
+
+
+class BucketLock:
+    """Stands for `WriterLock` in a bucket: an object that its holder writes anew.
+
+    Whoever finds the object waits for the next sign of life. If one comes, there is
+    another training; if none comes, the other one was killed, and the lock is taken
+    over. Clocks of machines are not compared. One that was only cut off notices at its
+    next sign of life, or before it brings a checkpoint, that the lock is another's, and
+    ends.
+    """
+
+    def __init__(self, workdir: pathlib.Path) -> None:
+        """Take the lock.
+
+        Args:
+          workdir: The run's folder in a bucket.
+
+        Raises:
+          ValueError: If another training holds the lock.
+        """
+        self._path = workdir / LOCK_FILE
+        self._holder = {**_ourselves(), "token": secrets.token_hex(8), "beat": 0}
+        seen = self._content()
+        if seen and not self._is_left(seen):
+            raise _taken(self._path)
+        if seen:
+            storage.remove(workdir, [LOCK_FILE])
+        try:
+            storage.write(self._path, self._own(), is_new=True)
+        except FileExistsError:
+            raise _taken(self._path) from None
+        self.check()
+
+    def _is_left(self, seen: bytes) -> bool:
+        """Return whether the holder gives no sign of life, or ends."""
+        logging.info(
+            "%s is there: waiting up to %.0f s to learn whether its training lives.",
+            *(self._path, LAPSE_SECONDS),
+        )
+        end = time.monotonic() + LAPSE_SECONDS
+        while time.monotonic() < end:
+            time.sleep(1)
+            content = self._content()
+            if content != seen:
+                return not content
+        return True
+
+    def beat(self) -> None:
+        """Give a sign of life.
+
+        Raises:
+          FileNotFoundError: See `check`.
+        """
+        self.check()
+        self._holder["beat"] += 1
+        storage.write(self._path, self._own())
+
+    def check(self) -> None:
+        """Refuse to go on if the lock is no longer this training's.
+
+        Raises:
+          FileNotFoundError: If it was deleted, or another training has taken it.
+        """
+        if self._holder["token"].encode() not in self._content():
+            raise FileNotFoundError(
+                f"{self._path} must stay this training's while it goes on: it is gone, "
+                f"or taken by another, {_holder(self._path)}. What this one has done "
+                "since its last checkpoint is lost; see to it that one alone writes "
+                "there."
+            )
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._holder["token"].encode() in self._content():
+            storage.remove(self._path.parent, [LOCK_FILE])
+
+    def _own(self) -> bytes:
+        return json.dumps(self._holder).encode()
+
+    def _content(self) -> bytes:
+        try:
+            return self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+
+def _ourselves() -> dict:
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": _now()}
+
+
+def _taken(path: pathlib.Path) -> ValueError:
+    return ValueError(
+        f"{path.parent} is written into by another training, {_holder(path)}. Wait for "
+        "its end, end it, or give another --workdir. If its machine is gone, delete "
+        f"{path}."
+    )
+
+
+def _holder(path: pathlib.Path) -> str:
+    try:
+        holder = json.loads(path.read_bytes())
+        return "process {pid} on {host} since {since}".format(**holder)
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"which {path} does not name"
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import orbax.checkpoint as ocp
 
 from segnext_jax.checkpoints import arrays, integrity
+from segnext_jax.cli import storage
 from segnext_jax.cli.whole_files import reason, whole_folder
 
 CONFIG_FILE = "config.json"
@@ -41,7 +42,7 @@ def save_model(
       ValueError: If ``directory`` exists and may not be replaced.
       OSError: If it cannot be written.
     """
-    directory = pathlib.Path(directory).absolute()
+    directory = storage.as_path(directory).absolute()
     if directory.exists() and not overwrite:
         raise ValueError(
             f"the folder for the model must be new: {directory} exists. Delete it or "
@@ -63,5 +64,5 @@ def save_model(
 
 def is_model(directory: str | pathlib.Path) -> bool:
     """Tell whether a folder is one that `save_model` wrote."""
-    directory = pathlib.Path(directory)
+    directory = storage.as_path(directory)
     return (directory / CONFIG_FILE).is_file() and (directory / MODEL).is_dir()

@@ -8,6 +8,7 @@ if a file cannot be decoded.
 import dataclasses
 import json
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -20,9 +21,12 @@ from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import arrays, integrity, json_files
 from segnext_jax.checkpoints.best import SCORES_FILE, BestCheckpoints
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE, MODEL, is_model
+from segnext_jax.cli import storage
 from segnext_jax.cli.command import first_line
 
 CHECKPOINTS = "checkpoints"
+# Parts of a checkpoint that a training alone reads.
+_OF_TRAINING = ("optimizer", "iterator")
 ABOUT = pathlib.Path("about", "metadata")
 LATEST, BEST = "latest", "best"
 # Name of the score by which a checkpoint is the best.
@@ -93,7 +97,7 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
         holds something else, or the configuration in it cannot be used.
     """
     which = parse_which(which)
-    path = pathlib.Path(path).absolute()
+    path = storage.as_path(path).absolute()
     run, step = run_of(path)
     if step is not None:
         if which not in (LATEST, step):
@@ -127,12 +131,14 @@ def read(path: str | pathlib.Path, which: str | int = LATEST) -> StoredModel:
 def checkpoint_folders(run: pathlib.Path) -> dict[int, pathlib.Path]:
     """Return the finished checkpoints of a run by step, the newest first.
 
-    Orbax writes under another name and renames at the end.
+    Orbax writes under another name and renames at the end; in a bucket the seal comes
+    at the end.
     """
+    is_whole = integrity.is_sealed if storage.is_bucket(run) else pathlib.Path.is_dir
     found = {
         int(path.name): path
         for path in (run / CHECKPOINTS).glob("*")
-        if path.name.isdecimal() and path.is_dir()
+        if path.name.isdecimal() and is_whole(path)
     }
     return dict(sorted(found.items(), reverse=True))
 
@@ -166,15 +172,19 @@ def stored_config(run: pathlib.Path) -> ConfigDict:
         raise ValueError(f"{path} cannot be used: {error}") from error
 
 
-def fault_of(folder: pathlib.Path) -> tuple[bool, str]:
+def fault_of(folder: pathlib.Path, without: Collection[str] = ()) -> tuple[bool, str]:
     """Return whether a folder has checksums, and what does not match them.
 
     One process reads for all: the files may be large, and the answer must be one.
+
+    Args:
+      folder: The folder.
+      without: See `integrity.differing_file`.
     """
     has_checksums = integrity.is_sealed(folder)
     fault = ""
     if has_checksums and jax.process_index() == 0:
-        fault = integrity.differing_file(folder)
+        fault = integrity.differing_file(folder, without)
     if jax.process_count() == 1:
         return has_checksums, fault
     is_whole = multihost_utils.broadcast_one_to_all(np.int32(not fault))
@@ -261,7 +271,19 @@ def _of_model_folder(folder: pathlib.Path) -> StoredModel:
 
 def _arrays(folder: pathlib.Path) -> tuple[dict[str, Any] | None, str]:
     """Return the arrays of a checkpoint or model folder, or None and the damage."""
-    _, fault = fault_of(folder)
+    if storage.is_bucket(folder):
+        try:
+            with storage.local(folder, _OF_TRAINING) as copy:
+                return _arrays_of(copy, _OF_TRAINING)
+        except FileNotFoundError as error:  # A training has just removed it.
+            return None, first_line(error)
+    return _arrays_of(folder)
+
+
+def _arrays_of(
+    folder: pathlib.Path, without: Collection[str] = ()
+) -> tuple[dict[str, Any] | None, str]:
+    _, fault = fault_of(folder, without)
     if fault:
         return None, fault
     try:

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 import pathlib
-import re
 import signal
 import sys
 import textwrap
@@ -22,9 +21,6 @@ ANY_FIELD = (
     "Every field of the configuration is an option: --config.FIELD=VALUE. "
     f"{PROGRAM} configs NAME --print lists them with their meaning."
 )
-
-# A pathlib.Path drops the second slash.
-_BUCKET = re.compile(r"^(--[\w.]+=)?(gs|gcs|s3|s3a|az|abfss?|hdfs):/")
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 
@@ -73,29 +69,12 @@ class Parser(argparse.ArgumentParser):
         self._renamed = renamed or {}
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        """Parse, with the options of earlier versions; refuse buckets as paths."""
+        """Parse, with the options of earlier versions."""
         arguments = []
         for argument in sys.argv[1:] if args is None else args:
-            refuse_bucket(argument)
             option, separator, value = argument.partition("=")
             arguments.append(self._renamed.get(option, option) + separator + value)
         return super().parse_known_args(arguments, namespace)
-
-
-def refuse_bucket(argument: str) -> None:
-    """Refuse the address of a bucket, of which a path would make a folder ``gs:``.
-
-    Args:
-      argument: A path, or ``--option=PATH``.
-
-    Raises:
-      ValueError: If it names a bucket.
-    """
-    if _BUCKET.search(argument):
-        raise ValueError(
-            f"files and folders must have local paths: got {argument}. Mount the "
-            "bucket (gcsfuse, mount-s3), and name the folder where it is mounted."
-        )
 
 
 def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
@@ -366,9 +345,9 @@ def _is_ours_or_grave(record: logging.LogRecord) -> bool:
         return True
     # Orbax warns whenever a save waits for the one before and of a file that it does
     # not need, and logs the traceback of an error that it raises besides, once in each
-    # of its threads.
+    # of its threads. gcsfs does the latter, too.
     told = ("Waiting for previous save", "Metadata file does not exist")
-    is_known = "orbax" in record.pathname and (
+    is_known = any(name in record.pathname for name in ("orbax", "gcsfs")) and (
         record.exc_info or any(text in record.getMessage() for text in told)
     )
     return record.levelno >= logging.WARNING and not is_known

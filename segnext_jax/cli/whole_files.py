@@ -1,7 +1,8 @@
 """Write files and folders whole or not at all.
 
 A file or folder is written under a hidden name beside its own name, in the same file
-system. At the end it is renamed, which replaces an older one in one step.
+system. At the end it is renamed, which replaces an older one in one step. What belongs
+into a bucket is written into a local folder first; see `segnext_jax.cli.storage`.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from segnext_jax.cli import storage
 
 # Errors of a disk that takes no more; the system raises them without a file's name.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,6 +37,11 @@ def whole_file(
       is_durable: Whether the content must survive a loss of power as soon as the name
         does: it is brought to the disk first.
     """
+    path = storage.as_path(path)
+    if storage.is_bucket(path):
+        with storage.staged(path) as partial, naming(path, partial):
+            yield partial
+        return
     path = pathlib.Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
@@ -60,6 +68,11 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     Args:
       path: The folder. The caller decides whether it may be replaced.
     """
+    path = storage.as_path(path)
+    if storage.is_bucket(path):
+        with storage.staged(path, is_folder=True) as partial, naming(path, partial):
+            yield partial
+        return
     path = pathlib.Path(os.path.realpath(path))
     partial = _partial(path)
     old = partial.with_name(partial.name + ".old")
@@ -88,7 +101,7 @@ def naming(path: pathlib.Path, partial: pathlib.Path | None = None) -> Iterator[
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, FloatingPointError) as error:
         hidden = str(partial or path)
         error.args = tuple(
             part.replace(hidden, str(path)) if isinstance(part, str) else part

@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from segnext_jax.cli import storage
 from segnext_jax.config.fields import EVALUATION, FIELDS, PREDICTION
 from segnext_jax.config.kinds import shown
 from segnext_jax.config.overrides import flatten
@@ -29,7 +30,18 @@ def validate(config: ConfigDict) -> list[str]:
         if (fault := field.fault_of(given[name]))
     ]
     # The rules for two fields rely on types.
+    faults = faults or _faults_of_places(config.data)
     return faults or [*_given_in_vain(given), *_contradictions(config)]
+
+
+def _faults_of_places(data: Any) -> list[str]:
+    faults = []
+    for field in ("folder", "data_dir"):
+        try:
+            storage.refuse_bucket(data[field], f"config.data.{field}")
+        except ValueError as error:
+            faults.append(str(error))
+    return faults
 
 
 def faults_of_command(fields: Any, command: str) -> list[str]:

@@ -19,7 +19,8 @@ import sys
 from collections.abc import Sequence
 
 from segnext_jax import config as config_lib
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
+from segnext_jax.cli.whole_files import naming
 from segnext_jax.datasets.class_table import read_class_table
 
 # Options for reading a file.
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = _parse(arguments)
     command.set_up_logging()
-    sources = list(map(pathlib.Path, options.checkpoint))
-    target = pathlib.Path(options.output)
+    sources = list(map(storage.as_path, options.checkpoint))
+    target = storage.as_path(options.output)
     for source in sources:
         if not source.exists():
             raise ValueError(
@@ -122,8 +123,10 @@ def _to_folder(
     classes = None
     if options.classes is not None:
         classes = read_class_table(pathlib.Path(options.classes))
+    with storage.local(source) as copy, naming(source, copy):
+        content = files.read(copy)
     converted, config, remarks = folder.convert(
-        files.read(source),
+        content,
         config=config,
         dataset=options.dataset,
         classes=classes,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.convert import pickles, torch_files
 from segnext_jax.datasets.pairs import one_line
@@ -76,7 +77,7 @@ def write(
     Raises:
       ValueError: If the file exists, its kind is unknown, or a library is missing.
     """
-    path = pathlib.Path(path)
+    path = storage.as_path(path)
     check_suffix(path)
     if path.exists() and not (overwrite and path.is_file()):
         raise ValueError(

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.command import first_line
 
 
@@ -18,7 +19,13 @@ def load(path: str | pathlib.Path) -> tuple[Callable[[Any], Any], dict[str, Any]
     Raises:
       ValueError: If the folder holds no StableHLO program, or is damaged.
     """
-    folder = pathlib.Path(path)
+    with storage.local(storage.as_path(path)) as folder:
+        return _load(folder, path)
+
+
+def _load(
+    folder: pathlib.Path, path: str | pathlib.Path
+) -> tuple[Callable[[Any], Any], dict[str, Any]]:
     metadata = folder / "metadata.json"
     if not metadata.is_file():
         raise ValueError(

@@ -9,11 +9,10 @@ Each file is run on this machine, where it can be, and compared with the network
 """
 
 import argparse
-import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 from segnext_jax.export.options import (
     DTYPES,
     INPUTS,
@@ -53,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         formats = [*(f for f in formats if f not in (WEB, "onnx")), "onnx"]
         options.dynamic = options.size is None
     platforms = _among("--platforms", options.platforms, PLATFORMS)
-    target = pathlib.Path(options.output)
+    target = storage.as_path(options.output)
     overwrite = options.existing == "overwrite"
     folder.check_target(target, overwrite)
     if "onnx" in formats:

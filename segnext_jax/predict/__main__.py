@@ -10,12 +10,11 @@ names them; all others are predicted.
 """
 
 import argparse
-import pathlib
 import sys
 import typing
 from collections.abc import Sequence
 
-from segnext_jax.cli import command, processes
+from segnext_jax.cli import command, processes, storage
 
 if typing.TYPE_CHECKING:
     from segnext_jax.predict.run import Summary
@@ -131,7 +130,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     command.add_checkpoint(parser)
     parser.add_argument(
-        "--output", type=pathlib.Path, required=True, help="folder of the outputs"
+        "--output", type=storage.as_path, required=True, help="folder of the outputs"
     )
     parser.add_argument(
         "--format",

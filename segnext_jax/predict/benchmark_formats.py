@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.whole_files import whole_file
 from segnext_jax.datasets import SPECS, DatasetSpec
 
@@ -133,8 +134,10 @@ def write_archive(
         if archive.suffix == ".tar":
             with tarfile.open(partial, "w") as tar:
                 for path in paths:
-                    tar.add(path, str(path.relative_to(root)))
+                    with storage.local(path) as file:
+                        tar.add(file, str(path.relative_to(root)))
         else:
             with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as zipped:
                 for path in paths:
-                    zipped.write(path, str(path.relative_to(root)))
+                    with storage.local(path) as file:
+                        zipped.write(file, str(path.relative_to(root)))

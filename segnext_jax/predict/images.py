@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.command import counted
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import files
@@ -28,6 +29,8 @@ from segnext_jax.predict.videos import predict_video
 
 # Bytes of encoded files that may be read before their turn.
 _READ_AHEAD_BYTES = 2**25
+# What is assumed of a file in a bucket, which would have to be asked for.
+_BYTES_IN_BUCKET = 2**20
 # Bytes of decoded images that wait for others of their size, for each device.
 _WAITING_BYTES = 2**28
 # Threads that feed the devices, and batches that are in their hands or wait for them.
@@ -203,6 +206,8 @@ def _read(
 
 
 def _num_bytes(path: pathlib.Path) -> int:
+    if storage.is_bucket(path):
+        return _BYTES_IN_BUCKET
     try:
         return path.stat().st_size
     except OSError:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from absl import logging
 
+from segnext_jax.cli import storage
 from segnext_jax.datasets.file_tree import check_utf8, walk_files
 from segnext_jax.datasets.folder import few
 
@@ -54,7 +55,7 @@ def find_inputs(
     ones and without the outputs of an earlier run. What else they hold is logged.
 
     Args:
-      words: Files, folders, or patterns (``photos/**/*.jpg``).
+      words: Files, folders, or patterns (``photos/**/*.jpg``), also in buckets.
       output_folders: Folders of outputs: left out of a folder that holds them.
 
     Raises:
@@ -62,12 +63,15 @@ def find_inputs(
     """
     found: dict[pathlib.Path, Input] = {}
     for word in words:
-        path = pathlib.Path(word).expanduser()
+        path = storage.as_path(word).expanduser()
         check_utf8(path)
         if path.is_file():
             inputs = [_input(path, path.parent)]
         elif path.is_dir():
-            inputs = list(_below(walk_files(path), path, output_folders))
+            files = walk_files(path)
+            if storage.is_bucket(path):
+                files = (path / name for name in storage.listed(path))
+            inputs = list(_below(files, path, output_folders))
             if not inputs:
                 raise ValueError(
                     f"an input folder must hold images or videos: {path} and the "
@@ -76,6 +80,8 @@ def find_inputs(
                 )
         elif glob.has_magic(word):
             matches = map(pathlib.Path, sorted(glob.glob(word, recursive=True)))
+            if storage.is_bucket(path):
+                matches = storage.matching(path)
             inputs = list(_below(matches, _fixed_part(path), output_folders))
             if not inputs:
                 raise ValueError(
@@ -104,7 +110,8 @@ def read_list(name: str) -> Iterator[Input]:
       ValueError: If there is no such file, or the name of one in it is not UTF-8.
     """
     # A pipe, <(find ...), can be opened once.
-    if name != "-" and (not os.path.exists(name) or os.path.isdir(name)):
+    path = storage.as_path(name)
+    if name != "-" and (not path.exists() or path.is_dir()):
         raise ValueError(
             f"--list must name a file with a path on each line, or be -: got {name}."
         )
@@ -112,13 +119,14 @@ def read_list(name: str) -> Iterator[Input]:
 
 
 def _read_list(name: str) -> Iterator[Input]:
-    opened = sys.stdin.buffer if name == "-" else pathlib.Path(name).open("rb")
+    opened = sys.stdin.buffer if name == "-" else storage.as_path(name).open("rb")
     with contextlib.closing(opened) as lines:
         for line in lines:
-            path = pathlib.Path(os.fsdecode(line.rstrip(b"\r\n")))
+            path = storage.as_path(os.fsdecode(line.rstrip(b"\r\n")))
             check_utf8(path)
             if path.name:
-                parts = pathlib.PurePath(os.path.normpath(path)).parts
+                text = storage.key_of(path) if storage.is_bucket(path) else path
+                parts = pathlib.PurePath(os.path.normpath(text)).parts
                 below = (part for part in parts if part not in (path.anchor, ".."))
                 yield Input(path, pathlib.PurePath(*below).with_suffix(""))
 
@@ -135,7 +143,8 @@ def _below(
     for path in paths:
         check_utf8(path)
         is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if is_hidden or path.is_dir() or not outputs.isdisjoint(path.resolve().parents):
+        is_folder = not storage.is_bucket(path) and path.is_dir()
+        if is_hidden or is_folder or not outputs.isdisjoint(path.resolve().parents):
             continue
         if path.suffix.lower() in known:
             yield _input(path, root)
@@ -151,9 +160,4 @@ def _input(path: pathlib.Path, root: pathlib.Path) -> Input:
 
 def _fixed_part(pattern: pathlib.Path) -> pathlib.Path:
     """Return the folders of a pattern before the first that varies."""
-    parts = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        parts.append(part)
-    return pathlib.Path(*parts)
+    return next(path for path in pattern.parents if not glob.has_magic(str(path)))

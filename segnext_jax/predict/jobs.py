@@ -3,11 +3,13 @@
 The inputs of a list are never all at hand: they are checked by parts.
 """
 
+import concurrent.futures
 import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.command import num_cores
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import benchmark_formats, files
@@ -21,6 +23,8 @@ CONTAINERS = ("files", "tar")
 EXISTING = ("error", "skip", "overwrite")
 PICTURES = ("overlay", "side_by_side")
 _VIDEO_SUFFIX = ".mp4"
+# How many outputs a bucket is asked for at once: the answer takes its time.
+_NUM_QUESTIONS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +164,7 @@ def plan(
     while some := list(itertools.islice(mine, size)):
         if not isinstance(inputs, Sequence):
             _check(some, options, spec)
-        yield [_job(item, options, part) for item in some]
+        yield _jobs(some, options, part)
         part += 1
 
 
@@ -194,6 +198,13 @@ def _check(inputs: Sequence[Input], options: Options, spec: DatasetSpec) -> None
                     f"each output must have one input: {path} would come from both "
                     f"{other.path} and {item.path}. {_advice(other, item)}"
                 )
+
+
+def _jobs(inputs: Sequence[Input], options: Options, part: int) -> list[Job]:
+    if not storage.is_bucket(options.output):
+        return [_job(item, options, part) for item in inputs]
+    with concurrent.futures.ThreadPoolExecutor(_NUM_QUESTIONS) as pool:
+        return list(pool.map(lambda item: _job(item, options, part), inputs))
 
 
 def _job(item: Input, options: Options, part: int) -> Job:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from segnext_jax.cli import storage
 from segnext_jax.datasets.pairs import read_file
 from segnext_jax.images.decode import decode_image
 from segnext_jax.images.decoders import from_pillow
@@ -20,7 +21,9 @@ def read_image(image: Any) -> UInt8[np.ndarray, "height width 3"]:
       ValueError: If ``image`` is none of these, or the file is no image.
     """
     if isinstance(image, str | os.PathLike):
-        path = pathlib.Path(image)
+        path = storage.as_path(image)
+        if storage.is_bucket(path):
+            return decode_image(path.read_bytes(), str(path))
         if not path.exists():
             raise FileNotFoundError(
                 f"an image must be a file: {path} does not exist. The current folder "

@@ -3,13 +3,13 @@
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from segnext_jax.cli import storage
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.images import pictures
 from segnext_jax.predict import files
@@ -79,7 +79,7 @@ class Prediction:
           ValueError: If the kind is unknown, or the path does not end in the kind's
             suffix.
         """
-        path = pathlib.Path(path)
+        path = storage.as_path(path)
         suffixes = files.SUFFIXES
         if kind not in suffixes:
             raise ValueError(

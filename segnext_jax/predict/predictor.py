@@ -5,7 +5,6 @@ import functools
 import html
 import math
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
@@ -16,6 +15,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax import config as config_lib
 from segnext_jax import weights
+from segnext_jax.cli import storage
 from segnext_jax.datasets.resolve import resolve_spec
 from segnext_jax.evaluation.batch import Batch
 from segnext_jax.evaluation.inference import Inference
@@ -386,7 +386,7 @@ def load(
         step=stored.step,
         score=stored.score,
     )
-    here = pathlib.Path(path)
+    here = storage.as_path(path)
     # By step: a run that goes on has a newer checkpoint later.
     predictor.address = (
         str(here.absolute()) if here.exists() else str(path),

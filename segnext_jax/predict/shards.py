@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.whole_files import to_json, whole_file
 from segnext_jax.datasets import DatasetSpec
 from segnext_jax.predict import files
@@ -204,7 +205,7 @@ class Manifest:
         paths = part_files(self._options, jobs[0].part).values()
         if not all(path.exists() for path in paths):
             return None
-        return [Failure(pathlib.Path(path), why) for path, why in line["left_out"]]
+        return [Failure(storage.as_path(path), why) for path, why in line["left_out"]]
 
     def add(self, jobs: Sequence[Job], failures: Iterable[Failure]) -> None:
         """List a part whose files are there."""
@@ -232,10 +233,7 @@ class Manifest:
 
     def _append(self, line: dict[str, Any]) -> None:
         self._is_complete = False
-        with self.path.open("ab") as file:
-            file.write(to_json(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        storage.append_line(self.path, to_json(line).encode())
 
 
 def _digest(jobs: Iterable[Job]) -> str:

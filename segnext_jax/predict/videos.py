@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from segnext_jax.cli import storage
 from segnext_jax.cli.progress import Progress
 from segnext_jax.cli.whole_files import whole_file, whole_folder
 from segnext_jax.datasets.pairs import check_regular
@@ -32,11 +33,12 @@ def predict_video(predictor: Predictor, job: Job, options: Options) -> str:
     """
     if not job.input.path.exists():
         raise ValueError(f"a video must be a file: {job.input.path} does not exist.")
-    check_regular(job.input.path)
-    capture = cv2.VideoCapture(str(job.input.path))
     targets: list[_VideoFile | _FrameFolder] = []
     # What is entered last ends first: a video is closed before it gets its name.
     with contextlib.ExitStack() as stack:
+        file = stack.enter_context(storage.local(job.input.path))
+        check_regular(file)
+        capture = cv2.VideoCapture(str(file))
         stack.callback(capture.release)
         rate = capture.get(cv2.CAP_PROP_FPS) or _FRAMES_PER_SECOND
         total = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 from segnext_jax.datasets.pairs import PreparationError, one_line
 from segnext_jax.datasets.prepared import is_prepared, read_metadata, resolve_data_dir
 from segnext_jax.preparation.builder import RawBuilder, check_free_space
@@ -88,8 +88,10 @@ def main(
     builder_class.add_flags(parser)
     options = vars(parser.parse_args(arguments))
     command.set_up_logging()
-    data_dir = resolve_data_dir(options.pop("data_dir"))
     try:
+        data_dir = resolve_data_dir(options.pop("data_dir"))
+        storage.refuse_bucket(data_dir, "prepared data")
+        storage.refuse_bucket(options["raw_dir"] or "", "official files")
         builder = builder_class(data_dir=data_dir, **options)
         target = Path(builder.data_dir)
         if not is_prepared(target):

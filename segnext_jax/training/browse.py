@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 
 # Of each crop on the sheet.
 _LONG_SIDE_PX = 224
@@ -76,7 +76,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=storage.as_path,
         default=pathlib.Path("crops.png"),
         help="picture to write (default: crops.png)",
     )

@@ -15,7 +15,7 @@ import sys
 import typing
 from collections.abc import Sequence
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 
 if typing.TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -164,7 +164,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=storage.as_path,
         default=pathlib.Path("learning_rate.png"),
         help="picture to write (default: learning_rate.png)",
     )

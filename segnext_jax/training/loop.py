@@ -10,9 +10,9 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from segnext_jax.checkpoints import arrays, reading, run_folder
+from segnext_jax.checkpoints import arrays, bucket_run, reading, run_folder
 from segnext_jax.checkpoints.checkpoints import Checkpoints
-from segnext_jax.cli import command, processes
+from segnext_jax.cli import command, processes, storage
 from segnext_jax.cli.progress import Progress
 from segnext_jax.models.initialization import abstract_variables
 from segnext_jax.ops import sharding
@@ -36,7 +36,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
 
     Args:
       config: See `segnext_jax.config`.
-      workdir: The run's folder, made when missing.
+      workdir: The run's folder, made when missing, or its address in a bucket.
 
     Returns:
       The metrics of the final evaluation; None if SIGTERM ended the run before it, with
@@ -51,7 +51,10 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> Metrics | None:
       FileNotFoundError: If the data set is not prepared, or the workdir is deleted
         while the run goes on.
     """
-    with Run.open(config, workdir) as run:
+    with (
+        bucket_run.opened(storage.as_path(workdir)) as (folder, bucket),
+        Run.open(config, folder, bucket) as run,
+    ):
         return _train(run)
 
 
@@ -65,7 +68,9 @@ def _train(run: Run) -> Metrics | None:
     )
     shapes = jax.eval_shape(create, abstract_variables(run.task.model))
     placement = sharding.state_shardings(shapes, mesh, config.mesh.fsdp_min_size)
-    checkpoints = Checkpoints(workdir, config.keep_checkpoints, config.keep_best)
+    checkpoints = Checkpoints(
+        *(workdir, config.keep_checkpoints, config.keep_best, run.bucket)
+    )
     state = _restore(checkpoints, loader, arrays.abstract(shapes, placement))
     if state is None:
         assert run.variables is not None  # A run without a checkpoint has them.
@@ -102,7 +107,9 @@ def _train(run: Run) -> Metrics | None:
         ),
         progress=Progress(config.num_steps, loader.next_batch),
         meter=Meter(config.batch_size, optimizer, config.data.stall_seconds),
-        broken_steps=BrokenSteps(workdir, config.max_broken_steps, loader.next_batch),
+        broken_steps=BrokenSteps(
+            *(workdir, config.max_broken_steps, loader.next_batch, run.bucket)
+        ),
         profiler=Profiler(workdir, config.profile_steps),
     )
     try:

@@ -24,9 +24,10 @@ from segnext_jax.check_dataset.findings import find
 from segnext_jax.check_dataset.inspection import inspect_all
 from segnext_jax.check_dataset.summary import Summary, summarize
 from segnext_jax.check_dataset.target import open_target
+from segnext_jax.cli import storage
 from segnext_jax.cli.command import counted
 from segnext_jax.cli.progress import followed
-from segnext_jax.cli.whole_files import whole_file
+from segnext_jax.cli.whole_files import naming, whole_file
 from segnext_jax.config.overrides import apply, assign, flatten
 from segnext_jax.datasets.resolve import FOLDER
 from segnext_jax.training import loop
@@ -56,11 +57,13 @@ def train(
         `segnext_jax.training.loop.train` raises.
       OSError: If there are no such folders, or the run's cannot be written.
     """
+    storage.refuse_bucket(folder, "photographs and masks")
     folder = folder.expanduser().absolute()
     workdir = workdir or pathlib.Path("runs") / folder.name
     file = workdir.parent / f"{workdir.name}.py"
     if file.exists():
-        config = config_lib.load(str(file), overrides)
+        with storage.local(file) as copy, naming(file, copy):
+            config = config_lib.load(str(copy), overrides)
         if pathlib.Path(config.data.folder).absolute() != folder:
             raise ValueError(
                 f"{file} must be the configuration of {folder}: it is that of "

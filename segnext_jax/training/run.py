@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from segnext_jax import convert, weights
 from segnext_jax.checkpoints import reading, run_folder
+from segnext_jax.checkpoints.bucket_run import BucketRun
 from segnext_jax.checkpoints.lock import WriterLock
 from segnext_jax.models.initialization import initialize
 from segnext_jax.ops import sharding
@@ -29,6 +30,8 @@ class Run:
       config: The configuration, which names the classes.
       workdir: The run's folder, which this training alone writes into.
       lock: The lock of the workdir.
+      bucket: Where the workdir is brought, if it is only the local side of a run in a
+        bucket.
       task: Data, network and metrics.
       loader: The training batches, at the first one.
       mesh: The devices.
@@ -38,7 +41,8 @@ class Run:
 
     config: ConfigDict
     workdir: pathlib.Path
-    lock: WriterLock
+    lock: WriterLock | BucketRun
+    bucket: BucketRun | None
     task: Task
     loader: BatchStream
     mesh: jax.sharding.Mesh
@@ -47,7 +51,12 @@ class Run:
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, config: ConfigDict, workdir: pathlib.Path) -> Iterator["Run"]:
+    def open(
+        cls,
+        config: ConfigDict,
+        workdir: pathlib.Path,
+        bucket: BucketRun | None = None,
+    ) -> Iterator["Run"]:
         """Open a new run or an interrupted one; claim and lock the run's folder.
 
         Everything that a user can get wrong is checked before the folder is made.
@@ -55,6 +64,7 @@ class Run:
         Args:
           config: The configuration.
           workdir: The run's folder, made when missing.
+          bucket: What has locked it already, if it belongs to a run in a bucket.
 
         Raises:
           ValueError: If the workdir belongs to another configuration, another training
@@ -73,11 +83,15 @@ class Run:
         is_new = not reading.checkpoint_folders(workdir)
         variables = initial_variables(config, task.model) if is_new else None
         _claim(config, workdir)
-        with WriterLock(workdir, is_writing=jax.process_index() == 0) as lock:
+        with contextlib.ExitStack() as stack:
+            lock = bucket or stack.enter_context(
+                WriterLock(workdir, is_writing=jax.process_index() == 0)
+            )
             stored = reading.stored_config(workdir)
             differing = run_folder.differing_fields(config, stored)
             yield cls(
-                *(config, workdir, lock, task, loader, mesh, variables, differing)
+                *(config, workdir, lock, bucket, task, loader, mesh, variables),
+                differing,
             )
 
 

@@ -5,6 +5,7 @@ published networks (`published`) are fetched by name, those of the Hugging Face 
 (`hub`) by address.
 """
 
+import dataclasses
 import os
 import pathlib
 
@@ -13,7 +14,8 @@ from absl import logging
 from segnext_jax import convert
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.reading import StoredModel
-from segnext_jax.cli import command
+from segnext_jax.cli import storage
+from segnext_jax.cli.whole_files import naming
 from segnext_jax.convert import files, folder
 from segnext_jax.weights import hub, named, shared_folder
 from segnext_jax.weights.published import PUBLISHED
@@ -26,8 +28,9 @@ def load(
 
     Args:
       path: A run's workdir, one of its checkpoints, a model folder, a file of PyTorch,
-        safetensors, NumPy or JSeg, whose configuration is None, or, where there is no
-        such path, the name of a published network or ``hf://user/name[@revision]``.
+        safetensors, NumPy or JSeg, whose configuration is None; all of these also by
+        their address in a bucket; or, where there is no such path, the name of a
+        published network or ``hf://user/name[@revision]``.
       which: The checkpoint of a run: ``"latest"``, ``"best"`` or the number of a step.
 
     Raises:
@@ -36,12 +39,14 @@ def load(
     path = find(path)
     if shared_folder.is_shared(path):
         _refuse_choice(path, which)
-        stored = shared_folder.read(path)
+        with storage.local(path) as copy, naming(path, copy):
+            stored = dataclasses.replace(shared_folder.read(copy), path=path)
     elif path.is_dir():
         stored = reading.read(path, which)
     else:
         _refuse_choice(path, which)
-        stored = StoredModel(convert.from_file(path).variables, None, path)
+        with storage.local(path) as copy, naming(path, copy):
+            stored = StoredModel(convert.from_file(copy).variables, None, path)
     logging.info("Weights: %s.", stored)
     return stored
 
@@ -72,7 +77,8 @@ def load_network(
             )
         return stored
     _refuse_choice(path, which)
-    converted, config, _ = folder.convert(files.read(path), dataset=dataset)
+    with storage.local(path) as copy, naming(path, copy):
+        converted, config, _ = folder.convert(files.read(copy), dataset=dataset)
     stored = StoredModel(converted.variables, config, path)
     logging.info("Weights: %s.", stored)
     return stored
@@ -84,14 +90,14 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       ValueError: If there are no such weights, or they cannot be fetched.
     """
-    command.refuse_bucket(str(path))
     if not is_there(path):
         suggestion = named.suggestion(str(path))
         raise ValueError(
             f"the network to load must exist: {path} does not.{suggestion}"
         )
-    if pathlib.Path(path).exists():
-        return pathlib.Path(path)
+    found = storage.as_path(path)
+    if found.exists():
+        return found
     if hub.is_address(str(path)):
         return hub.fetch(str(path))
     return named.fetch(str(path))
@@ -100,7 +106,7 @@ def find(path: str | os.PathLike[str]) -> pathlib.Path:
 def is_there(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path exists, or is the name of what can be fetched."""
     text = str(path)
-    return pathlib.Path(path).exists() or text in PUBLISHED or hub.is_address(text)
+    return storage.as_path(path).exists() or text in PUBLISHED or hub.is_address(text)
 
 
 def _refuse_choice(path: pathlib.Path, which: str | int) -> None:

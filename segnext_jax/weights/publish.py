@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 from segnext_jax.cli.whole_files import whole_folder
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     from segnext_jax.weights import hub, shared_folder
 
     command.set_up_logging()
-    target = pathlib.Path(options.output)
+    target = storage.as_path(options.output)
     is_for_hub = hub.is_address(options.output)
     if is_for_hub:
         hub.parse(options.output)
@@ -115,7 +115,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", required=True, help="new folder, or hf://user/name")
     parser.add_argument(
         "--picture",
-        type=pathlib.Path,
+        type=storage.as_path,
         help="for the card (default: an overlay that the run has drawn)",
     )
     parser.add_argument(

@@ -17,6 +17,7 @@ from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import reading
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.checkpoints.reading import StoredModel
+from segnext_jax.cli import storage
 from segnext_jax.cli.download import checksum_fault
 from segnext_jax.convert import files
 from segnext_jax.convert.weights import from_state_dict, to_state_dict
@@ -115,7 +116,7 @@ def public_config(config: ConfigDict) -> ConfigDict:
 
 def _copy_picture(source: pathlib.Path, target: pathlib.Path) -> None:
     try:
-        with Image.open(source) as image:
+        with storage.local(source) as file, Image.open(file) as image:
             image = image.convert("RGB")
     except OSError as error:
         raise ValueError(

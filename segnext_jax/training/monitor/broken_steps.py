@@ -14,6 +14,7 @@ import jax
 from absl import logging
 
 from segnext_jax.checkpoints import json_files
+from segnext_jax.checkpoints.bucket_run import BucketRun
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.checkpoints.model_folder import CONFIG_FILE
 from segnext_jax.training.state import TrainState
@@ -26,7 +27,11 @@ class BrokenSteps:
     """Counts broken steps of a run."""
 
     def __init__(
-        self, workdir: pathlib.Path, num_allowed: int, first_step: int = 0
+        self,
+        workdir: pathlib.Path,
+        num_allowed: int,
+        first_step: int = 0,
+        bucket: BucketRun | None = None,
     ) -> None:
         """Begin with the broken steps that the run has had in all its earlier starts.
 
@@ -34,7 +39,9 @@ class BrokenSteps:
           workdir: The run's folder.
           num_allowed: So many steps may be broken before the run ends.
           first_step: The step from which the run goes on; later ones are done again.
+          bucket: Where the folder is brought, if anywhere.
         """
+        self._bucket = bucket
         self._workdir = workdir
         self._num_allowed = num_allowed
         before = json_files.keep_steps(
@@ -84,7 +91,7 @@ class BrokenSteps:
             )
             return
         folder = self._workdir / STATE_FOLDER
-        checkpoints = Checkpoints(folder)
+        checkpoints = Checkpoints(folder, bucket=self._bucket)
         model, rest = state.to_checkpoint()
         checkpoints.save(
             step, model=model, optimizer=rest, iterator={"next_batch": first - 1}

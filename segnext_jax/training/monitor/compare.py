@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from segnext_jax.cli import command
+from segnext_jax.cli import command, storage
 
 PICTURE_FILE, PAGE_FILE = "comparison.png", "comparison.html"
 
@@ -74,11 +74,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "settings differ.",
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run"
+        "runs", nargs="+", type=storage.as_path, metavar="RUN", help="folder of a run"
     )
     parser.add_argument(
         "--output",
-        type=pathlib.Path,
+        type=storage.as_path,
         default=pathlib.Path("comparison"),
         help=f"folder of {PICTURE_FILE} and {PAGE_FILE} (default: comparison)",
     )

@@ -1,0 +1,132 @@
+"""A run in a bucket: its lock, its checkpoints, and a network that fails in a save."""
+
+import contextlib
+import threading
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.checkpoints import bucket_run, lock, reading
+from segnext_jax.checkpoints.arrays import abstract
+from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
+from segnext_jax.cli import storage
+from segnext_jax.ops.sharding import make_mesh, replicated
+
+
+@contextlib.contextmanager
+def opened(address, num_kept=1):
+    """Yield the local folder and the checkpoints of a run."""
+    with bucket_run.opened(storage.as_path(address)) as (folder, run):
+        checkpoints = Checkpoints(folder, num_kept, bucket=run)
+        yield folder, checkpoints
+        checkpoints.close()
+
+
+def save(checkpoints, step):
+    model = {"params": {"kernel": jnp.full((64, 64), step, jnp.float32)}}
+    optimizer = {"step": jnp.asarray(step)}
+    checkpoints.save(step, model=model, optimizer=optimizer, iterator={"at": step})
+    checkpoints.wait()
+
+
+def in_bucket(address):
+    """Return (steps of whole checkpoints, steps of which anything is there)."""
+    run = storage.as_path(address)
+    names = [n.split("/")[1] for n in storage.listed(run) if n.startswith("checkp")]
+    return list(reading.checkpoint_folders(run)), sorted(map(int, set(names)))
+
+
+def test_what_a_run_leaves_is_in_the_bucket_and_comes_back(bucket, tmp_path):
+    with opened(bucket) as (folder, checkpoints):
+        (folder / "config.json").write_text("{}")
+        (folder / "overlays").mkdir()
+        (folder / "overlays" / "a.png").write_bytes(b"picture")
+        (folder / ".hidden.partial").write_text("")
+        for step in (1, 2):
+            save(checkpoints, step)
+        assert in_bucket(bucket)[0] == [2, 1]
+    assert in_bucket(bucket) == ([2], [2])
+    names = storage.listed(storage.as_path(bucket))
+    assert {"config.json", "overlays/a.png"} < set(names)
+    assert not {"lock", ".hidden.partial"} & set(names)
+    with opened(bucket) as (folder, checkpoints):
+        assert checkpoints.latest_step() == 2
+        shapes = {"params": {"kernel": jnp.zeros((64, 64))}}, {"step": jnp.asarray(0)}
+        model, optimizer = abstract(shapes, replicated(make_mesh()))
+        model, _, iterator = checkpoints.restore(model=model, optimizer=optimizer)
+        np.testing.assert_array_equal(model["params"]["kernel"], 2)
+        assert iterator == {"at": 2}
+        # Pictures stay where they are.
+        assert (folder / "overlays").is_dir() and not any(
+            (folder / "overlays").iterdir()
+        )
+    assert (storage.as_path(bucket) / "overlays" / "a.png").exists()
+    assert not [path for path in tmp_path.parent.glob("segnext_jax-*")]
+
+
+@pytest.mark.parametrize(
+    "bucket", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True
+)
+@pytest.mark.parametrize("fault", ["refused", "cut"])
+def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
+    bucket, networks, fault
+):
+    network = networks[bucket[:2]]
+    with pytest.raises(CheckpointError) as failure, opened(bucket) as (_, checkpoints):
+        save(checkpoints, 1)
+        network.is_up, network.cut_after = fault != "refused", 20_000
+        if fault == "refused":
+            network.cut()
+        save(checkpoints, 2)
+    told = str(failure.value)
+    assert told.startswith(f"checkpoint 2 in {bucket} could not be written: {bucket}")
+    assert "must be within reach, and its bucket must allow this: " in told
+    assert told.endswith("start the run again to go on from there.")
+    assert "The checkpoint of step 1 is whole" in told
+    network.mend()
+    assert in_bucket(bucket)[0] == [1]
+    (storage.as_path(bucket) / "lock").unlink()  # Which would lapse.
+    with opened(bucket) as (_, checkpoints):
+        assert checkpoints.latest_step() == 1
+        assert in_bucket(bucket)[1] == [1]  # What came of the second is gone.
+        save(checkpoints, 2)
+    assert in_bucket(bucket) == ([2], [2])
+
+
+def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path):
+    address, network = f"s3://bucket/{tmp_path.name}", networks["s3"]
+    with opened(address) as (_, checkpoints):
+        network.cut()
+        network.delay = 0.01
+        threading.Timer(0.3, network.mend).start()
+        save(checkpoints, 1)
+    assert in_bucket(address)[0] == [1]
+
+
+def test_one_training_at_a_time(bucket, monkeypatch):
+    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.2)
+    with opened(bucket):
+        with pytest.raises(ValueError, match=f"{bucket} is written into by another tr"):
+            with opened(bucket):
+                pass
+    with opened(bucket):
+        pass
+
+
+def test_the_lock_of_a_killed_training_lapses(bucket, monkeypatch):
+    monkeypatch.setattr(lock, "LAPSE_SECONDS", 2)
+    address = storage.as_path(bucket)
+    killed = lock.BucketLock(address)
+    start = time.monotonic()
+    ours = lock.BucketLock(address)
+    assert time.monotonic() - start >= 2
+    ours.beat()
+    # It was not dead: it ends before it writes anything.
+    with pytest.raises(FileNotFoundError, match="must stay this training's while"):
+        killed.beat()
+    killed.close()
+    ours.check()
+    ours.close()
+    assert storage.listed(address) == []
