@@ -25,6 +25,8 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
     # XLA ends the process for a flag that it does not know, as of jaxlib 0.11.2 this.
     os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# PyTorch's threads wait for each other by counting: another worker's core is lost.
+os.environ["OMP_NUM_THREADS"] = "1"
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 # Small programs are kept, too: there are hundreds of them in a file of tests.

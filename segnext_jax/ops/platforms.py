@@ -106,10 +106,18 @@ def _lower_for_tpu(context: Any, *leaves: Any, **params: Any) -> Any:
         return lower(context, *leaves, **params)
 
 
-for _name, _platform in (("default", None), ("cuda", "cuda")):
-    mlir.register_lowering(
-        _choose_p,
-        mlir.lower_fun(functools.partial(_apply, _name), multiple_results=True),
-        platform=_platform,
-    )
+def _lower_for_cuda(context: Any, *leaves: Any, **params: Any) -> Any:
+    lower = mlir.lower_fun(functools.partial(_apply, "cuda"), multiple_results=True)
+    if jax.default_backend() == "gpu":
+        return lower(context, *leaves, **params)
+    # JAX 0.12 asks which GPU it is that is not here. JAX 0.10 took this one.
+    device = jax.sharding.AbstractDevice("NVIDIA H100", None, "gpu")
+    mesh = jax.sharding.AbstractMesh((), (), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return lower(context, *leaves, **params)
+
+
+_lower = mlir.lower_fun(functools.partial(_apply, "default"), multiple_results=True)
+mlir.register_lowering(_choose_p, _lower)
+mlir.register_lowering(_choose_p, _lower_for_cuda, platform="cuda")
 mlir.register_lowering(_choose_p, _lower_for_tpu, platform="tpu")

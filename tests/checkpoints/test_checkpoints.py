@@ -142,12 +142,14 @@ def kill():
     while not newest.is_dir():
         pass
     os.kill(os.getpid(), signal.SIGKILL)
-threading.Thread(target=kill, daemon=True).start()
+killer = threading.Thread(target=kill)
+killer.start()
 for step in (10, 20, 30):
     model = {"params": {"a": jnp.full((4, 3), step, jnp.float32)}}
     state = {"step": jnp.asarray(step, jnp.int32)}
     checkpoints.save(step, model=model, optimizer=state, iterator={"next_batch": step})
 checkpoints.wait()
+killer.join()  # It may get no time before.
 """
 
 
