@@ -1,8 +1,8 @@
 """Small arrays joined into vectors: updates of a few arrays instead of hundreds.
 
-A network's parameters are hundreds of arrays, most of some hundred values. If a
-GPU updates each array by itself, each takes a few kernel launches: together
-most of the launches of a train step.
+A network's parameters are hundreds of arrays, most of some hundred values. If a GPU
+updates each array by itself, each takes a few kernel launches: together most of the
+launches of a train step.
 """
 
 import dataclasses
