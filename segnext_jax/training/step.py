@@ -267,9 +267,10 @@ def _move_stacks(
     claimed = jax.tree.map(lambda rule: rule.name, optimizer_lib.assign(params, rules))
     of_params = Stacks(params, claimed)
     of_statistics = Stacks(statistics[0], jax.tree.map(lambda _: "", statistics[0]))
-    joined = of_params.join((gradients, optimizer_state, params))
     moved = _move(
-        *joined,
+        of_params.join(gradients),
+        of_params.join(optimizer_state),
+        of_params.join(params),
         of_statistics.join(statistics),
         loss,
         optimizer=optimizer,
