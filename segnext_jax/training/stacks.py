@@ -1,8 +1,8 @@
 """Small arrays joined into vectors: updates of a few arrays instead of hundreds.
 
-A network's parameters are hundreds of arrays, most of some hundred values. If a
-GPU updates each array by itself, each takes a few kernel launches: together
-most of the launches of a train step.
+A network's parameters are hundreds of arrays, most of some hundred values. If a GPU
+updates each array by itself, each takes a few kernel launches: together most of the
+launches of a train step.
 """
 
 import dataclasses
@@ -28,21 +28,25 @@ class Stacks:
     optimizers that treat each value by itself, work on vectors as on arrays.
     """
 
-    def __init__(self, tree: Any, names: Any):
+    def __init__(self, tree: Any, names: Any, smallest_apart: int | None = None):
         """Group the small arrays by name and type.
 
         Args:
           tree: Of arrays.
           names: A tree of the same structure. Arrays of different names never share a
             vector.
+          smallest_apart: Arrays of so many values or more stay by themselves. None:
+            only those for which a vector does not pay.
         """
+        if smallest_apart is None or smallest_apart > _MAX_SIZE:
+            smallest_apart = _MAX_SIZE + 1
         self._structure = jax.tree.structure(tree)
         name_of = _flat(names)
         vectors: dict[Hashable, list[tuple]] = {}
         self._shapes: dict[tuple, tuple[int, ...]] = {}
         for path, leaf in _flat(tree).items():
             self._shapes[path] = leaf.shape
-            is_large = math.prod(leaf.shape) > _MAX_SIZE
+            is_large = math.prod(leaf.shape) >= smallest_apart
             vector = path if is_large else (name_of[path], leaf.dtype)
             vectors.setdefault(vector, []).append(path)
         self._vectors = list(vectors.values())

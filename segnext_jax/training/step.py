@@ -94,6 +94,9 @@ def make_step(
     """
     accumulate_steps, average_decay = config.accumulate_steps, config.average_decay
     rules = optimizer.rules
+    # XLA would gather parameters that are spread over devices to join them.
+    is_whole = _is_whole(params_in_use)
+    smallest_apart = None if is_whole else config.mesh.fsdp_min_size
     transformation = optax.with_extra_args_support(optimizer.transformation)
 
     def train_step(state: TrainState, batch: dict[str, Any]):
@@ -152,9 +155,10 @@ def make_step(
         moved = by_platform(
             *(gradients, state.optimizer_state, trained, statistics, loss),
             default=_move,
-            cuda=_move_stacks if _is_whole(params_in_use) else None,
+            cuda=_move_stacks,
             optimizer=transformation,
             rules=rules,
+            smallest_apart=smallest_apart,
         )
         old_average = state.average
         state = state.replace(
@@ -222,13 +226,14 @@ def _move(
     *,
     optimizer: optax.GradientTransformationExtraArgs,
     rules: tuple[optimizer_lib.Rule, ...],
+    smallest_apart: int | None = None,
     norm_fn: Callable[[Any], Array] | None = None,
 ) -> _Moved:
     """Return parameters, statistics (new, old) and optimizer state after an update.
 
     A broken step changes none: the moments would keep a nan for the rest of the run.
     """
-    del rules
+    del rules, smallest_apart
     norm_fn = norm_fn or _norm
     gradient_norm = norm_fn(gradients)
     is_finite = jnp.isfinite(loss + gradient_norm)
@@ -258,23 +263,24 @@ def _move_stacks(
     *,
     optimizer: optax.GradientTransformationExtraArgs,
     rules: tuple[optimizer_lib.Rule, ...],
+    smallest_apart: int | None = None,
 ) -> _Moved:
     """Return what `_move` returns, with few kernels that update many arrays each.
 
-    Not for parameters that are spread over devices: XLA would gather them. Not for
-    TPUs, whose program grows by it.
+    Not for TPUs, whose program grows by it.
     """
     claimed = jax.tree.map(lambda rule: rule.name, optimizer_lib.assign(params, rules))
-    of_params = Stacks(params, claimed)
+    of_params = Stacks(params, claimed, smallest_apart)
     of_statistics = Stacks(statistics[0], jax.tree.map(lambda _: "", statistics[0]))
-    joined = of_params.join((gradients, optimizer_state, params))
     moved = _move(
-        *joined,
+        of_params.join(gradients),
+        of_params.join(optimizer_state),
+        of_params.join(params),
         of_statistics.join(statistics),
         loss,
         optimizer=optimizer,
         rules=rules,
-        norm_fn=_joined_norm,
+        norm_fn=_joined_norm if smallest_apart is None else _norm,
     )
     params, optimizer_state, batch_stats = split(
         [

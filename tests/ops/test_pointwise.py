@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops.pointwise import pointwise
+from segnext_jax.ops.pointwise import pointwise, scale_channels
 
 
 def case(dtype=np.float64):
@@ -79,3 +79,18 @@ def test_a_bias_is_not_needed():
     np.testing.assert_allclose(
         pointwise(images, kernel), with_bias - bias[None, None, None], atol=1e-6
     )
+
+
+def test_gradients_of_parameters_are_summed_in_float32():
+    # 1,501 ones: bfloat16 has 1,496 and 1,504.
+    images = jnp.ones((1, 1, 1501, 1), jnp.bfloat16)
+    parameters = jnp.ones((1, 1)), jnp.ones(1), jnp.ones(1)
+
+    def total(parameters):
+        kernel, bias, factors = parameters
+        return jnp.sum(scale_channels(pointwise(images, kernel, bias), factors))
+
+    gradients = jax.grad(lambda parameters: total(parameters).astype(float))(parameters)
+    for gradient, expected in zip(gradients, (1501, 1501, 3002), strict=True):
+        assert gradient.dtype == jnp.float32
+        np.testing.assert_array_equal(gradient.reshape(-1), [expected])

@@ -91,6 +91,10 @@ def test_an_update_of_stacks_equals_that_of_each_array(options, loss):
 
 
 def test_shared_parameters_stay_apart():
+    tree = params()
+    stacks = Stacks(tree, jax.tree.map(lambda _: "", tree), smallest_apart=7 * 5)
+    sizes = sorted(leaf.size for leaf in jax.tree.leaves(stacks.join(tree)))
+    assert sizes == [*[7 * 5] * 3, 3 * 15 + 5, *[200 * 170] * 3]
     mesh = jax.make_mesh((4, 2), ("data", "fsdp"))
     spec = jax.sharding.PartitionSpec()
     assert not step_lib._is_whole(jax.sharding.NamedSharding(mesh, spec))
