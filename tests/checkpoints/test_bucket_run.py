@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.checkpoints import bucket_run, lock, reading
+from segnext_jax.checkpoints import bucket_run, lock, reading, run_folder
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
 from segnext_jax.cli import storage
+from segnext_jax.config import base_config
 from segnext_jax.ops.sharding import make_mesh, replicated
 
 
@@ -90,9 +91,22 @@ def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
     (storage.as_path(bucket) / "lock").unlink()  # Which would lapse.
     with opened(bucket) as (_, checkpoints):
         assert checkpoints.latest_step() == 1
-        assert in_bucket(bucket)[1] == [1]  # What came of the second is gone.
         save(checkpoints, 2)
     assert in_bucket(bucket) == ([2], [2])
+
+
+def test_a_folder_of_others_is_refused_and_stays_as_it_is(networks, tmp_path):
+    address = storage.as_path(f"s3://bucket/{tmp_path.name}")
+    for name in ("checkpoints/7/weights.bin", "photos/a.jpg"):
+        storage.write(address / name, b"theirs")
+    names = storage.listed(address)
+    with pytest.raises(ValueError, match=f"{address} holds other files. Name another"):
+        with bucket_run.opened(address) as (folder, _):
+            run_folder.claim(base_config(), folder)
+    assert storage.listed(address) == names
+    storage.write(address / "lock", b"theirs")
+    with pytest.raises(ValueError, match="which .*/lock does not name"):
+        lock.BucketLock(address)
 
 
 def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path):
