@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints.integrity import CHECKSUMS_FILE
 from segnext_jax.checkpoints.lock import BEAT_SECONDS, LOCK_FILE, BucketLock
 from segnext_jax.checkpoints.reading import CHECKPOINTS
-from segnext_jax.cli import storage
+from segnext_jax.cli import processes, storage
 from segnext_jax.cli.whole_files import naming
 
 # Between checkpoints small files are brought as often, for people who look on.
@@ -57,9 +56,9 @@ class BucketRun:
         self._lock = BucketLock(address) if jax.process_index() == 0 else None
         self._threads: list[threading.Thread] = []
         try:
-            _meet("the run's folder is locked")
+            processes.wait_for_others("locked")
             self._fetch()
-            _meet("the run's folder is fetched")
+            processes.wait_for_others("fetched")
         except BaseException:
             self.close()
             raise
@@ -218,8 +217,3 @@ def _named_in_log(address: pathlib.Path, folder: pathlib.Path) -> Iterator[None]
 def _version(path: pathlib.Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _meet(purpose: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(purpose)
