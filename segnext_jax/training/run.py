@@ -103,8 +103,8 @@ def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
         raise ValueError(
             "config.init_from must be an existing file or folder of weights, or the "
             f"name of a published network: {storage.as_path(start).absolute()} does "
-            "not exist. Run first what leaves it there (see the config's docstring), or "
-            f"correct the path.{weights.suggestion(start)}"
+            "not exist. Run first what leaves it there (see the config's docstring), "
+            f"or correct the path.{weights.suggestion(start)}"
         )
 
 
