@@ -97,7 +97,7 @@ def test_kills_in_saves_lose_nothing(scheme, networks, command, tmp_path):
     run(*command(unbroken))
     networks[scheme].delay = 0.02  # A save takes a second, and most kills come in one.
     rng, had = np.random.default_rng(0), 0
-    for _ in range(8):
+    for _ in range(3):
         process = subprocess.Popen(
             program(*command(workdir)), stderr=subprocess.DEVNULL
         )
