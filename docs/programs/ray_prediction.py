@@ -3,9 +3,9 @@
     pip install 'ray[data]'
     python docs/programs/ray_prediction.py runs/ade photos out 8
 
-Folder and checkpoint must be what all machines see; the folder may be a bucket
-(s3://, gs://). Workers on CPUs: --cores=4, so many for each. A worker that dies is
-started again and does again what it had not finished.
+Folder, checkpoint and output must be what all machines see; all three may be in
+buckets (s3://, gs://). Workers on CPUs: --cores=4, so many for each. A worker that
+dies is started again and does again what it had not finished.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import pathlib
 import ray
 
 import segnext_jax
+from segnext_jax.cli.storage import as_path
 from segnext_jax.images.decode import decode_image
 
 
@@ -23,7 +24,7 @@ class Labels:
     def __init__(self, checkpoint, output):
         """Load the network."""
         self.model = segnext_jax.load(checkpoint)
-        self.output = pathlib.Path(output)
+        self.output = as_path(output)
 
     def __call__(self, batch):
         """Write the labels of some files; return the share of each class."""
@@ -42,7 +43,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("folder")
-    parser.add_argument("output", type=pathlib.Path)
+    parser.add_argument("output", type=as_path)
     parser.add_argument("workers", type=int)
     parser.add_argument("--cores", type=int, help="of a worker without a GPU")
     given = parser.parse_args()
@@ -50,7 +51,7 @@ def main():
     photos = ray.data.read_binary_files(given.folder, include_paths=True)
     photos.map_batches(
         Labels,
-        fn_constructor_args=(str(pathlib.Path(given.checkpoint).absolute()), output),
+        fn_constructor_args=(str(as_path(given.checkpoint).absolute()), str(output)),
         batch_size=8,
         concurrency=given.workers,
         **({"num_cpus": given.cores} if given.cores else {"num_gpus": 1}),

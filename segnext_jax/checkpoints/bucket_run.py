@@ -14,12 +14,11 @@ from collections.abc import Callable, Iterator
 
 import jax
 from absl import logging
-from jax.experimental import multihost_utils
 
 from segnext_jax.checkpoints.integrity import CHECKSUMS_FILE
 from segnext_jax.checkpoints.lock import BEAT_SECONDS, LOCK_FILE, BucketLock
 from segnext_jax.checkpoints.reading import CHECKPOINTS
-from segnext_jax.cli import storage
+from segnext_jax.cli import processes, storage
 from segnext_jax.cli.whole_files import naming
 
 # Between checkpoints small files are brought as often, for people who look on.
@@ -49,15 +48,17 @@ class BucketRun:
         self._address = address
         # What is in the bucket as it is here: size and time by name.
         self._known: dict[str, tuple[int, int]] = {}
+        # What a killed save or deletion has left.
+        self._cut: set[str] = set()
         self._bringing = threading.Lock()
         self._end = threading.Event()
         self._lost: OSError | None = None
         self._lock = BucketLock(address) if jax.process_index() == 0 else None
         self._threads: list[threading.Thread] = []
         try:
-            _meet("the run's folder is locked")
+            processes.wait_for_others("locked")
             self._fetch()
-            _meet("the run's folder is fetched")
+            processes.wait_for_others("fetched")
         except BaseException:
             self.close()
             raise
@@ -72,7 +73,7 @@ class BucketRun:
         """Fetch files of the run itself and its whole checkpoints."""
         names = [name for name in storage.listed(self._address) if name != LOCK_FILE]
         seals = {name for name in names if name.endswith(f"/{CHECKSUMS_FILE}")}
-        wanted, cut = [], []
+        wanted = []
         for name in names:
             parts = name.split("/")
             if parts[0] != CHECKPOINTS and len(parts) > 1:
@@ -81,12 +82,10 @@ class BucketRun:
             elif len(parts) == 1 or f"{'/'.join(parts[:2])}/{CHECKSUMS_FILE}" in seals:
                 wanted.append(name)
             else:
-                cut.append(name)
+                self._cut.add(name)
         if wanted:
             storage.fetch(self._address, self.folder, wanted)
             self._known = {name: _version(self.folder / name) for name in wanted}
-        if self._lock is not None:
-            storage.remove(self._address, cut)  # A save or its deletion was killed.
 
     def check(self) -> None:
         """Refuse to go on if another training has taken the run.
@@ -123,9 +122,9 @@ class BucketRun:
             storage.upload(self._address, files)
             self._known |= changed
             if not only_small:
-                gone = [name for name in self._known if name not in found]
+                gone = (self._known.keys() | self._cut) - found.keys()
                 storage.remove(self._address, gone)
-                self._known = found
+                self._known, self._cut = found, set()
 
     def _files(self) -> Iterator[tuple[str, tuple[int, int]]]:
         for path in self.folder.rglob("*"):
@@ -191,11 +190,8 @@ def opened(workdir: pathlib.Path) -> Iterator[tuple[pathlib.Path, BucketRun | No
             try:
                 try:
                     yield folder, run
-                except Exception as error:
-                    # What tells of the error comes, too.
-                    if not isinstance(error, OSError):
-                        with contextlib.suppress(OSError):
-                            run.bring()
+                except FloatingPointError:
+                    run.bring()  # What tells of it.
                     raise
                 run.bring()
             finally:
@@ -221,8 +217,3 @@ def _named_in_log(address: pathlib.Path, folder: pathlib.Path) -> Iterator[None]
 def _version(path: pathlib.Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _meet(purpose: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(purpose)

@@ -133,7 +133,8 @@ class BucketLock:
         self._path = workdir / LOCK_FILE
         self._holder = {**_ourselves(), "token": secrets.token_hex(8), "beat": 0}
         seen = self._content()
-        if seen and not self._is_left(seen):
+        # Without a token the object is nobody's lock.
+        if seen and (b'"token"' not in seen or not self._is_left(seen)):
             raise _taken(self._path)
         if seen:
             storage.remove(workdir, [LOCK_FILE])

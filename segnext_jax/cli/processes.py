@@ -135,15 +135,21 @@ def joined(options: ProcessOptions) -> Iterator[None]:
     lifeline.leave()
 
 
-def wait_for_others() -> None:
+def wait_for_others(place: str = "end") -> None:
     """Wait until all processes are here, however long some of them work on.
 
-    JAX itself waits five minutes for processes that do not end together.
+    JAX itself waits five minutes for processes that do not end together, and gloo half
+    a minute for one that is silent.
+
+    Args:
+      place: Where they meet, once in the life of the processes.
     """
     from jax._src.distributed import global_state
 
     if global_state.client is not None:
-        global_state.client.wait_at_barrier("segnext_jax/end", _DONE_TIMEOUT * 1_000)
+        global_state.client.wait_at_barrier(
+            f"segnext_jax/{place}", _DONE_TIMEOUT * 1_000
+        )
 
 
 def fail_soon(error: BaseException) -> None:

@@ -130,7 +130,9 @@ def listed(folder: pathlib.Path) -> list[str]:
     with _telling(folder):
         prefix = f"{key_of(folder)}/"
         found = _files(folder).find(key_of(folder))
-        return [name.removeprefix(prefix) for name in found if name.startswith(prefix)]
+        names = [name for name in found if name.startswith(prefix)]
+        # Some tools mark a folder by an object of its name.
+        return [name.removeprefix(prefix) for name in names if name[-1] != "/"]
 
 
 def matching(pattern: pathlib.Path) -> list[pathlib.Path]:

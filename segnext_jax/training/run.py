@@ -16,6 +16,7 @@ from segnext_jax import convert, weights
 from segnext_jax.checkpoints import reading, run_folder
 from segnext_jax.checkpoints.bucket_run import BucketRun
 from segnext_jax.checkpoints.lock import WriterLock
+from segnext_jax.cli import storage
 from segnext_jax.models.initialization import initialize
 from segnext_jax.ops import sharding
 from segnext_jax.pipeline.stream import BatchStream
@@ -101,9 +102,9 @@ def _check_start(config: ConfigDict, workdir: pathlib.Path) -> None:
     if start and not weights.is_there(start) and not workdir.exists():
         raise ValueError(
             "config.init_from must be an existing file or folder of weights, or the "
-            f"name of a published network: {pathlib.Path(start).absolute()} does not "
-            "exist. Run first what leaves it there (see the config's docstring), or "
-            f"correct the path.{weights.suggestion(start)}"
+            f"name of a published network: {storage.as_path(start).absolute()} does "
+            "not exist. Run first what leaves it there (see the config's docstring), "
+            f"or correct the path.{weights.suggestion(start)}"
         )
 
 

@@ -1,6 +1,8 @@
 """A run in a bucket: its lock, its checkpoints, and a network that fails in a save."""
 
 import contextlib
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.checkpoints import bucket_run, lock, reading
+from segnext_jax.checkpoints import arrays, bucket_run, lock, reading, run_folder
 from segnext_jax.checkpoints.arrays import abstract
 from segnext_jax.checkpoints.checkpoints import CheckpointError, Checkpoints
 from segnext_jax.cli import storage
+from segnext_jax.config import base_config
 from segnext_jax.ops.sharding import make_mesh, replicated
 
 
@@ -90,9 +93,22 @@ def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
     (storage.as_path(bucket) / "lock").unlink()  # Which would lapse.
     with opened(bucket) as (_, checkpoints):
         assert checkpoints.latest_step() == 1
-        assert in_bucket(bucket)[1] == [1]  # What came of the second is gone.
         save(checkpoints, 2)
     assert in_bucket(bucket) == ([2], [2])
+
+
+def test_a_folder_of_others_is_refused_and_stays_as_it_is(networks, tmp_path):
+    address = storage.as_path(f"s3://bucket/{tmp_path.name}")
+    for name in ("checkpoints/7/weights.bin", "photos/a.jpg"):
+        storage.write(address / name, b"theirs")
+    names = storage.listed(address)
+    with pytest.raises(ValueError, match=f"{address} holds other files. Name another"):
+        with bucket_run.opened(address) as (folder, _):
+            run_folder.claim(base_config(), folder)
+    assert storage.listed(address) == names
+    storage.write(address / "lock", b"theirs")
+    with pytest.raises(ValueError, match="which .*/lock does not name"):
+        lock.BucketLock(address)
 
 
 def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path):
@@ -130,3 +146,40 @@ def test_the_lock_of_a_killed_training_lapses(bucket, monkeypatch):
     ours.check()
     ours.close()
     assert storage.listed(address) == []
+
+
+# Saves one step after another, from the newest one on.
+SAVE_ON = """
+import sys
+import jax.numpy as jnp
+from segnext_jax.checkpoints import bucket_run, lock
+from segnext_jax.checkpoints.checkpoints import Checkpoints
+from segnext_jax.cli import storage
+
+lock.LAPSE_SECONDS = 0.5
+with bucket_run.opened(storage.as_path(sys.argv[1])) as (folder, run):
+    checkpoints = Checkpoints(folder, 1, bucket=run)
+    for step in range((checkpoints.latest_step() or 0) + 1, 10_000):
+        model = {"params": {"kernel": jnp.full((64, 64), step, jnp.float32)}}
+        step_only = {"step": jnp.asarray(step)}
+        checkpoints.save(step, model=model, optimizer=step_only, iterator={"at": step})
+        checkpoints.wait()
+"""
+
+
+@pytest.mark.slow
+def test_kills_in_saves_leave_the_newest_whole_checkpoint(bucket):
+    address, rng, had = storage.as_path(bucket), np.random.default_rng(0), 0
+    for _ in range(10):
+        process = subprocess.Popen([sys.executable, "-c", SAVE_ON, bucket])
+        while max(reading.checkpoint_folders(address), default=0) < had + 2:
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        process.wait()
+        had = max(reading.checkpoint_folders(address))
+        with storage.local(reading.checkpoint_folders(address)[had]) as copy:
+            assert reading.fault_of(copy) == (True, "")
+            kernel = arrays.read(copy / "model")["params"]["kernel"]
+            np.testing.assert_array_equal(kernel, had)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import model_folder
+from segnext_jax.cli import storage
 from segnext_jax.cli.processes import ProcessOptions, joined
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
@@ -141,6 +142,18 @@ def test_processes_give_the_numbers_of_one_and_go_on_in_another_number(
     )
     assert ours["mIoU"] == pytest.approx(theirs["mIoU"], abs=2e-3)
     assert ours["step"] == theirs["step"] == 8
+
+
+@pytest.mark.slow
+def test_processes_share_a_run_in_a_bucket(alone, command, run, networks, tmp_path):
+    workdir = storage.as_path(f"s3://bucket/{tmp_path.name}/run")
+    fields = ("num_steps=8", "mesh.fsdp=2", "mesh.fsdp_min_size=16")
+    arguments = command(workdir, *fields)
+    run([sys.executable, "-c", STOP_AFTER_THREE, *arguments[3:]], 2)
+    logs = run(arguments, 2)
+    assert all("Going on from the checkpoint of step" in log for log in logs)
+    np.testing.assert_allclose(losses(workdir), losses(alone), rtol=1e-5, atol=0)
+    assert (workdir / "evaluation.json").exists()
 
 
 # Runs the main job; after three steps the machine is taken away from all processes.
