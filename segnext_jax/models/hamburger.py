@@ -87,14 +87,14 @@ class Squeeze(nn.Module):
 
     Attributes:
       features: Number of channels that come out.
-      resize_first: Resize and join before the convolution, as the official code does.
+      official_order: Resize and join before the convolution.
 
     Source: ``LightHamHead._forward_feature`` in ``ham_head.py`` of SegNeXt@c87bcae.
     Differs: in the order; equal to rounding.
     """
 
     features: int
-    resize_first: bool = False
+    official_order: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -104,7 +104,7 @@ class Squeeze(nn.Module):
     ) -> Float[Array, "batch height width features"]:
         """Return one map of ``size`` = (height, width)."""
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        if self.resize_first:
+        if self.official_order:
             joined = jnp.concatenate([resize_bilinear(m, size) for m in maps], axis=-1)
             conv = Pointwise(self.features, use_bias=False, name="conv", **types)
             images = conv(joined)
@@ -125,6 +125,8 @@ class Hamburger(nn.Module):
         or ``"random"``: drawn from the rng ``nmf`` for each image.
       eval_seed: Seed of the fixed bases.
       gradient: Through all steps (``"full"``) or the last (``"one_step"``).
+      official_order: Multiply the factors before the convolution ``out``, which by
+        default multiplies the bases alone: a product less of all places and channels.
 
     Source: paper section 3.2; ``Hamburger`` in ``ham_head.py`` of SegNeXt@c87bcae.
     Differs: at inference the bases are fixed by default, so that a prediction is a
@@ -138,6 +140,7 @@ class Hamburger(nn.Module):
     eval_bases: str = "fixed"
     eval_seed: int = 0
     gradient: str = "full"
+    official_order: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -172,10 +175,14 @@ class Hamburger(nn.Module):
             gradient=self.gradient,
         )
         out = ConvModule(channels, use_relu=False, name="ham_out", **types)
-        ham = out(
-            jnp.swapaxes(bases, 1, 2)[:, None].astype(images.dtype),
-            coefficients.reshape(batch, height, width, self.rank),
-        )
+        if self.official_order:
+            ham = nmf.product("bnr,bdr->bnd", coefficients, bases)
+            ham = out(ham.reshape(images.shape).astype(images.dtype))
+        else:
+            ham = out(
+                jnp.swapaxes(bases, 1, 2)[:, None].astype(images.dtype),
+                coefficients.reshape(batch, height, width, self.rank),
+            )
         return nn.relu(images + ham)
 
     def _draw(self, batch: int, channels: int, train: bool) -> Array:
@@ -203,7 +210,8 @@ class LightHamHead(nn.Module):
       channels: Width of the head.
       rank: Number of bases; this and what follows: see `Hamburger`.
       dropout_rate: Probability to drop a whole channel before the classifier.
-      resize_first: See `Squeeze`.
+      official_order: Compute as the official code does where an order of linear steps
+        takes fewer multiplications: see `Squeeze` and `Hamburger`.
 
     Source: paper figure 3c; ``LightHamHead`` in
     ``mmseg/models/decode_heads/ham_head.py`` of SegNeXt@c87bcae.
@@ -218,7 +226,7 @@ class LightHamHead(nn.Module):
     eval_seed: int = 0
     gradient: str = "full"
     dropout_rate: float = 0.1
-    resize_first: bool = False
+    official_order: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -239,7 +247,7 @@ class LightHamHead(nn.Module):
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         features = features[1:]
         squeeze = Squeeze(
-            self.channels, resize_first=self.resize_first, name="squeeze", **types
+            self.channels, official_order=self.official_order, name="squeeze", **types
         )
         images = squeeze(features, features[0].shape[1:3])
         images = Hamburger(
@@ -249,6 +257,7 @@ class LightHamHead(nn.Module):
             eval_bases=self.eval_bases,
             eval_seed=self.eval_seed,
             gradient=self.gradient,
+            official_order=self.official_order,
             name="hamburger",
             **types,
         )(images, bases, train)

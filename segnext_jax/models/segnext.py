@@ -80,7 +80,7 @@ class SegNeXt(nn.Module):
       freeze_batch_norm: Keep all running statistics in training.
       remat: Compute blocks again in the backward pass.
       depthwise_implementation: See `segnext_jax.ops.depthwise.depthwise_conv`.
-      resize_first: See `segnext_jax.models.hamburger.Squeeze`.
+      official_order: See `segnext_jax.models.hamburger.LightHamHead`.
       dtype: Type of activations; losses, statistics and NMF stay float32.
       param_dtype: Type of parameters.
 
@@ -101,7 +101,7 @@ class SegNeXt(nn.Module):
     freeze_batch_norm: bool = False
     remat: bool = False
     depthwise_implementation: depthwise.Implementation = "auto"
-    resize_first: bool = False
+    official_order: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -202,7 +202,7 @@ class SegNeXt(nn.Module):
             eval_seed=self.nmf_eval_seed,
             gradient=self.nmf_gradient,
             dropout_rate=self.dropout_rate,
-            resize_first=self.resize_first,
+            official_order=self.official_order,
             **types,
         )
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.models.hamburger import Hamburger
+from segnext_jax.models.hamburger import Hamburger, LightHamHead
 from segnext_jax.ops import nmf
 
 IMAGES = np.random.default_rng(0).standard_normal((2, 3, 5, 32)).astype(np.float32)
@@ -57,6 +57,34 @@ def test_gradient_changes_no_value(variables):
     np.testing.assert_array_equal(
         apply(variables, gradient="one_step"), apply(variables, gradient="full")
     )
+
+
+def test_order_of_linear_steps_changes_values_and_gradients_by_rounding_alone():
+    generator = np.random.default_rng(2)
+    features = [generator.normal(size=(2, 32 // s, 48 // s, 8)) for s in (1, 2, 4, 8)]
+    heads = [
+        LightHamHead(
+            *(5, 32, 4),
+            official_order=official,
+            dtype=np.float64,
+            param_dtype=np.float64,
+        )
+        for official in (False, True)
+    ]
+    weights = generator.normal(size=(2, 16, 24, 5))
+
+    def loss(params, features, head):
+        logits = head.apply({"params": params}, features)
+        return jnp.sum(weights * logits), logits
+
+    compute = jax.jit(jax.grad(loss, has_aux=True), static_argnums=2)
+    with jax.enable_x64(True):
+        features = [jnp.asarray(image) for image in features]
+        params = heads[0].init(jax.random.key(0), features)["params"]
+        found = [jax.device_get(compute(params, features, head)) for head in heads]
+    assert np.abs(found[0][1]).max() > 1e-3
+    for ours, official in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(ours, official, rtol=0, atol=1e-9)
 
 
 def test_fixed_bases_follow_the_seed_alone_and_are_those_of_every_image(variables):
