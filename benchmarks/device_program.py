@@ -221,7 +221,7 @@ def lower(options: argparse.Namespace) -> Any:
         arguments = jax.tree.map(shapes, created, stored), images | answers
         function = jax.jit(step, out_shardings=(stored, whole), donate_argnums=0)
     else:
-        bases = model.fixed_bases(0)
+        (bases,) = model.draws().values()
 
         def forward(variables: Any, images: Any) -> Any:
             repeated = jnp.broadcast_to(bases, (len(images), *bases.shape[1:]))
