@@ -13,15 +13,21 @@ import urllib.request
 BUCKET = "bucket"
 _SERVERS = {
     "s3": "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])",
-    "gs": "from gcp_storage_emulator.server import create_server; "
+    # It answers one request after another; of those that wait it would lose the sixth,
+    # which a kernel sends again seconds later.
+    "gs": "import http.server; http.server.HTTPServer.request_queue_size = 128; "
+    "from gcp_storage_emulator.server import create_server; "
     "create_server('127.0.0.1', {port}, True, 'bucket').run()",
 }
-# One try each of botocore's, of which s3fs does five.
+# One try each of botocore's, of which s3fs does five; and no question to a machine of
+# a cloud, which takes seconds to be silent.
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key",
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_MAX_ATTEMPTS": "1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "NO_GCE_CHECK": "true",
 }
 
 
