@@ -2,11 +2,14 @@
 
 import math
 import multiprocessing
+import multiprocessing.sharedctypes
+import multiprocessing.synchronize
 import os
 import pathlib
 import re
 import signal
 import threading
+from typing import Any
 
 import cv2
 
@@ -50,6 +53,20 @@ def start(worker_index: int, num_workers: int) -> None:
     # Ctrl-C reaches all processes of a terminal; the parent ends its workers in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _look_without_locks()
+
+
+def _look_without_locks() -> None:
+    """Let this process look at events and numbers without their locks.
+
+    Grain's worker looks all the time whether it shall stop. Killed within a look, it
+    would leave the lock taken, and its parent, which takes the lock to stop it, would
+    wait for ever. A look needs no lock: a semaphore and an int are read whole.
+    """
+    event: Any = multiprocessing.synchronize.Event
+    number: Any = multiprocessing.sharedctypes.Synchronized
+    event.is_set = lambda self: not self._flag._semlock._is_zero()
+    number.value = property(lambda self: self._obj.value, number.value.fset)
 
 
 def _end_with_parent() -> None:

@@ -1,6 +1,11 @@
 """Worker processes: what they need, and their end when they or the parent is killed."""
 
+import concurrent.futures
+import contextlib
+import gc
 import multiprocessing
+import multiprocessing.sharedctypes
+import multiprocessing.synchronize
 import os
 import pathlib
 import signal
@@ -22,6 +27,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 SHARED_MEMORY = pathlib.Path("/dev/shm")
 # Of no other program's shared memory: bytes of the images of a batch.
 SIZE = 4 * 19 * 37 * 3
+
+EVENT = multiprocessing.synchronize.Event
+NUMBER = multiprocessing.sharedctypes.Synchronized
+PREFETCHING_BY_PROCESS = "ProcessPrefetchDatasetIterator"
 
 PROGRAM = """
 if __name__ == "__main__":
@@ -142,6 +151,30 @@ def test_a_killed_worker_is_one_sentence_with_the_remedies(number, how):
             for _ in range(100):
                 next(batches)
     assert not multiprocessing.active_children()
+
+
+def test_a_worker_takes_no_lock_for_which_its_parent_would_wait():
+    with loader(num_workers=1) as batches:
+        next(batches)
+        (iterator,) = (
+            o for o in gc.get_objects() if type(o).__name__ == PREFETCHING_BY_PROCESS
+        )
+        locks = [
+            shared._cond if isinstance(shared, EVENT) else shared.get_lock()
+            for shared in vars(iterator).values()
+            if isinstance(shared, (EVENT, NUMBER))
+        ]
+        assert len(locks) >= 2
+        # As if a worker had been killed with them.
+        with (
+            concurrent.futures.ThreadPoolExecutor() as pool,
+            contextlib.ExitStack() as s,
+        ):
+            for lock in locks:
+                s.enter_context(lock)
+            # More than any queue holds.
+            made = pool.submit(lambda: [next(batches) for _ in range(30)])
+            assert len(made.result(timeout=60)) == 30
 
 
 @pytest.mark.skipif(not SHARED_MEMORY.is_dir(), reason="looks into Linux's /dev/shm")
