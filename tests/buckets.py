@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_GCE_CHECK": "true",
 }
+# struct linger: on, for no second.
+_RESET = struct.pack("ii", 1, 0)
 
 
 class Network:
@@ -37,13 +40,14 @@ class Network:
     Attributes:
       url: Its own address.
       is_up: Whether it accepts connections.
+      resets: Whether it resets, instead of closes, the connections it does not accept.
       cut_after: Bytes that still go to the server before all is cut; None: no end.
       delay: Seconds that each piece waits.
     """
 
     def __init__(self, port):
         """Listen; ``port`` is the server's."""
-        self.is_up, self.cut_after, self.delay = True, None, 0.0
+        self.is_up, self.cut_after, self.delay, self.resets = True, None, 0.0, False
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -59,12 +63,14 @@ class Network:
 
     def mend(self):
         """Be a good network again."""
-        self.is_up, self.cut_after, self.delay = True, None, 0.0
+        self.is_up, self.cut_after, self.delay, self.resets = True, None, 0.0, False
 
     def _listen(self):
         while True:
             client, _ = self._listener.accept()
             if not self.is_up:
+                if self.resets:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 client.close()
                 continue
             server = socket.create_connection(("127.0.0.1", self._port))

@@ -243,7 +243,19 @@ def _files(path: pathlib.Path) -> Any:
     """Return fsspec's view of the store that holds a path."""
     import fsspec
 
-    return fsspec.filesystem(os.fspath(path).partition(":")[0])
+    scheme = os.fspath(path).partition(":")[0]
+    if scheme == "s3":
+        _try_s3_again()
+    return fsspec.filesystem(scheme)
+
+
+@functools.cache
+def _try_s3_again() -> None:
+    """Let s3fs treat a connection that was refused or reset as one that was closed."""
+    import botocore.exceptions
+    import s3fs.core
+
+    s3fs.core.add_retryable_error(botocore.exceptions.EndpointConnectionError)
 
 
 def key_of(path: pathlib.Path) -> str:

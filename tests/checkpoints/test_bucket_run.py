@@ -113,11 +113,12 @@ def test_a_folder_of_others_is_refused_and_stays_as_it_is(networks, tmp_path):
         lock.BucketLock(address)
 
 
-def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path):
+@pytest.mark.parametrize("resets", [False, True])
+def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path, resets):
     address, network = f"s3://bucket/{tmp_path.name}", networks["s3"]
     with opened(address) as (_, checkpoints):
+        network.resets, network.delay = resets, 0.01
         network.cut()
-        network.delay = 0.01
         threading.Timer(0.3, network.mend).start()
         save(checkpoints, 1)
     assert in_bucket(address)[0] == [1]
