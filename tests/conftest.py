@@ -1,5 +1,6 @@
 """Eight CPU devices, no silent broadcasting, a compile cache for the session."""
 
+import gc
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -27,6 +28,10 @@ if importlib.metadata.version("jaxlib").startswith("0.10."):
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 # PyTorch's threads wait for each other by counting: another worker's core is lost.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Each of a hundred processes would compile the package's files anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tracing makes objects by the million: a fifth of its time went into looking at them.
+gc.set_threshold(50_000, 20, 50)
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 # Small programs are kept, too: there are hundreds of them in a file of tests.
@@ -99,6 +104,12 @@ def pytest_collection_modifyitems(
         left_out = [item for item in items if item.nodeid.startswith(_NOT_QUICK)]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if not item.nodeid.startswith(_NOT_QUICK)]
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that was imported out of the collector's sight."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

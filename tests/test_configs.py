@@ -137,7 +137,11 @@ def test_config_is_the_row_of_the_paper(name):
     assert float(schedule(num_steps)) == 0
 
 
-@pytest.mark.parametrize("name", sorted(ROWS))
+TRACED = [f"ade20k_{size}" for size in SIZES]
+TRACED += sorted(f"{run}_tiny" for run in PAPER if f"{run}_tiny" in ROWS)[1:]
+
+
+@pytest.mark.parametrize("name", TRACED)
 def test_network_and_groups_are_the_official(name):
     path = CONFIGS[0].with_name(f"{name}.py")
     config = config_lib.load(str(path))
@@ -157,6 +161,23 @@ def test_network_and_groups_are_the_official(name):
         if "head" in parameter:
             expected = (10.0, 1.0)
         assert (rule.lr_multiplier, rule.decay_multiplier) == expected, parameter
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_network_and_groups_are_those_traced_of_this_size(name):
+    """But for the number of classes, which the smallest network shows."""
+    path = CONFIGS[0].with_name(f"{name}.py")
+    config, traced = (
+        config_lib.load(str(path.with_name(f"{other}.py")))
+        for other in (name, f"ade20k_{split_name(path)[1]}")
+    )
+    num_classes = SPECS[config.data.name].num_classes
+    assert num_classes in NUM_PARAMETERS
+    assert SegNeXt.from_config(config.model, num_classes) == (
+        SegNeXt.from_config(traced.model, num_classes)
+    )
+    ours, theirs = map(optimizer_lib.Optimizer.from_config, (config, traced))
+    assert ours.rules == theirs.rules
 
 
 def test_context_with_background_has_60_classes():

@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import gc
 import io
 import logging
 import os
@@ -86,6 +87,8 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     # XLA writes alarms about slow compilations as errors; its errors that matter are
     # raised, too. Read when jax is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Tracing a network makes objects by the million, hardly any of them garbage.
+    gc.set_threshold(50_000, 20, 50)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _report_unraisable
     # Closed ones, `>&-`, are None.

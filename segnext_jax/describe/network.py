@@ -4,6 +4,7 @@ Nothing is compiled or computed: shapes are traced.
 """
 
 import collections
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -73,9 +74,10 @@ def count_macs(model: SegNeXt, size: tuple[int, int]) -> dict[Path, int]:
     normalisations, activations and resizes do not. That is what PyTorch's flop counter
     counts; torchprofile, by which the paper's figures were made, adds about 3 %.
     """
+    variables = abstract_variables(model)
     # The network as it is published, not in the order with fewer multiplications.
     model = model.clone(depthwise_implementation="grouped", official_order=True)
-    jaxpr = jax.make_jaxpr(model.apply)(abstract_variables(model), _image(size))
+    jaxpr = jax.make_jaxpr(model.apply)(variables, _image(size))
     counts: collections.Counter[Path] = collections.Counter()
     for stack, macs in _products(jaxpr.jaxpr, ""):
         if resize.SCOPE not in stack:
@@ -86,13 +88,15 @@ def count_macs(model: SegNeXt, size: tuple[int, int]) -> dict[Path, int]:
 
 def feature_shapes(model: SegNeXt, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
     """Return (height, width, channels) of the four stages and of the logits."""
-
-    def apply(variables: Any, images: jax.Array) -> tuple[Any, Any]:
-        features = model.apply(variables, images, method=lambda m, x: m.backbone(x))
-        return features, model.apply(variables, images)
-
-    variables = abstract_variables(model)
-    stages, logits = jax.eval_shape(apply, variables, _image(size))
+    apply = functools.partial(
+        model.apply,
+        capture_intermediates=lambda module, method: (
+            (module.name, method) == ("backbone", "__call__")
+        ),
+        mutable=["intermediates"],
+    )
+    logits, captured = jax.eval_shape(apply, abstract_variables(model), _image(size))
+    (stages,) = captured["intermediates"]["backbone"]["__call__"]
     shapes = {f"stage {i}": leaf.shape[1:] for i, leaf in enumerate(stages, start=1)}
     return shapes | {"logits": logits.shape[1:]}
 

@@ -6,6 +6,7 @@ the pixel classifier normal with deviation 0.01, biases 0, norms 1 and 0, layer 
 0.01.
 """
 
+import functools
 import math
 import zlib
 from typing import Any
@@ -77,7 +78,13 @@ def abstract_variables(model: nn.Module) -> dict[str, Any]:
     # The smallest image that gives each stage a pixel; shapes of parameters do not
     # depend on it.
     images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    return dict(jax.eval_shape(model.init, jax.random.key(0), images))
+    return dict(_init.eval_shape(model, jax.random.key(0), images))
+
+
+# Jitted, so that a network is traced once however often its shapes are asked for.
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> Any:
+    return model.init(key, images)
 
 
 def _initial(path: str, leaf: jax.ShapeDtypeStruct, seed: int) -> np.ndarray:

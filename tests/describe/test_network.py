@@ -62,7 +62,8 @@ def test_program_prints_modules_features_and_groups(capsys):
 
 
 def test_modules_are_in_the_order_of_their_numbers(capsys):
-    main(["--config=ade20k_base", "--size=64x96", "--depth=9"])
+    deep = "--config.model.depths=1,1,12,1"
+    main(["--config=ade20k_tiny", deep, "--size=64x96", "--depth=9"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("of a 64x96 image.")
     names = [line.split()[0] for line in lines[3:] if line.startswith("    ")]
