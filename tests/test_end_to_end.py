@@ -119,12 +119,9 @@ def test_evaluation_of_the_checkpoint_equals_the_last_of_training(unbroken, comm
         assert results[name] == pytest.approx(last[name], abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "step", [5, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 7, 10))]
-)
-def test_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
-    workdir = tmp_path / "killed"
-    process = subprocess.Popen(command(workdir), cwd=ROOT, stderr=subprocess.DEVNULL)
+def kill_at(arguments, workdir, step: int) -> None:
+    """Kill a run after a step is reported and a checkpoint is there."""
+    process = subprocess.Popen(arguments, cwd=ROOT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None:
         has_checkpoint = any((workdir / "checkpoints").glob("[0-9]"))
@@ -133,14 +130,6 @@ def test_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
-    log = run(command(workdir))
-    assert "Going on from the checkpoint of step" in log
-    assert losses(workdir) == losses(unbroken[0])
-    ends = [
-        json.loads((folder / "evaluation.json").read_text())
-        for folder in (workdir, unbroken[0])
-    ]
-    assert ends[0] == ends[1]
 
 
 def stop_at(arguments, workdir, step: int, delay: float, whole_group: bool) -> str:
@@ -163,10 +152,30 @@ def stop_at(arguments, workdir, step: int, delay: float, whole_group: bool) -> s
     return log
 
 
+def assert_goes_on(arguments, workdir, unbroken) -> None:
+    """Let a run go on to its end, which is that of a run that was never stopped."""
+    log = run(arguments)
+    assert "Going on from the checkpoint of step" in log
+    assert losses(workdir) == losses(unbroken)
+    ends = [
+        json.loads((folder / "evaluation.json").read_text())
+        for folder in (workdir, unbroken)
+    ]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [3, 5, 7, 10])
+def test_a_killed_run_goes_on_to_the_same_end(unbroken, command, tmp_path, step):
+    workdir = tmp_path / "killed"
+    kill_at(command(workdir), workdir, step)
+    assert_goes_on(command(workdir), workdir, unbroken[0])
+
+
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))]
 )
-def test_a_run_that_is_told_to_end_goes_on_to_the_same_end(
+def test_a_run_that_is_told_to_end_and_then_killed_goes_on_to_the_same_end(
     unbroken, command, tmp_path, seed
 ):
     rng = np.random.default_rng(seed)
@@ -179,14 +188,9 @@ def test_a_run_that_is_told_to_end_goes_on_to_the_same_end(
     # No later than the step that was under way, and no step is lost.
     assert step <= done <= int(saved) <= done + 1
     assert (workdir / "checkpoints" / saved).is_dir()
-    log = run(command(workdir))
-    assert f"Going on from the checkpoint of step {saved}." in log
-    assert losses(workdir) == losses(unbroken[0])
-    ends = [
-        json.loads((folder / "evaluation.json").read_text())
-        for folder in (workdir, unbroken[0])
-    ]
-    assert ends[0] == ends[1]
+    if int(saved) + 2 < NUM_STEPS:
+        kill_at(command(workdir), workdir, int(saved) + 2)
+    assert_goes_on(command(workdir), workdir, unbroken[0])
 
 
 @pytest.mark.slow
