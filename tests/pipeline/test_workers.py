@@ -156,8 +156,12 @@ def test_a_killed_worker_is_one_sentence_with_the_remedies(number, how):
 def test_a_worker_takes_no_lock_for_which_its_parent_would_wait():
     with loader(num_workers=1) as batches:
         next(batches)
+        (worker,) = multiprocessing.active_children()
         (iterator,) = (
-            o for o in gc.get_objects() if type(o).__name__ == PREFETCHING_BY_PROCESS
+            iterator
+            for iterator in gc.get_objects()
+            if type(iterator).__name__ == PREFETCHING_BY_PROCESS
+            and iterator._prefetch_process is worker
         )
         locks = [
             shared._cond if isinstance(shared, EVENT) else shared.get_lock()
