@@ -15,10 +15,18 @@ BUCKET = "bucket"
 _SERVERS = {
     "s3": "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])",
     # It answers one request after another; of those that wait it would lose the sixth,
-    # which a kernel sends again seconds later.
-    "gs": "import http.server; http.server.HTTPServer.request_queue_size = 128; "
-    "from gcp_storage_emulator.server import create_server; "
-    "create_server('127.0.0.1', {port}, True, 'bucket').run()",
+    # which a kernel sends again seconds later. And it would take a carriage return that
+    # ends a file, and the line feed that gcsfs sends after it, for one end of a line.
+    "gs": r"""
+import email.parser, http.server
+from gcp_storage_emulator.server import create_server
+http.server.HTTPServer.request_queue_size = 128
+parse = email.parser.BytesParser.parsebytes
+email.parser.BytesParser.parsebytes = lambda parser, text: parse(
+    parser, text.replace(b"\n--==0==", b"\r\n--==0==")
+)
+create_server("127.0.0.1", {port}, True, "bucket").run()
+""",
 }
 # One try each of botocore's, of which s3fs does five; and no question to a machine of
 # a cloud, which takes seconds to be silent.
