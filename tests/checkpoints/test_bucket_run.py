@@ -99,6 +99,66 @@ def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
     assert in_bucket(bucket) == ([2], [2])
 
 
+@pytest.fixture
+def asked(monkeypatch):
+    """What S3 is asked from now on."""
+    methods, call = [], s3fs.S3FileSystem._call_s3
+
+    def note(store, method, *arguments, **options):
+        methods.append(method)
+        return call(store, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", note)
+    return methods
+
+
+def test_a_store_that_has_failed_is_asked_nothing_more_at_the_end(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with pytest.raises(storage.BucketError), bucket_run.opened(address) as (_, run):
+        asked.clear()
+        network.cut()
+        run.bring()
+    network.mend()
+    assert asked == ["get_object"]  # Whose the lock is.
+    assert (address / "lock").exists()  # It lapses.
+
+
+def test_a_store_that_has_failed_is_asked_for_no_other_file(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    asked.clear()
+    network.cut()
+    with pytest.raises(storage.BucketError):
+        storage.remove(address, map(str, range(100)))
+    network.mend()
+    assert len(asked) <= 16  # One for each thread.
+
+
+def test_a_sign_of_life_that_a_dead_store_keeps_waiting_is_not_waited_for(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 6)
+    with pytest.raises(storage.BucketError), bucket_run.opened(address) as (_, run):
+        asked.clear()
+        network.cut()
+        while not asked:
+            time.sleep(0.01)
+        monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+        run.bring()
+    is_waiting = any(thread.is_alive() for thread in run._threads)
+    network.mend()
+    for thread in run._threads:
+        thread.join()
+    assert is_waiting
+
+
 def test_a_folder_of_others_is_refused_and_stays_as_it_is(networks, tmp_path):
     address = storage.as_path(f"s3://bucket/{tmp_path.name}")
     for name in ("checkpoints/7/weights.bin", "photos/a.jpg"):
