@@ -59,13 +59,13 @@ class Network:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open = []
+        self._open = set()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def cut(self):
         """Cut what is open, and accept nothing more."""
         self.is_up = False
-        for end in self._open:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -81,10 +81,18 @@ class Network:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 client.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._port))
-            self._open += [client, server]
-            for ends in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client):
+        address = "127.0.0.1", self._port
+        with client, socket.create_connection(address) as server:
+            self._open |= {client, server}
+            ends = server, client, False
+            back = threading.Thread(target=self._pass, args=ends, daemon=True)
+            back.start()
+            self._pass(client, server, True)
+            back.join()
+            self._open -= {client, server}
 
     def _pass(self, source, target, is_upload):
         with contextlib.suppress(OSError):

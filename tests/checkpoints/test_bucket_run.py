@@ -42,6 +42,13 @@ def in_bucket(address):
     return list(reading.checkpoint_folders(run)), sorted(map(int, set(names)))
 
 
+# The same code is behind both.
+mostly_s3 = pytest.mark.parametrize(
+    "bucket", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True
+)
+
+
+@mostly_s3
 def test_what_a_run_leaves_is_in_the_bucket_and_comes_back(bucket, tmp_path):
     with opened(bucket) as (folder, checkpoints):
         (folder / "config.json").write_text("{}")
@@ -70,14 +77,12 @@ def test_what_a_run_leaves_is_in_the_bucket_and_comes_back(bucket, tmp_path):
     assert not [path for path in tmp_path.parent.glob("segnext_jax-*")]
 
 
-@pytest.mark.parametrize(
-    "bucket", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True
-)
+@mostly_s3
 @pytest.mark.parametrize("fault", ["refused", "cut"])
 def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
     bucket, networks, fault, monkeypatch
 ):
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)  # gcsfs has no such setting.
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # gcsfs has no such setting.
     network = networks[bucket[:2]]
     with pytest.raises(CheckpointError) as failure, opened(bucket) as (_, checkpoints):
         save(checkpoints, 1)
@@ -184,8 +189,10 @@ def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path, resets):
     assert in_bucket(address)[0] == [1]
 
 
+@mostly_s3
 def test_one_training_at_a_time(bucket, monkeypatch):
-    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     with opened(bucket):
         with pytest.raises(ValueError, match=f"{bucket} is written into by another tr"):
             with opened(bucket):
@@ -194,13 +201,15 @@ def test_one_training_at_a_time(bucket, monkeypatch):
         pass
 
 
+@mostly_s3
 def test_the_lock_of_a_killed_training_lapses(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "LAPSE_SECONDS", 2)
+    monkeypatch.setattr(lock, "LAPSE_SECONDS", 0.4)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     address = storage.as_path(bucket)
     killed = lock.BucketLock(address)
     start = time.monotonic()
     ours = lock.BucketLock(address)
-    assert time.monotonic() - start >= 2
+    assert time.monotonic() - start >= 0.4
     ours.beat()
     # It was not dead: it ends before it writes anything.
     with pytest.raises(FileNotFoundError, match="must stay this training's while"):
@@ -219,7 +228,7 @@ from segnext_jax.checkpoints import bucket_run, lock
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli import storage
 
-lock.LAPSE_SECONDS = 0.5
+lock.LAPSE_SECONDS, lock.LOOK_SECONDS = 0.5, 0.1
 with bucket_run.opened(storage.as_path(sys.argv[1])) as (folder, run):
     checkpoints = Checkpoints(folder, 1, bucket=run)
     for step in range((checkpoints.latest_step() or 0) + 1, 10_000):
