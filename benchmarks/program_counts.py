@@ -21,9 +21,8 @@ _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all"),
     *("iota", "partition-id", "replica-id", "opt-barrier", "conditional"),
 }
-_INSTRUCTION = re.compile(
-    r"(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|[\w\[\],{}:()#\*]+(?: )?) ?([\w\-]+)\((.*)"
-)
+# Layouts of TPUs have brackets of their own: (f32[32]{0:T(128)S(1)}, ...).
+_INSTRUCTION = re.compile(r"(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)")
 _PART = re.compile(
     r"(strips|conv0|dwconv|fc1|fc2|proj_1|proj_2|conv3|norm\d|hamburger|squeeze|align|"
     r"conv_seg|patch_embed\d|photometric|adam)"
@@ -151,10 +150,7 @@ def _rows(found: dict[str, list[str]], name: str, times: int) -> Iterator[Row]:
             if callee:
                 yield from _rows(found, callee.group(1), times)
         elif operation not in _FREE:
-            operands = [
-                operand.strip().split(" ")[-1].lstrip("%")
-                for operand in rest.split(")")[0].split(",")
-            ]
+            operands = re.findall(r"%([\w.\-]+)", rest.split(")")[0])
             moved = shapes[result] + sum(shapes.get(o, 0) for o in operands)
             source = re.search(r'op_name="([^"]*)"', rest)
             yield Row(

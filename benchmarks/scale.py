@@ -8,10 +8,10 @@ one program of one device and one of many. A step takes, one after the other:
 - memory: its bytes over the bandwidth of the memory; bytes grow linearly with the
   images of a device, between the two programs;
 - launches: its kernels, each a gap of some microseconds (`LAUNCH`; none on TPUs);
-- norms: two exchanges for each BatchNorm, of a few values, that wait for each other:
-  each a latency;
-- gradients: one sum over all devices of the float32 parameters, which starts when the
-  backward pass ends: 2 (N - 1) / N times their bytes over the bandwidth of the link.
+- latency: its exchanges, most of them a few values of a BatchNorm, that wait for each
+  other: a latency each;
+- transfer: the bytes of the exchanges, nearly all of them gradients, which are summed
+  when the backward pass ends: 2 (N - 1) / N times them over the bandwidth of the link.
 
 Bandwidths and latencies (`MACHINES`) are assumptions. The efficiency is images per
 second and device over those of the table's first row, one device by itself.
@@ -102,24 +102,15 @@ class Program(NamedTuple):
       fixed: Bytes of a device's step that do not depend on its images.
       per_image: Bytes of each image.
       kernels: Of a device's step, on one device and on many.
-      parameters: Bytes.
-      norms: Number of BatchNorms.
+      exchanges: Of a step on many devices.
+      exchanged: Bytes of their results on each device.
     """
 
     fixed: float
     per_image: float
     kernels: tuple[int, int]
-    parameters: float
-    norms: int
-
-
-# Parameters (millions) and BatchNorms: `segnext-jax describe`.
-NETWORKS = {
-    "tiny": (4.263, 31),
-    "small": (13.933, 25),
-    "base": (27.636, 47),
-    "large": (48.927, 81),
-}
+    exchanges: int
+    exchanged: float
 
 
 def programs(lines: list[dict]) -> dict[tuple[str, str, str], Program]:
@@ -141,13 +132,13 @@ def programs(lines: list[dict]) -> dict[tuple[str, str, str], Program]:
             for row in (least, most)
         ]
         slope = (moved[1] - moved[0]) / (images[1] - images[0])
-        parameters, norms = NETWORKS[key[2]]
         found[key] = Program(
             fixed=moved[0] - slope * images[0],
             per_image=slope,
             kernels=(most["kernels"], least["kernels"]),
-            parameters=4e6 * parameters,
-            norms=norms,
+            exchanges=least["exchanges"],
+            # Counted are operands and results.
+            exchanged=1e9 * least["exchanged_gigabytes"] / 2,
         )
     return found
 
@@ -162,8 +153,8 @@ def parts(
     return {
         "memory": (program.fixed + images * program.per_image) / machine.bandwidth,
         "launches": program.kernels[is_shared] * machine.launch,
-        "norms": is_shared * 2 * program.norms * links.latency,
-        "gradients": share * program.parameters / links.bandwidth,
+        "latency": is_shared * program.exchanges * links.latency,
+        "transfer": share * program.exchanged / links.bandwidth,
     }
 
 
@@ -199,24 +190,27 @@ def main() -> None:
     parser.add_argument("counts", type=pathlib.Path, help="lines of device_program")
     file = parser.parse_args().counts
     lines = [json.loads(line) for line in file.read_text().splitlines()]
+    counted = programs(lines)
     for target, machine in MACHINES.items():
         rows = []
-        for variant, (parameters, norms) in NETWORKS.items():
-            row = [variant, f"{4 * parameters:.0f}", str(2 * norms)]
+        for (device, work, variant), program in counted.items():
+            if (device, work) != (target, "train"):
+                continue
+            row = [variant, f"{program.exchanged / 1e6:.0f}", str(program.exchanges)]
             for num_devices in DEVICES:
-                program = Program(0, 0, (0, 0), 4e6 * parameters, norms)
                 seconds = parts(program, machine, num_devices, 0)
-                row.append(f"{1e3 * seconds['gradients']:.2f}")
-                row.append(f"{1e3 * seconds['norms']:.2f}")
+                row += (
+                    f"{1e3 * seconds[part]:.2f}" for part in ("transfer", "latency")
+                )
             rows.append(row)
-        columns = [f"{n}: {part}" for n in DEVICES for part in ("gradients", "norms")]
-        columns = ["variant", "MB of gradients", "exchanges of norms", *columns]
+        columns = [f"{n}: {part}" for n in DEVICES for part in ("transfer", "latency")]
+        columns = ["variant", "MB", "exchanges", *columns]
         _print_table(f"{target}, milliseconds of exchanges", columns, rows)
-    for (target, work, variant), program in programs(lines).items():
+    for (target, work, variant), program in counted.items():
         _print_table(
             f"{target}, {variant}, {RECIPES[work].title}, milliseconds of a step",
             (
-                *("devices", "batch", "memory", "launches", "norms", "gradients"),
+                *("devices", "batch", "memory", "launches", "latency", "transfer"),
                 *("step", "efficiency", "images/s of a host", "cores for them"),
             ),
             _rows(program, MACHINES[target], RECIPES[work]),

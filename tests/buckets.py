@@ -15,10 +15,18 @@ BUCKET = "bucket"
 _SERVERS = {
     "s3": "from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])",
     # It answers one request after another; of those that wait it would lose the sixth,
-    # which a kernel sends again seconds later.
-    "gs": "import http.server; http.server.HTTPServer.request_queue_size = 128; "
-    "from gcp_storage_emulator.server import create_server; "
-    "create_server('127.0.0.1', {port}, True, 'bucket').run()",
+    # which a kernel sends again seconds later. And it would take a carriage return that
+    # ends a file, and the line feed that gcsfs sends after it, for one end of a line.
+    "gs": r"""
+import email.parser, http.server
+from gcp_storage_emulator.server import create_server
+http.server.HTTPServer.request_queue_size = 128
+parse = email.parser.BytesParser.parsebytes
+email.parser.BytesParser.parsebytes = lambda parser, text: parse(
+    parser, text.replace(b"\n--==0==", b"\r\n--==0==")
+)
+create_server("127.0.0.1", {port}, True, "bucket").run()
+""",
 }
 # One try each of botocore's, of which s3fs does five; and no question to a machine of
 # a cloud, which takes seconds to be silent.
@@ -51,13 +59,13 @@ class Network:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._open = []
+        self._open = set()
         threading.Thread(target=self._listen, daemon=True).start()
 
     def cut(self):
         """Cut what is open, and accept nothing more."""
         self.is_up = False
-        for end in self._open:
+        for end in list(self._open):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
@@ -73,10 +81,18 @@ class Network:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 client.close()
                 continue
-            server = socket.create_connection(("127.0.0.1", self._port))
-            self._open += [client, server]
-            for ends in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client):
+        address = "127.0.0.1", self._port
+        with client, socket.create_connection(address) as server:
+            self._open |= {client, server}
+            ends = server, client, False
+            back = threading.Thread(target=self._pass, args=ends, daemon=True)
+            back.start()
+            self._pass(client, server, True)
+            back.join()
+            self._open -= {client, server}
 
     def _pass(self, source, target, is_upload):
         with contextlib.suppress(OSError):

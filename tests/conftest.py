@@ -202,12 +202,22 @@ def old_maker():
     return load(OLD_RUNS / "make.py")
 
 
+@pytest.fixture(scope="session")
+def unpack_old() -> Callable[[pathlib.Path], pathlib.Path]:
+    """A function that unpacks what version 986ebcb left behind into a folder."""
+
+    def unpack(folder: pathlib.Path) -> pathlib.Path:
+        with tarfile.open(OLD_RUNS / "986ebcb" / "old.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+        return folder
+
+    return unpack
+
+
 @pytest.fixture
-def old(tmp_path) -> pathlib.Path:
+def old(unpack_old, tmp_path) -> pathlib.Path:
     """What version 986ebcb left behind: run/, model/ and the user's config files."""
-    with tarfile.open(OLD_RUNS / "986ebcb" / "old.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path
+    return unpack_old(tmp_path)
 
 
 @pytest.fixture(scope="session")

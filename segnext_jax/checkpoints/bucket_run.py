@@ -53,11 +53,13 @@ class BucketRun:
         self._bringing = threading.Lock()
         self._end = threading.Event()
         self._lost: OSError | None = None
+        self._has_failed = False
         self._lock = BucketLock(address) if jax.process_index() == 0 else None
         self._threads: list[threading.Thread] = []
         try:
             processes.wait_for_others("locked")
-            self._fetch()
+            with self._noting():
+                self._fetch()
             processes.wait_for_others("fetched")
         except BaseException:
             self.close()
@@ -108,7 +110,7 @@ class BucketRun:
         """
         if self._lock is None:
             return
-        with self._bringing:
+        with self._bringing, self._noting():
             self._lock.check()
             found = dict(self._files())
             changed = {n: v for n, v in found.items() if self._known.get(n) != v}
@@ -143,14 +145,15 @@ class BucketRun:
                 act()
                 is_failing = False
             except OSError as error:
-                if not is_failing:
+                if not is_failing and not self._end.is_set():
                     logging.warning("%s The training goes on until a save.", error)
                 is_failing = True
 
     def _beat(self) -> None:
         assert self._lock is not None
         try:
-            self._lock.beat()
+            with self._noting():
+                self._lock.beat()
         except FileNotFoundError as error:
             self._lost = error
 
@@ -158,13 +161,27 @@ class BucketRun:
         if not self._bringing.locked():  # Else a checkpoint brings all.
             self.bring(only_small=True)
 
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note whether the store has failed when it was last asked."""
+        try:
+            yield
+        except storage.BucketError:
+            self._has_failed = True
+            raise
+        self._has_failed = False
+
     def close(self) -> None:
-        """Release the lock."""
+        """Release the lock; of a store that has failed nothing more is asked.
+
+        Each question takes gcsfs half a minute there. The lock lapses.
+        """
         self._end.set()
         for thread in self._threads:
-            thread.join()
-        if self._lock is not None and self._lost is None:
-            with contextlib.suppress(storage.BucketError):  # It lapses.
+            if not self._has_failed:
+                thread.join()
+        if self._lock is not None and not (self._lost or self._has_failed):
+            with contextlib.suppress(storage.BucketError):
                 self._lock.close()
 
 

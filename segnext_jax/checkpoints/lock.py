@@ -105,10 +105,11 @@ class WriterLock:
         self.close()
 
 
-# Seconds between two signs of life in a bucket, and after how many without any a
-# training is taken for dead.
+# Seconds between two signs of life in a bucket, after how many without any a training
+# is taken for dead, and between two looks at it.
 BEAT_SECONDS = 15.0
 LAPSE_SECONDS = 60.0
+LOOK_SECONDS = 1.0
 
 
 class BucketLock:
@@ -152,7 +153,7 @@ class BucketLock:
         )
         end = time.monotonic() + LAPSE_SECONDS
         while time.monotonic() < end:
-            time.sleep(1)
+            time.sleep(LOOK_SECONDS)
             content = self._content()
             if content != seen:
                 return not content

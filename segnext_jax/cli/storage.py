@@ -13,6 +13,7 @@ import os
 import pathlib
 import re
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -208,16 +209,20 @@ def _in_order(names: Iterable[str]) -> list[list[str]]:
 
 
 def _each(folder: pathlib.Path, act: Any, names: Iterable[str]) -> None:
-    with (
-        _telling(folder),
-        concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
-    ):
-        futures = [pool.submit(act, name) for name in names]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    """Act on all names at once; none begins after one has failed."""
+    has_failed = threading.Event()
+
+    def act_on(name: str) -> None:
+        if not has_failed.is_set():
+            try:
+                act(name)
+            except BaseException:
+                has_failed.set()
+                raise
+
+    with _telling(folder), concurrent.futures.ThreadPoolExecutor(_NUM_THREADS) as pool:
+        for _ in pool.map(act_on, names):
+            pass
 
 
 @contextlib.contextmanager
@@ -295,8 +300,8 @@ def _path_class() -> Any:
         def mkdir(self, *args: Any, **kwargs: Any) -> None:
             """Do nothing: a folder is there if it holds an object."""
 
-        def read_bytes(self: Any) -> bytes:  # By one request; epath needs two.
-            return _files(self).cat_file(key_of(self))
+        def read_bytes(self: Any) -> bytes:  # By one request; epath needs more.
+            return _files(self).cat_file(key_of(self), max_concurrency=1)
 
     def telling(name: str) -> Any:
         method = getattr(BucketPath, name)

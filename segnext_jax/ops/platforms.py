@@ -58,9 +58,27 @@ def by_platform(
 
 
 def has_kernels_for(images: jax.Array) -> bool:
-    """Return whether kernels take images: kernels index and sum in 32 bits."""
+    """Return whether kernels take images of this size, if a device has few enough.
+
+    They index and sum in 32 bits. How many images a device has is known when the
+    program is lowered: `by_platform` has the default then, where these are too many.
+    """
     is_known = isinstance(images.size, int) and images.dtype.itemsize <= 4
-    return is_known and images.size < 2**31
+    return is_known and images.size < 2**31 * images.shape[0]
+
+
+def _formulation(name: str, context: Any) -> str:
+    """Return the name, or "default" if a device has too many values for kernels.
+
+    Batches that the devices divide evenly are divided (kernels/per_image.py).
+    """
+    num_devices = getattr(context.module_context.axis_context, "num_devices", 1)
+    for array in context.avals_in:
+        if isinstance(array.size, int) and array.size >= 2**31:
+            is_divided = array.shape[0] % num_devices == 0
+            if not is_divided or array.size >= 2**31 * num_devices:
+                return "default"
+    return name
 
 
 # Jitted, so that what is traced for its shapes is not traced again to be lowered.
@@ -101,13 +119,15 @@ ad.primitive_jvps[_choose_p] = _derivative
 def _lower_for_tpu(context: Any, *leaves: Any, **params: Any) -> Any:
     # Kernels for TPUs are divided by the program's mesh (kernels/per_image.py).
     mesh = getattr(context.module_context.axis_context, "abstract_mesh", None)
-    lower = mlir.lower_fun(functools.partial(_apply, "tpu"), multiple_results=True)
+    apply = functools.partial(_apply, _formulation("tpu", context))
+    lower = mlir.lower_fun(apply, multiple_results=True)
     with jax.sharding.use_abstract_mesh(mesh or jax.sharding.AbstractMesh((), ())):
         return lower(context, *leaves, **params)
 
 
 def _lower_for_cuda(context: Any, *leaves: Any, **params: Any) -> Any:
-    lower = mlir.lower_fun(functools.partial(_apply, "cuda"), multiple_results=True)
+    apply = functools.partial(_apply, _formulation("cuda", context))
+    lower = mlir.lower_fun(apply, multiple_results=True)
     if jax.default_backend() == "gpu":
         return lower(context, *leaves, **params)
     # JAX 0.12 asks which GPU it is that is not here. JAX 0.10 took this one.

@@ -125,11 +125,11 @@ def initial_variables(config: ConfigDict, model: nn.Module) -> dict[str, Any]:
       ValueError: If no array fits, or the encoder does not fit; see
         `segnext_jax.convert.merge`.
     """
-    variables = initialize(model, config.seed)
     if not config.init_from:
         logging.info("config.init_from is empty: starting from random weights.")
-        return variables
-    start = weights.load(config.init_from, config.init_which)
-    variables, summary = convert.merge(variables, start.variables)
+        return initialize(model, config.seed)
+    start = weights.load(config.init_from, config.init_which)  # Or refused at once.
+    drawn = initialize(model, config.seed)
+    variables, summary = convert.merge(drawn, start.variables)
     logging.info("Starting from %s: %s", start, summary)
     return variables

@@ -73,3 +73,18 @@ def test_groups_are_sides_and_parts_of_the_network():
 def test_a_text_without_a_program_is_refused():
     with pytest.raises(ValueError, match="entry computation"):
         counts.read("HloModule nothing")
+
+
+# As XLA writes them for TPUs, whose layouts have brackets, and which counts operands.
+OF_TPU = """\
+ENTRY %main (x: f32[8], y: f32[4,2]) -> (f32[8], f32[4,2]) {
+  %x = f32[8]{0:T(128)S(1)} parameter(0)
+  %y = f32[4,2]{1,0:T(8,128)S(1)} parameter(1)
+  ROOT %sums = (f32[8]{0:T(128)S(1)}, f32[4,2]{1,0:T(8,128)S(1)}) all-reduce(%x, /*index=1*/%y), to_apply=%sum
+}
+"""
+
+
+def test_an_exchange_of_several_arrays_with_layouts_of_tpus_is_one():
+    (row,) = counts.read(OF_TPU)
+    assert (row.operation, row.num_bytes) == ("all-reduce", 2 * (32 + 32))

@@ -42,6 +42,13 @@ def in_bucket(address):
     return list(reading.checkpoint_folders(run)), sorted(map(int, set(names)))
 
 
+# The same code is behind both.
+mostly_s3 = pytest.mark.parametrize(
+    "bucket", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True
+)
+
+
+@mostly_s3
 def test_what_a_run_leaves_is_in_the_bucket_and_comes_back(bucket, tmp_path):
     with opened(bucket) as (folder, checkpoints):
         (folder / "config.json").write_text("{}")
@@ -70,14 +77,12 @@ def test_what_a_run_leaves_is_in_the_bucket_and_comes_back(bucket, tmp_path):
     assert not [path for path in tmp_path.parent.glob("segnext_jax-*")]
 
 
-@pytest.mark.parametrize(
-    "bucket", ["s3", pytest.param("gs", marks=pytest.mark.slow)], indirect=True
-)
+@mostly_s3
 @pytest.mark.parametrize("fault", ["refused", "cut"])
 def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
     bucket, networks, fault, monkeypatch
 ):
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 2)  # gcsfs has no such setting.
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)  # gcsfs has no such setting.
     network = networks[bucket[:2]]
     with pytest.raises(CheckpointError) as failure, opened(bucket) as (_, checkpoints):
         save(checkpoints, 1)
@@ -97,6 +102,66 @@ def test_a_save_that_fails_is_one_sentence_and_the_one_before_stays(
         assert checkpoints.latest_step() == 1
         save(checkpoints, 2)
     assert in_bucket(bucket) == ([2], [2])
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What S3 is asked from now on."""
+    methods, call = [], s3fs.S3FileSystem._call_s3
+
+    def note(store, method, *arguments, **options):
+        methods.append(method)
+        return call(store, method, *arguments, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", note)
+    return methods
+
+
+def test_a_store_that_has_failed_is_asked_nothing_more_at_the_end(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    with pytest.raises(storage.BucketError), bucket_run.opened(address) as (_, run):
+        asked.clear()
+        network.cut()
+        run.bring()
+    network.mend()
+    assert asked == ["get_object"]  # Whose the lock is.
+    assert (address / "lock").exists()  # It lapses.
+
+
+def test_a_store_that_has_failed_is_asked_for_no_other_file(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    asked.clear()
+    network.cut()
+    with pytest.raises(storage.BucketError):
+        storage.remove(address, map(str, range(100)))
+    network.mend()
+    assert len(asked) <= 16  # One for each thread.
+
+
+def test_a_sign_of_life_that_a_dead_store_keeps_waiting_is_not_waited_for(
+    networks, tmp_path, asked, monkeypatch
+):
+    address, network = storage.as_path(f"s3://bucket/{tmp_path.name}"), networks["s3"]
+    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.5)
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 6)
+    with pytest.raises(storage.BucketError), bucket_run.opened(address) as (_, run):
+        asked.clear()
+        network.cut()
+        while not asked:
+            time.sleep(0.01)
+        monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+        run.bring()
+    is_waiting = any(thread.is_alive() for thread in run._threads)
+    network.mend()
+    for thread in run._threads:
+        thread.join()
+    assert is_waiting
 
 
 def test_a_folder_of_others_is_refused_and_stays_as_it_is(networks, tmp_path):
@@ -124,8 +189,10 @@ def test_a_short_fault_in_a_save_is_waited_for(networks, tmp_path, resets):
     assert in_bucket(address)[0] == [1]
 
 
+@mostly_s3
 def test_one_training_at_a_time(bucket, monkeypatch):
-    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(bucket_run, "BEAT_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     with opened(bucket):
         with pytest.raises(ValueError, match=f"{bucket} is written into by another tr"):
             with opened(bucket):
@@ -134,13 +201,15 @@ def test_one_training_at_a_time(bucket, monkeypatch):
         pass
 
 
+@mostly_s3
 def test_the_lock_of_a_killed_training_lapses(bucket, monkeypatch):
-    monkeypatch.setattr(lock, "LAPSE_SECONDS", 2)
+    monkeypatch.setattr(lock, "LAPSE_SECONDS", 0.4)
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.1)
     address = storage.as_path(bucket)
     killed = lock.BucketLock(address)
     start = time.monotonic()
     ours = lock.BucketLock(address)
-    assert time.monotonic() - start >= 2
+    assert time.monotonic() - start >= 0.4
     ours.beat()
     # It was not dead: it ends before it writes anything.
     with pytest.raises(FileNotFoundError, match="must stay this training's while"):
@@ -159,7 +228,7 @@ from segnext_jax.checkpoints import bucket_run, lock
 from segnext_jax.checkpoints.checkpoints import Checkpoints
 from segnext_jax.cli import storage
 
-lock.LAPSE_SECONDS = 0.5
+lock.LAPSE_SECONDS, lock.LOOK_SECONDS = 0.5, 0.1
 with bucket_run.opened(storage.as_path(sys.argv[1])) as (folder, run):
     checkpoints = Checkpoints(folder, 1, bucket=run)
     for step in range((checkpoints.latest_step() or 0) + 1, 10_000):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops import multi_scale_fused
+from segnext_jax.ops import multi_scale_fused, sharding
 from segnext_jax.ops.kernels.plane_program import Planes
 from segnext_jax.ops.kernels.targets import Target
 from segnext_jax.ops.multi_scale import multi_scale
@@ -130,6 +130,26 @@ def test_two_kernels_compute_the_result_and_three_the_gradient(platform):
     assert num_kernels(platform, pull, images, weights, images) == 2 + 3
     text = jax.jit(pull).lower(images, weights, images).as_text()
     assert not any(name in text for name in KERNELS.values())
+
+
+@pytest.mark.parametrize(
+    ("platform", "call"), [("cuda", "@CustomSPMDPartitioning"), ("tpu", KERNELS["tpu"])]
+)
+@pytest.mark.parametrize(("num_devices", "is_there"), [(1, False), (8, True)])
+def test_a_batch_of_more_than_32_bits_has_kernels_where_each_part_has_fewer(
+    platform, call, num_devices, is_there
+):
+    mesh = sharding.make_mesh(devices=jax.devices()[:num_devices])
+    _, weights = case((1, 1, 1, 256), (1, 3), (1, 3), jnp.bfloat16)
+    spread = sharding.batch_sharding(mesh)
+    images = jax.ShapeDtypeStruct((128, 256, 256, 256), jnp.bfloat16, sharding=spread)
+    whole = sharding.replicated(mesh)
+    given = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), weights
+    )
+    traced = jax.jit(multi_scale).trace(images, given)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
+    assert (call in text) == is_there
 
 
 def test_planes_that_a_tpu_has_no_room_for_have_the_shifted_form():

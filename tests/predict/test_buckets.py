@@ -1,5 +1,7 @@
 """Predictions of what lies in a bucket, into the bucket."""
 
+import cv2
+import numpy as np
 import pytest
 
 from segnext_jax.cli import storage
@@ -76,3 +78,16 @@ def test_a_killed_prediction_of_a_list_goes_on(photos, bucket, tmp_path):
     assert key.rpartition(b"/")[0] in tar and b"a.labels.png" in tar
     manifest = "manifests/00000-of-00001.jsonl"
     assert done[manifest].splitlines()[1:] == unbroken[manifest].splitlines()[1:]
+
+
+def test_a_video_becomes_a_video(bucket, tmp_path):
+    path, address = tmp_path / "film.avi", storage.as_path(bucket)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5, (66, 49))
+    for _ in range(3):
+        writer.write(np.full((49, 66, 3), 3, np.uint8))
+    writer.release()
+    storage.upload(address, {"film.avi": path})
+    formats = ("overlay", "labels")
+    assert predict([address / "film.avi"], address / "out", formats=formats) == []
+    assert predict([path], tmp_path / "out", formats=formats) == []
+    assert contents(address / "out") == contents(tmp_path / "out")
