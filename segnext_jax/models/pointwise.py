@@ -29,26 +29,16 @@ class Pointwise(nn.Module):
 
     @nn.compact
     def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        is_split: bool = False,
-    ) -> Any:
-        """Return maps of ``features`` channels, in ``dtype``.
-
-        Args:
-          images: Feature maps.
-          is_split: Whether to return the maps before the bias, and the bias.
-        """
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width features"]:
+        """Return maps of ``features`` channels, in ``dtype``."""
         shape = (images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
         if self.use_bias:
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, shape[1:], self.param_dtype)
-        images = images.astype(self.dtype)
-        if is_split:
-            return pointwise(images, kernel), bias
-        return pointwise(images, kernel, bias)
+        return pointwise(images.astype(self.dtype), kernel, bias)
 
 
 class JoinedPointwise(nn.Module):
