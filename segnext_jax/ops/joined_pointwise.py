@@ -21,15 +21,12 @@ from segnext_jax.ops.batch_norm import (
     normalize,
 )
 from segnext_jax.ops.depthwise import Implementation
-from segnext_jax.ops.gelu import gelu, gelu_slope, gelu_value
-from segnext_jax.ops.kernels import pointwise as kernels
-from segnext_jax.ops.kernels.per_image import over_devices, per_image
-from segnext_jax.ops.kernels.pointwise import Maps, Options, Summed, Weights
+from segnext_jax.ops.gelu import gelu, gelu_slope
+from segnext_jax.ops.kernels.pointwise import Maps, Summed, Weights, takes
 from segnext_jax.ops.kernels.row_program import sum_type
-from segnext_jax.ops.platforms import by_platform, has_kernels_for
+from segnext_jax.ops.platforms import has_kernels_for
 from segnext_jax.ops.pointwise import pointwise, scale_channels
-
-_PIXELS = (0, 1, 2)
+from segnext_jax.ops.products import pixel_sums, product
 
 
 def joins(
@@ -41,7 +38,7 @@ def joins(
         and images.dtype.itemsize == 2
         and has_kernels_for(images)
         and images.size // kernel.shape[0] * kernel.shape[1] < 2**31
-        and kernels.takes(*kernel.shape)
+        and takes(*kernel.shape)
     )
 
 
@@ -174,7 +171,7 @@ def _normalized_values(
     mean, var = batch_moments(images) if moments is None else moments
     gain = scale * lax.rsqrt(var + epsilon)
     weights = Weights(kernel, gain=gain, shift=bias - mean * gain, bias=offset)
-    results = _product(
+    results = product(
         *(Maps(images), weights),
         has_gelu=has_gelu,
         keeps_linear=keeps_linear and has_gelu,
@@ -196,7 +193,7 @@ def _normalized_backward(options, residuals, cotangents):
     if linear is not None:
         slope = gelu_slope(linear.astype(sums)) * cotangent.astype(sums)
         cotangent = slope.astype(images.dtype)
-    totals = _pixel_sums(Summed(images, cotangent), mean, None)
+    totals = pixel_sums(Summed(images, cotangent), mean)
     total, by_offset = totals[:-1], totals[-1]
     inverse = lax.rsqrt(var + options[0])
     gain = scale * inverse
@@ -215,7 +212,7 @@ def _normalized_backward(options, residuals, cotangents):
         by_moments = None
         maps = maps._replace(second=images)
         weights = weights._replace(slope=slope, bias=by_mean / count - slope * mean)
-    (by_images,) = _product(maps, weights, is_turned=True)
+    (by_images,) = product(maps, weights, is_turned=True)
     gradients = by_moments, by_deviation * inverse, by_bias, by_kernel, by_offset
     arguments = moments, scale, bias, kernel, offset
     return by_images, *_cast(gradients, arguments)
@@ -238,20 +235,20 @@ def _cast(gradients: Any, arguments: Any) -> Any:
 @jax.custom_vjp
 def _gated(images, kernel, offset, gate):
     maps, weights = Maps(images, gate=gate), Weights(kernel, bias=offset)
-    return _product(maps, weights)[0]
+    return product(maps, weights)[0]
 
 
 def _gated_forward(images, kernel, offset, gate):
     maps, weights = Maps(images, gate=gate), Weights(kernel, bias=offset)
-    output, linear = _product(maps, weights, keeps_linear=True)
+    output, linear = product(maps, weights, keeps_linear=True)
     return output, (images, kernel, offset, gate, linear)
 
 
 def _gated_backward(residuals, cotangent):
     images, kernel, offset, gate, linear = residuals
-    totals = _pixel_sums(Summed(images, cotangent, times=gate), None, None)
+    totals = pixel_sums(Summed(images, cotangent, times=gate))
     maps = Maps(cotangent, times=gate)
-    (by_images,) = _product(maps, Weights(kernel), is_turned=True)
+    (by_images,) = product(maps, Weights(kernel), is_turned=True)
     weights = _cast((totals[:-1], totals[-1]), (kernel, offset))
     return by_images, *weights, cotangent * linear
 
@@ -269,7 +266,7 @@ def _residual(epsilon, hidden, kernel, offset, scale, factors, images, norm):
         bias = offset + norm_bias - mean * gain
         weights = weights._replace(bias=bias, slope=gain)
         maps = maps._replace(second=images)
-    return _product(maps, weights)[0]
+    return product(maps, weights)[0]
 
 
 def _residual_forward(epsilon, *arguments):
@@ -279,12 +276,12 @@ def _residual_forward(epsilon, *arguments):
 def _residual_backward(epsilon, arguments, cotangent):
     hidden, kernel, offset, scale, factors, images, norm = arguments
     maps = Maps(cotangent, factors=factors)
-    (by_hidden,) = _product(maps, Weights(kernel, gain=scale), is_turned=True)
+    (by_hidden,) = product(maps, Weights(kernel, gain=scale), is_turned=True)
     summed = Summed(hidden, cotangent, factors=factors)
     if norm is not None:
         summed = summed._replace(beside=images)
     rows = hidden.shape[-1]
-    totals = _pixel_sums(summed, None, norm[0] if norm else None)
+    totals = pixel_sums(summed, None, norm[0] if norm else None)
     total, by_branch = totals[:rows], totals[rows]
     by_scale = jnp.sum(kernel * total, axis=0) + offset * by_branch
     by_images, by_norm = cotangent, None
@@ -315,132 +312,3 @@ def _residual_backward(epsilon, arguments, cotangent):
 
 
 _residual.defvjp(_residual_forward, _residual_backward)
-
-
-def _product(maps: Maps, weights: Weights, **options: bool) -> list[Array]:
-    return by_platform(
-        *(maps, weights),
-        default=composed_product,
-        cuda=_product_of_kernel,
-        options=Options(**options),
-    )
-
-
-def _pixel_sums(
-    maps: Summed, centre: Array | None, centre_beside: Array | None
-) -> Array:
-    return by_platform(
-        *(maps, centre, centre_beside), default=composed_sums, cuda=_sums_of_kernel
-    )
-
-
-def composed_product(
-    maps: Maps, weights: Weights, *, options: Options
-) -> list[Float[Array, "batch height width features"]]:
-    """Return what `kernels.product` does, left to the compiler.
-
-    Args:
-      maps: See there, as for the others.
-      weights: See there.
-      options: See there.
-    """
-    sums = sum_type(maps.images.dtype)
-    images = maps.images
-    if maps.times is not None:
-        images = images.astype(sums) * maps.times.astype(sums)
-    if weights.gain is not None:
-        images = images.astype(sums) * _along(weights.gain, sums)
-    if weights.shift is not None:
-        images = images.astype(sums) + _along(weights.shift, sums)
-    total = lax.dot_general(
-        images.astype(maps.images.dtype),
-        weights.kernel.astype(maps.images.dtype),
-        (((3,), (1 if options.is_turned else 0,)), ((), ())),
-        preferred_element_type=sums,
-    )
-    if weights.result_gain is not None:
-        total *= _along(weights.result_gain, sums)
-    if weights.bias is not None:
-        total += _along(weights.bias, sums)
-    if maps.second is not None and weights.slope is not None:
-        total += maps.second.astype(sums) * _along(weights.slope, sums)
-    if weights.scale is not None:
-        total *= _along(weights.scale, sums)
-    if maps.factors is not None:
-        total *= maps.factors.astype(sums)[:, None, None, None]
-    result = gelu_value(total) if options.has_gelu else total
-    if maps.gate is not None:
-        result *= maps.gate.astype(sums)
-    if maps.shortcut is not None:
-        result += maps.shortcut.astype(sums)
-    results = (result, total) if options.keeps_linear else (result,)
-    return [values.astype(maps.images.dtype) for values in results]
-
-
-def composed_sums(
-    maps: Summed, centre: Array | None, centre_beside: Array | None
-) -> Float[Array, "rows features"]:
-    """Return what `kernels.pixel_sums` does, left to the compiler.
-
-    Args:
-      maps: See there, as for the others.
-      centre: See there.
-      centre_beside: See there.
-    """
-    sums = sum_type(maps.images.dtype)
-    images, slopes = maps.images, maps.cotangent.astype(sums)
-    if centre is not None:
-        images = images.astype(sums) - _along(centre, sums)
-    if maps.times is not None:
-        slopes *= maps.times.astype(sums)
-    if maps.factors is not None:
-        slopes *= maps.factors.astype(sums)[:, None, None, None]
-    left, right = (
-        array.astype(maps.images.dtype).reshape(-1, array.shape[-1])
-        for array in (images, slopes)
-    )
-    contracted = (((0,), (0,)), ((), ()))
-    rows = [
-        lax.dot_general(left, right, contracted, preferred_element_type=sums),
-        jnp.sum(slopes, axis=_PIXELS)[None],
-    ]
-    if maps.beside is not None and centre_beside is not None:
-        beside = maps.beside.astype(sums) - _along(centre_beside, sums)
-        rows.append(jnp.sum(slopes * beside, axis=_PIXELS)[None])
-    return jnp.concatenate(rows)
-
-
-def _along(values: Array, dtype: jnp.dtype) -> Array:
-    return values.astype(dtype)[None, None, None]
-
-
-def _product_of_kernel(
-    maps: Maps, weights: Weights, *, options: Options
-) -> list[Array]:
-    leaves, tree = jax.tree.flatten(maps)
-    shared, shared_tree = jax.tree.flatten(weights)
-
-    def of_images(*arrays: Array) -> list[Array]:
-        return kernels.product(
-            jax.tree.unflatten(tree, arrays[: len(leaves)]),
-            jax.tree.unflatten(shared_tree, arrays[len(leaves) :]),
-            options=options,
-        )
-
-    return per_image(of_images, len(leaves))(*leaves, *shared)
-
-
-def _sums_of_kernel(
-    maps: Summed, centre: Array | None, centre_beside: Array | None
-) -> Array:
-    leaves, tree = jax.tree.flatten(maps)
-    centres, centre_tree = jax.tree.flatten((centre, centre_beside))
-
-    def of_images(*arrays: Array, axes: tuple[str, ...]) -> Array:
-        totals = kernels.pixel_sums(
-            jax.tree.unflatten(tree, arrays[: len(leaves)]),
-            *jax.tree.unflatten(centre_tree, arrays[len(leaves) :]),
-        )
-        return lax.psum(totals, axes) if axes else totals
-
-    return over_devices(of_images, len(leaves))(*leaves, *centres)

@@ -7,92 +7,12 @@ import pytest
 
 from segnext_jax.ops import joined_pointwise
 from segnext_jax.ops.joined_pointwise import (
-    composed_product,
-    composed_sums,
     gated_pointwise,
     normalized_pointwise,
     scaled_residual,
 )
-from segnext_jax.ops.kernels import pointwise as kernels
-from segnext_jax.ops.kernels.pointwise import Maps, Options, Summed, Weights
 
 EPSILON = 1e-5
-
-
-class Draws:
-    """Arrays of a seed, one after the other."""
-
-    def __init__(self, dtype=np.float64):
-        self.generator, self.dtype = np.random.default_rng(0), dtype
-
-    def __call__(self, *shape):
-        return jnp.asarray(self.generator.standard_normal(shape), self.dtype)
-
-
-def products(draw, shape, channels, features):
-    """Every operand alone, all together, and a turned kernel."""
-    images, kernel = draw(*shape, channels), draw(channels, features)
-    whole = {
-        "times": draw(*shape, channels),
-        "factors": draw(shape[0]),
-        "gate": draw(*shape, features),
-        "shortcut": draw(*shape, features),
-    }
-    shared = {
-        "gain": draw(channels),
-        "shift": draw(channels),
-        "result_gain": draw(features),
-        "bias": draw(features),
-        "scale": draw(features),
-    }
-    second, slope = draw(*shape, features), draw(features)
-    everything = Maps(images, second=second, **whole)
-    yield everything, Weights(kernel, slope=slope, **shared), Options(False, True, True)
-    yield Maps(images), Weights(kernel.T), Options(is_turned=True)
-    yield Maps(images, second=second), Weights(kernel, slope=slope), Options()
-    for name, array in whole.items():
-        yield Maps(images)._replace(**{name: array}), Weights(kernel), Options()
-    for name, array in shared.items():
-        yield Maps(images), Weights(kernel)._replace(**{name: array}), Options()
-
-
-@pytest.mark.parametrize(
-    ("shape", "channels", "features"),
-    # Pixels that do not fill their blocks; several blocks of channels and of features.
-    [((2, 9, 17), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
-)
-def test_the_products_kernel_equals_the_operations(shape, channels, features):
-    with jax.enable_x64(True):
-        for maps, weights, options in products(Draws(), shape, channels, features):
-            function = functools.partial(kernels.product, options=options)
-            given = jax.jit(functools.partial(function, interpret=True))(maps, weights)
-            wanted = composed_product(maps, weights, options=options)
-            for ours, theirs in zip(given, wanted, strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize(
-    ("shape", "channels", "features"),
-    [((2, 19, 37), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
-)
-def test_the_sums_kernel_equals_the_operations(shape, channels, features):
-    with jax.enable_x64(True):
-        draw = Draws()
-        maps = Summed(draw(*shape, channels), draw(*shape, features))
-        more = {
-            "times": draw(*shape, features),
-            "factors": draw(shape[0]),
-            "beside": draw(*shape, features),
-        }
-        centres = draw(channels), draw(features)
-        for arguments in (
-            (maps, None, None),
-            (maps._replace(**more), *centres),
-            (maps._replace(beside=more["beside"]), None, centres[1]),
-        ):
-            function = functools.partial(kernels.pixel_sums, interpret=True)
-            given, wanted = jax.jit(function)(*arguments), composed_sums(*arguments)
-            np.testing.assert_allclose(given, wanted, rtol=1e-11, atol=1e-11)
 
 
 def branch(arguments, moments, has_factors, has_shortcut, has_gelu):
@@ -133,7 +53,11 @@ def test_values_and_gradients_are_those_of_the_operations(
     monkeypatch, has_moments, in_training, is_attention
 ):
     with jax.enable_x64(True):
-        draw = Draws()
+        generator = np.random.default_rng(0)
+
+        def draw(*shape):
+            return jnp.asarray(generator.standard_normal(shape))
+
         arguments = case(draw)
         moments = (draw(16), jnp.exp(draw(16))) if has_moments else None
 
