@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import fan_out_normal
+from segnext_jax.ops.joined_pointwise import relu_pointwise
 from segnext_jax.ops.pointwise import pointwise
 
 
@@ -18,11 +19,13 @@ class Pointwise(nn.Module):
     Attributes:
       features: Number of channels that come out.
       use_bias: Whether to add a bias.
+      has_relu: Whether a ReLU comes last, behind a bias.
       kernel_init: Draws the kernel.
     """
 
     features: int
     use_bias: bool = True
+    has_relu: bool = False
     kernel_init: Callable = fan_out_normal
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
@@ -38,7 +41,10 @@ class Pointwise(nn.Module):
         if self.use_bias:
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, shape[1:], self.param_dtype)
-        return pointwise(images.astype(self.dtype), kernel, bias)
+        images = images.astype(self.dtype)
+        if self.has_relu and bias is not None:
+            return relu_pointwise(images, kernel, bias)
+        return pointwise(images, kernel, bias)
 
 
 class JoinedPointwise(nn.Module):

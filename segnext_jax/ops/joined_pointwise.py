@@ -84,6 +84,19 @@ def normalized_pointwise(
     return gelu(output) if has_gelu else output, normalized
 
 
+def relu_pointwise(
+    images: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "channels features"],
+    offset: Float[Array, " features"],
+) -> Float[Array, "batch height width features"]:
+    """Return ``relu(images @ kernel + offset)``; see `normalized_pointwise`."""
+    if joins("auto", images, kernel):
+        # A custom derivative has no type that type checkers know.
+        output: Any = _relu(images, kernel, offset)
+        return output
+    return jax.nn.relu(pointwise(images, kernel, offset))
+
+
 def gated_pointwise(
     images: Float[Array, "batch height width channels"],
     kernel: Float[Array, "channels features"],
@@ -101,7 +114,6 @@ def gated_pointwise(
       implementation: See there.
     """
     if joins(implementation, images, kernel):
-        # A custom derivative has no type that type checkers know.
         output: Any = _gated(images, kernel, offset, gate)
         return output
     return pointwise(images, kernel, offset) * gate
@@ -233,6 +245,27 @@ def _cast(gradients: Any, arguments: Any) -> Any:
 
 
 @jax.custom_vjp
+def _relu(images, kernel, offset):
+    return product(Maps(images), Weights(kernel, bias=offset), has_relu=True)[0]
+
+
+def _relu_forward(images, kernel, offset):
+    output = _relu(images, kernel, offset)
+    return output, (images, kernel, offset, output)
+
+
+def _relu_backward(residuals, cotangent):
+    images, kernel, offset, output = residuals
+    cotangent = jnp.where(output > 0, cotangent, 0)
+    totals = pixel_sums(Summed(images, cotangent))
+    (by_images,) = product(Maps(cotangent), Weights(kernel), is_turned=True)
+    return by_images, *_cast((totals[:-1], totals[-1]), (kernel, offset))
+
+
+_relu.defvjp(_relu_forward, _relu_backward)
+
+
+@jax.custom_vjp
 def _gated(images, kernel, offset, gate):
     maps, weights = Maps(images, gate=gate), Weights(kernel, bias=offset)
     return product(maps, weights)[0]
@@ -259,14 +292,16 @@ _gated.defvjp(_gated_forward, _gated_backward)
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _residual(epsilon, hidden, kernel, offset, scale, factors, images, norm):
     weights = Weights(kernel, bias=offset, scale=scale)
-    maps = Maps(hidden, factors=factors, shortcut=images)
-    if norm is not None:
+    maps = Maps(hidden, factors=factors)
+    if norm is None:
+        maps = maps._replace(shortcut=images)
+    else:
         mean, var, norm_scale, norm_bias = norm
         gain = norm_scale * lax.rsqrt(var + epsilon)
         bias = offset + norm_bias - mean * gain
         weights = weights._replace(bias=bias, slope=gain)
         maps = maps._replace(second=images)
-    return product(maps, weights)[0]
+    return product(maps, weights, adds_second=norm is not None)[0]
 
 
 def _residual_forward(epsilon, *arguments):

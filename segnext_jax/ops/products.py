@@ -81,8 +81,12 @@ def composed_product(
     if maps.factors is not None:
         total *= maps.factors.astype(sums)[:, None, None, None]
     result = gelu_value(total) if options.has_gelu else total
+    if options.has_relu:
+        result = jnp.maximum(result, 0)
     if maps.gate is not None:
         result *= maps.gate.astype(sums)
+    if maps.second is not None and options.adds_second:
+        result += maps.second.astype(sums)
     if maps.shortcut is not None:
         result += maps.shortcut.astype(sums)
     results = (result, total) if options.keeps_linear else (result,)

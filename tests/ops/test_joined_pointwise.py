@@ -9,6 +9,7 @@ from segnext_jax.ops import joined_pointwise
 from segnext_jax.ops.joined_pointwise import (
     gated_pointwise,
     normalized_pointwise,
+    relu_pointwise,
     scaled_residual,
 )
 
@@ -24,6 +25,7 @@ def branch(arguments, moments, has_factors, has_shortcut, has_gelu):
         offset=first[1] if has_gelu else None,
         has_gelu=has_gelu,
     )
+    hidden = relu_pointwise(hidden, *gate)
     hidden = gated_pointwise(hidden, *gate, gate=jnp.sin(hidden))
     output = scaled_residual(
         *(hidden, *last, scales[2]),

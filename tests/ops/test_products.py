@@ -34,9 +34,15 @@ def products(draw, shape, channels, features):
     }
     second, slope = draw(*shape, features), draw(features)
     everything = Maps(images, second=second, **whole)
-    yield everything, Weights(kernel, slope=slope, **shared), Options(False, True, True)
+    yield (
+        everything,
+        Weights(kernel, slope=slope, **shared),
+        Options(has_gelu=True, keeps_linear=True),
+    )
     yield Maps(images), Weights(kernel.T), Options(is_turned=True)
-    yield Maps(images, second=second), Weights(kernel, slope=slope), Options()
+    added = Maps(images, second=second), Weights(kernel, slope=slope)
+    yield *added, Options()
+    yield *added, Options(has_relu=True, adds_second=True)
     for name, array in whole.items():
         yield Maps(images)._replace(**{name: array}), Weights(kernel), Options()
     for name, array in shared.items():

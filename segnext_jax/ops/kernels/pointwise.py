@@ -67,11 +67,15 @@ class Options(NamedTuple):
     Attributes:
       is_turned: See `Weights.kernel`.
       has_gelu: Whether the result passes a GELU.
+      has_relu: Whether it passes a ReLU.
+      adds_second: Whether ``second`` is the shortcut, too.
       keeps_linear: Whether what the GELU or the gate gets is a second result.
     """
 
     is_turned: bool = False
     has_gelu: bool = False
+    has_relu: bool = False
+    adds_second: bool = False
     keeps_linear: bool = False
 
 
@@ -141,16 +145,22 @@ def _product_kernel(
         total *= of_feature(weights.result_gain)
     if weights.bias is not None:
         total += of_feature(weights.bias)
+    second = jnp.zeros((), sums)
     if maps.second is not None:
-        total += of_feature(weights.slope) * _load(maps.second, place, inside, sums)
+        second = _load(maps.second, place, inside, sums)
+        total += of_feature(weights.slope) * second
     if weights.scale is not None:
         total *= of_feature(weights.scale)
     if maps.factors is not None:
         image, is_there = rows // pixels_of_image, rows < pixels
         total *= _load(maps.factors, image, is_there, sums)[:, None]
     result = gelu_value(total) if options.has_gelu else total
+    if options.has_relu:
+        result = jnp.maximum(result, 0)
     if maps.gate is not None:
         result *= _load(maps.gate, place, inside, sums)
+    if options.adds_second:
+        result += second
     if maps.shortcut is not None:
         result += _load(maps.shortcut, place, inside, sums)
     for ref, values in zip(outputs, (result, total), strict=False):
@@ -163,12 +173,13 @@ def product(
     """Return a product with what stands before and behind it, rounded once.
 
     ``shortcut + gate * gelu(factors * scale * (result_gain * ((times * images * gain +
-    shift) @ kernel) + bias + slope * second))``, in the type of the images.
+    shift) @ kernel) + bias + slope * second))``, in the type of the images; `Options`
+    say what there is of this, or instead.
 
     Args:
       maps: Of less than 2^31 values each.
       weights: Of any types.
-      options: What is there of this.
+      options: See there.
       interpret: Run on any platform, slowly: for tests.
     """
     images = maps.images
