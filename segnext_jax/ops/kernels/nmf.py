@@ -17,18 +17,26 @@ def takes(channels: int, rank: int) -> bool:
     return channels % _CHANNELS == 0 and rank in (16, 32, 64)
 
 
-def _product(values: Array, weights: Array) -> Array:
-    """Return ``values @ weights`` as exactly as in the weights' type.
+def _parts(values: Array) -> list[Array]:
+    """Return a float32 as three bfloat16 that it is the sum of, others as they are."""
+    if values.dtype != jnp.float32:
+        return [values]
+    parts = []
+    for _ in range(3):
+        parts.append(values.astype(jnp.bfloat16))
+        values -= parts[-1].astype(values.dtype)
+    return parts
 
-    A float32 is the sum of three bfloat16, with which tensor cores multiply exactly.
+
+def _product(values: Array, weights: Array) -> Array:
+    """Return ``values @ weights``, as exact as float32.
+
+    Tensor cores multiply bfloat16 exactly; products of float32 would be those of lanes.
     """
     total = jnp.zeros((values.shape[0], weights.shape[1]), weights.dtype)
-    if values.dtype != jnp.bfloat16:
-        return total + jnp.dot(values, weights, precision=lax.Precision.HIGHEST)
-    for _ in range(3):
-        part = weights.astype(values.dtype)
-        total += jnp.dot(values, part, preferred_element_type=weights.dtype)
-        weights -= part.astype(weights.dtype)
+    for one in _parts(values):
+        for other in _parts(weights):
+            total += jnp.dot(one, other, preferred_element_type=weights.dtype)
     return total
 
 
@@ -69,7 +77,7 @@ def _kernel(
     else:
         coefficients = plgpu.load(old.at[own], mask=inside, other=0.0)
     columns = gram[place(image * rank + lax.iota(jnp.int32, rank), rank)]
-    denominator = jnp.dot(coefficients, columns, precision=lax.Precision.HIGHEST)
+    denominator = _product(coefficients, columns)
     coefficients = coefficients * numerator / (denominator + epsilon)
     plgpu.store(output.at[own], coefficients, mask=inside)
 
