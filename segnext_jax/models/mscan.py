@@ -80,6 +80,7 @@ class _Layer(nn.Module):
         with jax.named_scope(name):
             return scaled_residual(
                 *(hidden, *weights, branch.scale, branch.factors, normalized),
+                branch=branch.number,
                 has_shortcut=has_shortcut,
                 implementation=self.depthwise_implementation,
             )
@@ -163,14 +164,16 @@ class Branch(NamedTuple):
       train: Use batch statistics.
       norm: Normalises the images.
       scale: Of each channel of the branch.
-      factors: Of the branch of each image, in training; None: 1.
+      factors: Of all branches of each image, in training; None: 1.
+      number: Which of them this is.
     """
 
     images: Float[Array, "batch height width channels"]
     train: bool
     norm: BatchNorm
     scale: Float[Array, " channels"]
-    factors: Float[Array, " batch"] | None
+    factors: Float[Array, "batch branches"] | None
+    number: int
 
 
 class Attention(_Layer):
@@ -224,20 +227,21 @@ class Block(_Layer):
     """
 
     mlp_ratio: int | float = 4.0
+    first_branch: int = 0
 
     @nn.compact
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
         train: bool,
-        factors: Float[Array, "2 batch"] | None = None,
+        factors: Float[Array, "batch branches"] | None = None,
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape.
 
         Args:
           images: Feature maps.
           train: Use batch statistics.
-          factors: On both branches of each image, in training; None: 1.
+          factors: On all branches of each image, in training; None: 1.
         """
         channels = images.shape[-1]
         hidden = int(channels * self.mlp_ratio)
@@ -250,8 +254,8 @@ class Block(_Layer):
             norm = self._batch_norm(f"norm{index + 1}")
             name = f"layer_scale_{index + 1}"
             scale = self.param(name, initializer, (channels,), self.param_dtype)
-            of_images = None if factors is None else factors[index]
-            images = part(Branch(images, train, norm, scale, of_images))
+            number = self.first_branch + index
+            images = part(Branch(images, train, norm, scale, factors, number))
         return images
 
 
@@ -348,7 +352,7 @@ class MSCAN(_Layer):
         if train and self.drop_path_rate > 0:
             rates = np.repeat(np.linspace(0, self.drop_path_rate, sum(self.depths)), 2)
             key = self.make_rng("drop_path")
-            factors = drop_path_factors(rates.tolist(), len(images), key)
+            factors = drop_path_factors(rates.tolist(), len(images), key).T
         branch = 0
         images = images.astype(self.dtype)
         # Argument 2 of (self, images, train, factors), ``train``, is no array.
@@ -365,9 +369,10 @@ class MSCAN(_Layer):
                 is_cut = factors is not None and stage > self.frozen_stages
                 images = block(
                     mlp_ratio=mlp_ratio,
+                    first_branch=branch,
                     name=f"block{stage}_{index}",
                     **self._same(),
-                )(images, train_stage, factors[branch : branch + 2] if is_cut else None)
+                )(images, train_stage, factors if is_cut else None)
                 branch += 2
             images = nn.LayerNorm(
                 epsilon=1e-5,

@@ -145,7 +145,9 @@ def gradients_by_kernels(
         images, cotangent, kernel, bias, image_bias
     )
     totals = jnp.sum(totals, axis=0)
-    by_images, by_image_bias = per_image(outside, 1, target)(inner, kernel)
+    by_images, by_image_bias = per_image(outside, 1, target)(
+        inner, kernel, bias, image_bias
+    )
     by_image_bias = jnp.sum(by_image_bias, axis=0)
     return (
         by_images,

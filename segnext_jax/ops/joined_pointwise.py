@@ -124,9 +124,10 @@ def scaled_residual(
     kernel: Float[Array, "channels features"],
     offset: Float[Array, " features"],
     scale: Float[Array, " features"],
-    factors: Float[Array, " batch"] | None,
+    factors: Float[Array, "batch branches"] | None,
     normalized: Normalized,
     *,
+    branch: int = 0,
     has_shortcut: bool = False,
     implementation: Implementation = "auto",
 ) -> Float[Array, "batch height width features"]:
@@ -141,8 +142,9 @@ def scaled_residual(
       kernel: See `normalized_pointwise`.
       offset: See there.
       scale: Factor of each channel.
-      factors: Of each image; None: 1.
+      factors: Of each image, for all branches of the network; None: 1.
       normalized: Has the images.
+      branch: Which of the factors it is.
       has_shortcut: Whether there are the normalised images, too.
       implementation: See `normalized_pointwise`.
     """
@@ -152,17 +154,18 @@ def scaled_residual(
     if normalized.output is None and joins(implementation, hidden, kernel):
         norm = tuple(normalized[2:6]) if has_shortcut else None
         output: Any = _residual(
-            *(normalized.epsilon, hidden, kernel, offset),
+            *((normalized.epsilon, branch), hidden, kernel, offset),
             *(scale, factors, images, norm),
         )
         return output
-    branch = pointwise(hidden, kernel, offset)
+    output = pointwise(hidden, kernel, offset)
     if has_shortcut:
-        branch = _output(normalized) + branch
-    branch = scale_channels(branch, scale)
+        output = _output(normalized) + output
+    output = scale_channels(output, scale)
     if factors is not None:
-        branch = branch * factors.astype(images.dtype)[:, None, None, None]
-    return images + branch
+        of_images = factors[:, branch].astype(images.dtype)
+        output = output * of_images[:, None, None, None]
+    return images + output
 
 
 def _output(normalized: Normalized) -> Array:
@@ -290,7 +293,8 @@ _gated.defvjp(_gated_forward, _gated_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _residual(epsilon, hidden, kernel, offset, scale, factors, images, norm):
+def _residual(options, hidden, kernel, offset, scale, factors, images, norm):
+    epsilon, branch = options
     weights = Weights(kernel, bias=offset, scale=scale)
     maps = Maps(hidden, factors=factors)
     if norm is None:
@@ -301,22 +305,25 @@ def _residual(epsilon, hidden, kernel, offset, scale, factors, images, norm):
         bias = offset + norm_bias - mean * gain
         weights = weights._replace(bias=bias, slope=gain)
         maps = maps._replace(second=images)
-    return product(maps, weights, adds_second=norm is not None)[0]
+    adds_second = norm is not None
+    return product(maps, weights, branch=branch, adds_second=adds_second)[0]
 
 
-def _residual_forward(epsilon, *arguments):
-    return _residual(epsilon, *arguments), arguments
+def _residual_forward(options, *arguments):
+    return _residual(options, *arguments), arguments
 
 
-def _residual_backward(epsilon, arguments, cotangent):
+def _residual_backward(options, arguments, cotangent):
+    epsilon, branch = options
     hidden, kernel, offset, scale, factors, images, norm = arguments
     maps = Maps(cotangent, factors=factors)
-    (by_hidden,) = product(maps, Weights(kernel, gain=scale), is_turned=True)
+    weights = Weights(kernel, gain=scale)
+    (by_hidden,) = product(maps, weights, branch=branch, is_turned=True)
     summed = Summed(hidden, cotangent, factors=factors)
     if norm is not None:
         summed = summed._replace(beside=images)
     rows = hidden.shape[-1]
-    totals = pixel_sums(summed, None, norm[0] if norm else None)
+    totals = pixel_sums(summed, None, norm[0] if norm else None, branch)
     total, by_branch = totals[:rows], totals[rows]
     by_scale = jnp.sum(kernel * total, axis=0) + offset * by_branch
     by_images, by_norm = cotangent, None
@@ -334,7 +341,7 @@ def _residual_backward(epsilon, arguments, cotangent):
         )
         of_images = (scale * gain)[None]
         if factors is not None:
-            of_images = factors[:, None] * of_images
+            of_images = factors[:, branch, None] * of_images
         wide = cotangent.astype(of_images.dtype)
         by_images = wide * (1 + of_images[:, None, None])
         by_images = by_images.astype(images.dtype)

@@ -1,5 +1,7 @@
 """Products over channels and sums over pixels, by kernels on NVIDIA GPUs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,7 +16,7 @@ from segnext_jax.ops.platforms import by_platform
 
 
 def product(
-    maps: Maps, weights: Weights, **options: bool
+    maps: Maps, weights: Weights, **options: Any
 ) -> list[Float[Array, "batch height width features"]]:
     """Return what `kernels.product` does: by it on NVIDIA GPUs.
 
@@ -32,7 +34,10 @@ def product(
 
 
 def pixel_sums(
-    maps: Summed, centre: Array | None = None, centre_beside: Array | None = None
+    maps: Summed,
+    centre: Array | None = None,
+    centre_beside: Array | None = None,
+    branch: int = 0,
 ) -> Float[Array, "rows features"]:
     """Return what `kernels.pixel_sums` does: by it on NVIDIA GPUs.
 
@@ -40,9 +45,13 @@ def pixel_sums(
       maps: See there, as for the others.
       centre: See there.
       centre_beside: See there.
+      branch: See there.
     """
     return by_platform(
-        *(maps, centre, centre_beside), default=composed_sums, cuda=_sums_of_kernel
+        *(maps, centre, centre_beside),
+        default=composed_sums,
+        cuda=_sums_of_kernel,
+        branch=branch,
     )
 
 
@@ -79,7 +88,8 @@ def composed_product(
     if weights.scale is not None:
         total *= _along(weights.scale, sums)
     if maps.factors is not None:
-        total *= maps.factors.astype(sums)[:, None, None, None]
+        factors = maps.factors[:, options.branch].astype(sums)
+        total *= factors[:, None, None, None]
     result = gelu_value(total) if options.has_gelu else total
     if options.has_relu:
         result = jnp.maximum(result, 0)
@@ -94,7 +104,7 @@ def composed_product(
 
 
 def composed_sums(
-    maps: Summed, centre: Array | None, centre_beside: Array | None
+    maps: Summed, centre: Array | None, centre_beside: Array | None, *, branch: int = 0
 ) -> Float[Array, "rows features"]:
     """Return what `kernels.pixel_sums` does, left to the compiler.
 
@@ -102,6 +112,7 @@ def composed_sums(
       maps: See there, as for the others.
       centre: See there.
       centre_beside: See there.
+      branch: See there.
     """
     sums = sum_type(maps.images.dtype)
     images, slopes = maps.images, maps.cotangent.astype(sums)
@@ -110,7 +121,7 @@ def composed_sums(
     if maps.times is not None:
         slopes *= maps.times.astype(sums)
     if maps.factors is not None:
-        slopes *= maps.factors.astype(sums)[:, None, None, None]
+        slopes *= maps.factors[:, branch].astype(sums)[:, None, None, None]
     left, right = (
         array.astype(maps.images.dtype).reshape(-1, array.shape[-1])
         for array in (images, slopes)
@@ -147,7 +158,7 @@ def _product_of_kernel(
 
 
 def _sums_of_kernel(
-    maps: Summed, centre: Array | None, centre_beside: Array | None
+    maps: Summed, centre: Array | None, centre_beside: Array | None, *, branch: int
 ) -> Array:
     leaves, tree = jax.tree.flatten(maps)
     centres, centre_tree = jax.tree.flatten((centre, centre_beside))
@@ -156,6 +167,7 @@ def _sums_of_kernel(
         totals = kernels.pixel_sums(
             jax.tree.unflatten(tree, arrays[: len(leaves)]),
             *jax.tree.unflatten(centre_tree, arrays[len(leaves) :]),
+            branch=branch,
         )
         return lax.psum(totals, axes) if axes else totals
 

@@ -31,6 +31,7 @@ def branch(arguments, moments, has_factors, has_shortcut, has_gelu):
         *(hidden, *last, scales[2]),
         factors if has_factors else None,
         normalized,
+        branch=1,
         has_shortcut=has_shortcut,
     )
     return output, (normalized.mean, normalized.var)
@@ -41,7 +42,7 @@ def case(draw, channels=16, hidden=32):
     scales = tuple(draw(channels) for _ in range(3))
     first, last = draw(channels, hidden), draw(hidden, channels)
     gate = draw(hidden, hidden), draw(hidden)
-    factors = jnp.asarray([0, 1.25], images.dtype)
+    factors = jnp.asarray([[1, 0], [1, 1.25]], images.dtype)
     return (
         *(images, scales, (first, draw(hidden)), gate, (last, draw(channels))),
         factors,

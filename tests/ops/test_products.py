@@ -21,7 +21,7 @@ def products(draw, shape, channels, features):
     images, kernel = draw(*shape, channels), draw(channels, features)
     whole = {
         "times": draw(*shape, channels),
-        "factors": draw(shape[0]),
+        "factors": draw(shape[0], 3),
         "gate": draw(*shape, features),
         "shortcut": draw(*shape, features),
     }
@@ -37,7 +37,7 @@ def products(draw, shape, channels, features):
     yield (
         everything,
         Weights(kernel, slope=slope, **shared),
-        Options(has_gelu=True, keeps_linear=True),
+        Options(has_gelu=True, branch=1, keeps_linear=True),
     )
     yield Maps(images), Weights(kernel.T), Options(is_turned=True)
     added = Maps(images, second=second), Weights(kernel, slope=slope)
@@ -74,7 +74,7 @@ def test_the_sums_kernel_equals_the_operations(shape, channels, features):
         maps = Summed(draw(*shape, channels), draw(*shape, features))
         more = {
             "times": draw(*shape, features),
-            "factors": draw(shape[0]),
+            "factors": draw(shape[0], 3),
             "beside": draw(*shape, features),
         }
         centres = draw(channels), draw(features)
@@ -83,6 +83,7 @@ def test_the_sums_kernel_equals_the_operations(shape, channels, features):
             (maps._replace(**more), *centres),
             (maps._replace(beside=more["beside"]), None, centres[1]),
         ):
-            function = functools.partial(kernels.pixel_sums, interpret=True)
-            given, wanted = jax.jit(function)(*arguments), composed_sums(*arguments)
+            function = functools.partial(kernels.pixel_sums, branch=2, interpret=True)
+            given = jax.jit(function)(*arguments)
+            wanted = composed_sums(*arguments, branch=2)
             np.testing.assert_allclose(given, wanted, rtol=1e-11, atol=1e-11)

@@ -25,6 +25,17 @@ def weighted(window: list[Array], weights: list[Array]) -> Array:
     return total
 
 
+def turned(
+    program: Program | PlaneProgram, packed, size: tuple[int, int]
+) -> list[Array]:
+    """Return the taps of the kernel turned by 180 degrees, and no bias.
+
+    Read from the same packed weights as the convolution's, which are made once.
+    """
+    taps = [program.weight(packed, index) for index in range(math.prod(size))]
+    return [*taps[::-1], program.zero]
+
+
 def _weights(
     program: Program | PlaneProgram, packed, size: tuple[int, int], has_image_bias: bool
 ) -> tuple[list[Array], Array | None]:
@@ -86,10 +97,10 @@ def _gradient_kernel(
 
 
 def _transposed_kernel(
-    cotangent, turned, output, totals, *, layout: Layout | Planes, size: tuple[int, int]
+    cotangent, packed, output, totals, *, layout: Layout | Planes, size: tuple[int, int]
 ):
-    program = layout.program(turned.dtype)
-    weights, _ = _weights(program, turned, size, has_image_bias=False)
+    program = layout.program(packed.dtype)
+    weights = turned(program, packed, size)
 
     def row_fn(row: Array, window: list[Array], total: Array) -> Array:
         values = weighted(window, weights)
@@ -184,6 +195,8 @@ def gradients(
 def transposed(
     cotangent: Float[Array, "batch height width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
+    bias: Float[Array, " channels"],
+    image_bias: Float[Array, " channels"],
     *,
     target: Target = GPU,
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch channels"]]:
@@ -191,17 +204,18 @@ def transposed(
 
     Args:
       cotangent: Gradient by the convolution's result.
-      kernel: See `values`.
-      target: See `values`.
+      kernel: See `values`, as for the others.
+      bias: See there.
+      image_bias: See there.
+      target: See there.
     """
-    no_bias = jnp.zeros(kernel.shape[2:], kernel.dtype)
     output, totals = _with_totals(
         _transposed_kernel,
         "depthwise_transposed",
         _layout(cotangent, target),
         1,
         cotangent,
-        pack(cotangent.dtype, kernel[::-1, ::-1], no_bias),
+        pack(cotangent.dtype, kernel, bias, image_bias),
         size=kernel.shape[:2],
     )
     return output, totals[:, 0]

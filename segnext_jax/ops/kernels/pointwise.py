@@ -25,7 +25,7 @@ class Maps(NamedTuple):
     Attributes:
       images: [batch, height, width, channels].
       times: Multiplied with the images.
-      factors: Of each image's result, [batch].
+      factors: Of each image's results, [batch, branches].
       gate: Multiplied with the result, as are the following [..., features].
       second: Multiplied with ``slope``, and added.
       shortcut: Added last.
@@ -68,6 +68,7 @@ class Options(NamedTuple):
       is_turned: See `Weights.kernel`.
       has_gelu: Whether the result passes a GELU.
       has_relu: Whether it passes a ReLU.
+      branch: Which of the factors it is.
       adds_second: Whether ``second`` is the shortcut, too.
       keeps_linear: Whether what the GELU or the gate gets is a second result.
     """
@@ -75,6 +76,7 @@ class Options(NamedTuple):
     is_turned: bool = False
     has_gelu: bool = False
     has_relu: bool = False
+    branch: int = 0
     adds_second: bool = False
     keeps_linear: bool = False
 
@@ -102,6 +104,13 @@ def _grid(rows: Array, columns: Array) -> tuple[Array, Array]:
 
 def _span(start, size: int) -> Array:
     return start + lax.iota(jnp.int32, size)
+
+
+def _of_branch(factors, rows: Array, sizes: tuple[int, ...], branch: int) -> Array:
+    """Return where the factors of pixels are."""
+    pixels, pixels_of_image, *_ = sizes
+    branches = factors.shape[0] // (pixels // pixels_of_image)
+    return rows // pixels_of_image * branches + branch
 
 
 def _product_kernel(
@@ -152,8 +161,8 @@ def _product_kernel(
     if weights.scale is not None:
         total *= of_feature(weights.scale)
     if maps.factors is not None:
-        image, is_there = rows // pixels_of_image, rows < pixels
-        total *= _load(maps.factors, image, is_there, sums)[:, None]
+        place_of_image = _of_branch(maps.factors, rows, sizes, options.branch)
+        total *= _load(maps.factors, place_of_image, rows < pixels, sums)[:, None]
     result = gelu_value(total) if options.has_gelu else total
     if options.has_relu:
         result = jnp.maximum(result, 0)
@@ -214,7 +223,7 @@ class Summed(NamedTuple):
       images: x, [batch, height, width, channels].
       cotangent: g, [batch, height, width, features].
       times: Multiplied with g; None: 1, as is the next.
-      factors: Of each image, multiplied with g.
+      factors: Of each image, multiplied with g, [batch, branches].
       beside: y, [batch, height, width, features]; None: not asked for.
     """
 
@@ -226,9 +235,15 @@ class Summed(NamedTuple):
 
 
 def _sums_kernel(
-    maps: Summed, centres: tuple, output, *, sizes: tuple[int, ...], pixels_of_part: int
+    maps: Summed,
+    centres: tuple,
+    output,
+    *,
+    sizes: tuple[int, ...],
+    pixels_of_part: int,
+    branch: int,
 ):
-    pixels, pixels_of_image, channels, features, num_rows = sizes
+    pixels, _, channels, features, num_rows = sizes
     kind, sums = maps.images.dtype, output.dtype
     height, width = _block(channels, 128), _block(features, 128)
     tiles = features // width
@@ -254,8 +269,8 @@ def _sums_kernel(
         if maps.times is not None:
             wide *= _load(maps.times, place, inside, sums)
         if maps.factors is not None:
-            image = rows // pixels_of_image
-            wide *= _load(maps.factors, image, rows < end, sums)[:, None]
+            place_of_image = _of_branch(maps.factors, rows, sizes, branch)
+            wide *= _load(maps.factors, place_of_image, rows < end, sums)[:, None]
         product = lax.dot_general(
             values.astype(kind),
             wide.astype(kind),
@@ -287,6 +302,7 @@ def pixel_sums(
     centre: Float[Array, " channels"] | None,
     centre_beside: Float[Array, " features"] | None,
     *,
+    branch: int = 0,
     interpret: bool = False,
 ) -> Float[Array, "rows features"]:
     """Return sums over all pixels, row by row.
@@ -298,6 +314,7 @@ def pixel_sums(
       maps: Of less than 2^31 values each.
       centre: None: 0.
       centre_beside: None if there is no y.
+      branch: Which of the factors it is.
       interpret: Run on any platform, slowly: for tests.
     """
     *dims, channels = maps.images.shape
@@ -315,7 +332,9 @@ def pixel_sums(
         for tree in (maps, (centre, centre_beside))
     ]
     totals = pl.pallas_call(
-        lambda *refs: _sums_kernel(*refs, sizes=sizes, pixels_of_part=pixels_of_part),
+        lambda *refs: _sums_kernel(
+            *refs, sizes=sizes, pixels_of_part=pixels_of_part, branch=branch
+        ),
         out_shape=jax.ShapeDtypeStruct(
             (parts * num_rows * features,), sum_type(maps.images.dtype)
         ),
