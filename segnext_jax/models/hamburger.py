@@ -131,7 +131,8 @@ class Squeeze(nn.Module):
             images = conv(joined)
         else:
             conv = JoinedPointwise(self.features, name="conv", **types)
-            images = sum(resize_bilinear(part, size) for part in conv(maps))
+            first, *others = (resize_bilinear(part, size) for part in conv(maps))
+            images = sum(others, first)
         return GroupNorm(True, name="gn", **types)(images)
 
 

@@ -80,7 +80,7 @@ def normalized_pointwise(
         output, images, mean, var = results
         return output, Normalized(images, None, mean, var, scale, bias, epsilon)
     normalized = normalize(images, scale, bias, moments, epsilon)
-    output = pointwise(normalized.output, kernel, offset)
+    output = pointwise(_output(normalized), kernel, offset)
     return gelu(output) if has_gelu else output, normalized
 
 

@@ -111,7 +111,7 @@ def _by_sums(images: Array, *, size: tuple[int, int], is_transposed: bool) -> Ar
         # A row's weights that are not 0 are neighbours.
         first = np.argmax(matrix != 0, axis=1)
         count = np.max(np.count_nonzero(matrix, axis=1))
-        total = 0
+        total = jnp.zeros((), jnp.float32)
         for place in np.minimum(first + np.arange(count)[:, None], matrix.shape[1] - 1):
             # Each place once, also where it is the last one more than once.
             weights = matrix[np.arange(new), place]

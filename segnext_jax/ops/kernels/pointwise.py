@@ -1,7 +1,7 @@
 """Triton kernels of 1x1 convolutions, with what stands before and behind them."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -90,8 +90,8 @@ def _block(channels: int, largest: int) -> int:
     return math.gcd(channels, largest)
 
 
-def _load(ref, offsets: Array, mask: Array, dtype: jnp.dtype) -> Array:
-    return plgpu.load(ref.at[offsets], mask=mask, other=0.0).astype(dtype)
+def _load(ref, offsets: Array, mask: Array, dtype: Any = None) -> Array:
+    return plgpu.load(ref.at[offsets], mask=mask, other=0.0).astype(dtype or ref.dtype)
 
 
 def _grid(rows: Array, columns: Array) -> tuple[Array, Array]:
@@ -127,7 +127,7 @@ def _product_kernel(
         inner = _span(number * step_size, step_size)
         pixel, channel = _grid(rows, inner)
         place, inside = pixel * channels + channel, pixel < pixels
-        values = plgpu.load(maps.images.at[place], mask=inside, other=0.0)
+        values = _load(maps.images, place, inside)
         if maps.times is not None:
             values = values.astype(sums) * _load(maps.times, place, inside, sums)
         if weights.gain is not None:
@@ -258,14 +258,13 @@ def _sums_kernel(
         rows = _span(start + number * _SUMMED, _SUMMED)
         pixel, place = _grid(rows, channel)
         place += pixel * channels
-        values = plgpu.load(maps.images.at[place], mask=pixel < end, other=0.0)
+        values = _load(maps.images, place, pixel < end)
         if centre is not None:
             values = values.astype(sums) - centre[channel][None].astype(sums)
         pixel, place = _grid(rows, feature)
         place += pixel * features
         inside = pixel < end
-        slopes = plgpu.load(maps.cotangent.at[place], mask=inside, other=0.0)
-        wide = slopes.astype(sums)
+        wide = _load(maps.cotangent, place, inside, sums)
         if maps.times is not None:
             wide *= _load(maps.times, place, inside, sums)
         if maps.factors is not None:
