@@ -135,7 +135,8 @@ def _no_probes(num_steps: int) -> _Probes:
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _factorize(inputs: Array, bases: Array, num_steps: int) -> Factors:
     _, channels, rank = bases.shape
-    if has_kernels_for(inputs) and kernels.takes(channels, rank):
+    is_short = inputs.dtype.itemsize == 2
+    if is_short and has_kernels_for(inputs) and kernels.takes(channels, rank):
         return by_platform(
             *(inputs, bases),
             default=_values,
