@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
-from segnext_jax.models.normalization import BatchNorm
+from segnext_jax.models.normalization import BatchNorm, LayerNorm
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.batch_norm import Normalized
 from segnext_jax.ops.depthwise_gelu import depthwise_gelu
@@ -374,11 +374,6 @@ class MSCAN(_Layer):
                     **self._same(),
                 )(images, train_stage, factors if is_cut else None)
                 branch += 2
-            images = nn.LayerNorm(
-                epsilon=1e-5,
-                use_fast_variance=False,
-                name=f"norm{stage}",
-                **self._types(),
-            )(images)
+            images = LayerNorm(name=f"norm{stage}", **self._types())(images)
             outputs.append(images)
         return outputs

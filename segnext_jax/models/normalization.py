@@ -1,4 +1,4 @@
-"""Batch normalisation with PyTorch's running statistics."""
+"""Batch normalisation with PyTorch's running statistics; layer normalisation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.batch_norm import Normalized, normalize
+from segnext_jax.ops.layer_norm import layer_norm
 
 # Collection of the moments of a batch, which `update_statistics` takes.
 MOMENTS = "batch_moments"
@@ -105,6 +106,23 @@ class BatchNorm(nn.Module):
     def _update(self, running: nn.Variable, value: Array) -> None:
         value = lax.stop_gradient(value).astype(running.value.dtype)
         running.value = self.decay * running.value + (1 - self.decay) * value
+
+
+class LayerNorm(nn.Module):
+    """Normalise the channels of each pixel, with PyTorch's epsilon."""
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return the normalised images in ``dtype``."""
+        shape = images.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        return layer_norm(images.astype(self.dtype), scale, bias, 1e-5)
 
 
 def update_statistics(

@@ -97,15 +97,16 @@ def _affine(options, images: Array, moments: tuple, scale: Array, bias: Array) -
 def _backward(options, residuals, cotangent):
     """Return the gradients by images, scale and bias.
 
-    With x' = (x - mean) / deviation, and means over a group:
-
-        scale / deviation * g - (mean(scale g) + x' mean(scale g x')) / deviation
+    The first, with means over a group, is
+    ``(scale g - mean(scale g) - x' mean(scale g x')) / deviation``.
     """
     num_groups, _, has_relu = options
     images, (mean, inverse), scale, bias = residuals
     channels = images.shape[3]
     wide = cotangent.astype(mean.dtype)
     if has_relu:
+        # Without the barrier XLA would keep the mask from the forward pass.
+        mean, inverse = lax.optimization_barrier((mean, inverse))
         output = _affine(options, images, (mean, inverse), scale, bias)
         wide = jnp.where(output > 0, wide, 0)
     deviations = images.astype(mean.dtype) - mean
