@@ -14,7 +14,7 @@ from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
 from segnext_jax.models.normalization import BatchNorm, LayerNorm
 from segnext_jax.ops import depthwise
 from segnext_jax.ops.batch_norm import Normalized
-from segnext_jax.ops.depthwise_gelu import depthwise_gelu
+from segnext_jax.ops.depthwise_gelu import depthwise_gelu_residual
 from segnext_jax.ops.drop_path import drop_path_factors
 from segnext_jax.ops.gelu import gelu
 from segnext_jax.ops.joined_pointwise import (
@@ -67,23 +67,6 @@ class _Layer(nn.Module):
         )
         with jax.named_scope(name):
             return branch.norm(branch.images, branch.train, then)
-
-    def _residual(
-        self,
-        branch: "Branch",
-        hidden: Array,
-        weights: tuple[Array, Array],
-        name: str,
-        normalized: Normalized,
-        has_shortcut: bool,
-    ) -> Array:
-        with jax.named_scope(name):
-            return scaled_residual(
-                *(hidden, *weights, branch.scale, branch.factors, normalized),
-                branch=branch.number,
-                has_shortcut=has_shortcut,
-                implementation=self.depthwise_implementation,
-            )
 
 
 class ConvWeights(nn.Module):
@@ -193,7 +176,13 @@ class Attention(_Layer):
             branch, first[0], "proj_1", offset=first[1], has_gelu=True
         )
         hidden = SpatialGatingUnit(name="spatial_gating_unit", **self._same())(hidden)
-        return self._residual(branch, hidden, last, "proj_2", normalized, True)
+        with jax.named_scope("proj_2"):
+            return scaled_residual(
+                *(hidden, *last, branch.scale, branch.factors, normalized),
+                branch=branch.number,
+                has_shortcut=True,
+                implementation=self.depthwise_implementation,
+            )
 
 
 class ConvMLP(_Layer):
@@ -211,13 +200,14 @@ class ConvMLP(_Layer):
         first, first_bias = self._weights((channels, wide), "fc1")
         hidden, normalized = self._normalized_pointwise(branch, first, "fc1")
         kernel, bias = self._weights((3, 3, wide), "dwconv")
-        with jax.named_scope("dwconv"):
-            hidden = depthwise_gelu(
-                *(hidden, kernel, bias, first_bias),
+        last = self._weights((wide, channels), "fc2")
+        with jax.named_scope("dwconv_fc2"):
+            return depthwise_gelu_residual(
+                *(hidden, kernel, bias, first_bias, last),
+                *(branch.scale, branch.factors, normalized),
+                branch=branch.number,
                 implementation=self.depthwise_implementation,
             )
-        last = self._weights((wide, channels), "fc2")
-        return self._residual(branch, hidden, last, "fc2", normalized, False)
 
 
 class Block(_Layer):

@@ -230,14 +230,19 @@ def _normalized_backward(options, residuals, cotangents):
     (by_images,) = product(maps, weights, is_turned=True)
     gradients = by_moments, by_deviation * inverse, by_bias, by_kernel, by_offset
     arguments = moments, scale, bias, kernel, offset
-    return by_images, *_cast(gradients, arguments)
+    return by_images, *cast(gradients, arguments)
 
 
 _normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
-def _cast(gradients: Any, arguments: Any) -> Any:
-    """Return gradients in the arguments' types; an argument that is None has none."""
+def cast(gradients: Any, arguments: Any) -> Any:
+    """Return gradients in the types of arguments; an argument that is None has none.
+
+    Args:
+      gradients: A tree.
+      arguments: The same tree, of arguments.
+    """
     return jax.tree.map(
         lambda argument, gradient: (
             None if argument is None else gradient.astype(argument.dtype)
@@ -262,7 +267,7 @@ def _relu_backward(residuals, cotangent):
     cotangent = jnp.where(output > 0, cotangent, 0)
     totals = pixel_sums(Summed(images, cotangent))
     (by_images,) = product(Maps(cotangent), Weights(kernel), is_turned=True)
-    return by_images, *_cast((totals[:-1], totals[-1]), (kernel, offset))
+    return by_images, *cast((totals[:-1], totals[-1]), (kernel, offset))
 
 
 _relu.defvjp(_relu_forward, _relu_backward)
@@ -285,7 +290,7 @@ def _gated_backward(residuals, cotangent):
     totals = pixel_sums(Summed(images, cotangent, times=gate))
     maps = Maps(cotangent, times=gate)
     (by_images,) = product(maps, Weights(kernel), is_turned=True)
-    weights = _cast((totals[:-1], totals[-1]), (kernel, offset))
+    weights = cast((totals[:-1], totals[-1]), (kernel, offset))
     return by_images, *weights, cotangent * linear
 
 
@@ -325,7 +330,9 @@ def _residual_backward(options, arguments, cotangent):
     rows = hidden.shape[-1]
     totals = pixel_sums(summed, None, norm[0] if norm else None, branch)
     total, by_branch = totals[:rows], totals[rows]
-    by_scale = jnp.sum(kernel * total, axis=0) + offset * by_branch
+    by_kernel, by_offset, by_scale = by_weights_of_branch(
+        total, by_branch, kernel, offset, scale
+    )
     by_images, by_norm = cotangent, None
     if norm is not None:
         mean, var, norm_scale, norm_bias = norm
@@ -345,8 +352,8 @@ def _residual_backward(options, arguments, cotangent):
         wide = cotangent.astype(of_images.dtype)
         by_images = wide * (1 + of_images[:, None, None])
         by_images = by_images.astype(images.dtype)
-    gradients = scale[None] * total, scale * by_branch, by_scale, factors, by_norm
-    by_weights = _cast(gradients, (kernel, offset, scale, factors, norm))
+    gradients = by_kernel, by_offset, by_scale, factors, by_norm
+    by_weights = cast(gradients, (kernel, offset, scale, factors, norm))
     by_kernel, by_offset, by_scale, by_factors, by_norm = by_weights
     # `scaled_residual` stops the gradient by the factors.
     by_factors = jax.tree.map(jnp.zeros_like, by_factors)
@@ -354,3 +361,19 @@ def _residual_backward(options, arguments, cotangent):
 
 
 _residual.defvjp(_residual_forward, _residual_backward)
+
+
+def by_weights_of_branch(
+    total: Array, by_branch: Array, kernel: Array, offset: Array, scale: Array
+) -> tuple[Array, Array, Array]:
+    """Return the gradients by a branch's kernel, offset and scale.
+
+    Args:
+      total: Sums over pixels of the branch's maps times the gradient.
+      by_branch: Sums of the gradient.
+      kernel: See `scaled_residual`, as for the others.
+      offset: See there.
+      scale: See there.
+    """
+    by_scale = jnp.sum(kernel * total, axis=0) + offset * by_branch
+    return scale[None] * total, scale * by_branch, by_scale
