@@ -189,7 +189,9 @@ def _residual_backward(branch, residuals, cotangent):
     )
     summed = Summed(hidden, cotangent, factors=factors)
     totals = pixel_sums(summed, branch=branch)
-    *by_last, by_scale = by_weights_of_branch(totals[:-1], totals[-1], *last, scale)
+    *by_last, by_scale = by_weights_of_branch(
+        totals[:-1], totals[-1], last[0], last[1], scale
+    )
     gradients = tuple(by_last), by_scale
     by_last, by_scale = cast(gradients, (last, scale))
     # `depthwise_gelu_residual` stops the gradient by the factors.
@@ -206,12 +208,14 @@ def _by_hidden(last, scale, factors, cotangent, branch: int) -> Array:
     return composed_product(maps, weights, options=options)[0]
 
 
-def _separate_gradients(inside, *others, branch: int):
-    return _gradients(*inside, _by_hidden(*others, branch))
+def _separate_gradients(inside, last, scale, factors, cotangent, *, branch: int):
+    by_hidden = _by_hidden(last, scale, factors, cotangent, branch)
+    return _gradients(*inside, cotangent=by_hidden)
 
 
-def _separate_gradients_on_tpu(inside, *others, branch: int):
-    return _gradients_on_tpu(*inside, _by_hidden(*others, branch))
+def _separate_gradients_on_tpu(inside, last, scale, factors, cotangent, *, branch: int):
+    by_hidden = _by_hidden(last, scale, factors, cotangent, branch)
+    return _gradients_on_tpu(*inside, by_hidden)
 
 
 def _joined_gradients(inside, last, scale, factors, cotangent, *, branch: int):
