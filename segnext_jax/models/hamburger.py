@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from segnext_jax.models.initialization import CLASSIFIER_DEVIATION
 from segnext_jax.models.pointwise import JoinedPointwise, Pointwise
 from segnext_jax.ops import nmf
+from segnext_jax.ops.group_norm import group_norm
 from segnext_jax.ops.resize import resize_bilinear
 
 NUM_GROUPS = 32
@@ -27,19 +28,35 @@ def fixed_bases(seed: int, channels: int, rank: int) -> Float[Array, "1 channels
     return nmf.draw_bases(jax.random.key(seed), 1, channels, rank)
 
 
-def group_norm(name: str, **types: Any) -> nn.GroupNorm:
-    """Return the normalisation of the head, with PyTorch's epsilon."""
-    return nn.GroupNorm(
-        num_groups=NUM_GROUPS,
-        epsilon=1e-5,
-        use_fast_variance=False,
-        name=name,
-        **types,
-    )
+class GroupNorm(nn.Module):
+    """The normalisation of the head, with PyTorch's epsilon.
+
+    Attributes:
+      has_relu: Whether a ReLU comes last.
+    """
+
+    has_relu: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return the normalised images."""
+        shape = images.shape[-1:]
+        return group_norm(
+            images.astype(self.dtype),
+            self.param("scale", nn.initializers.ones, shape, self.param_dtype),
+            self.param("bias", nn.initializers.zeros, shape, self.param_dtype),
+            num_groups=NUM_GROUPS,
+            epsilon=1e-5,
+            has_relu=self.has_relu,
+        )
 
 
 class ConvModule(nn.Module):
-    """1x1 convolution, then GroupNorm of 32 groups or a bias, then ReLU or nothing.
+    """1x1 convolution, then GroupNorm of 32 groups and ReLU or not; or bias and ReLU.
 
     Source: ``ConvModule`` of mmcv, as used in ``ham_head.py`` of SegNeXt@c87bcae.
     """
@@ -65,16 +82,20 @@ class ConvModule(nn.Module):
             convolution of the bases takes fewer multiplications.
         """
         types = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        use_bias = not self.use_norm
-        conv = Pointwise(self.features, use_bias=use_bias, name="conv", **types)
-        images = conv(images)
+        images = Pointwise(
+            self.features,
+            use_bias=not self.use_norm,
+            has_relu=self.use_relu and not self.use_norm,
+            name="conv",
+            **types,
+        )(images)
         if coefficients is not None:
             images = nmf.product(
                 "bhwr,brd->bhwd", coefficients.astype(images.dtype), images[:, 0]
             )
         if self.use_norm:
-            images = group_norm("gn", **types)(images)
-        return nn.relu(images) if self.use_relu else images
+            images = GroupNorm(self.use_relu, name="gn", **types)(images)
+        return images
 
 
 class Squeeze(nn.Module):
@@ -110,8 +131,9 @@ class Squeeze(nn.Module):
             images = conv(joined)
         else:
             conv = JoinedPointwise(self.features, name="conv", **types)
-            images = sum(resize_bilinear(part, size) for part in conv(maps))
-        return nn.relu(group_norm("gn", **types)(images))
+            first, *others = (resize_bilinear(part, size) for part in conv(maps))
+            images = sum(others, first)
+        return GroupNorm(True, name="gn", **types)(images)
 
 
 class Hamburger(nn.Module):

@@ -1,7 +1,8 @@
 """MSCAN: the Multi-Scale Convolutional Attention Network, SegNeXt's encoder."""
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -10,14 +11,18 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import LAYER_SCALE, fan_out_normal
-from segnext_jax.models.normalization import BatchNorm
-from segnext_jax.models.pointwise import Pointwise
+from segnext_jax.models.normalization import BatchNorm, LayerNorm
 from segnext_jax.ops import depthwise
-from segnext_jax.ops.depthwise_gelu import depthwise_gelu
+from segnext_jax.ops.batch_norm import Normalized
+from segnext_jax.ops.depthwise_gelu import depthwise_gelu_residual
 from segnext_jax.ops.drop_path import drop_path_factors
 from segnext_jax.ops.gelu import gelu
+from segnext_jax.ops.joined_pointwise import (
+    gated_pointwise,
+    normalized_pointwise,
+    scaled_residual,
+)
 from segnext_jax.ops.multi_scale import multi_scale
-from segnext_jax.ops.pointwise import scale_channels
 from segnext_jax.ops.stride_two import stride_two_conv
 
 # Lengths of the strip pairs 1xk, kx1 beside the 5x5 kernel (paper, figure 2c).
@@ -42,40 +47,45 @@ class _Layer(nn.Module):
             "freeze_batch_norm": self.freeze_batch_norm,
         }
 
-    def _pointwise(self, features: int, name: str) -> Pointwise:
-        return Pointwise(features, name=name, **self._types())
-
     def _stride_two(self, features: int, name: str) -> "StrideTwo":
         return StrideTwo(features, name=name, **self._types())
 
-    def _weights(
-        self, kernel_size: tuple[int, int], name: str, channels: int
-    ) -> tuple[Array, Array]:
-        return DepthwiseWeights(kernel_size, self.param_dtype, name=name)(channels)
+    def _weights(self, shape: tuple[int, ...], name: str) -> tuple[Array, Array]:
+        return ConvWeights(shape, self.param_dtype, name=name)()
 
     def _batch_norm(self, name: str) -> BatchNorm:
         return BatchNorm(name=name, is_frozen=self.freeze_batch_norm, **self._types())
 
+    def _normalized_pointwise(
+        self, branch: "Branch", kernel: Array, name: str, **options: Any
+    ) -> tuple[Array, Normalized]:
+        then = functools.partial(
+            normalized_pointwise,
+            kernel=kernel,
+            implementation=self.depthwise_implementation,
+            **options,
+        )
+        with jax.named_scope(name):
+            return branch.norm(branch.images, branch.train, then)
 
-class DepthwiseWeights(nn.Module):
-    """Kernel and bias of a depthwise convolution."""
 
-    kernel_size: tuple[int, int]
+class ConvWeights(nn.Module):
+    """Kernel and bias of a convolution.
+
+    Attributes:
+      shape: Of the kernel; the last dimension is that of the results' channels.
+    """
+
+    shape: tuple[int, ...]
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, channels: int
-    ) -> tuple[Float[Array, "kernel_height kernel_width channels"], Array]:
-        """Return kernel and bias.
-
-        Args:
-          channels: Number of channels of the images.
-        """
-        shape = (*self.kernel_size, channels)
+    def __call__(self) -> tuple[Array, Float[Array, " channels"]]:
+        """Return kernel and bias."""
+        shape = self.shape
         return (
             self.param("kernel", fan_out_normal, shape, self.param_dtype),
-            self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype),
+            self.param("bias", nn.initializers.zeros, shape[-1:], self.param_dtype),
         )
 
 
@@ -114,17 +124,39 @@ class SpatialGatingUnit(_Layer):
     ) -> Float[Array, "batch height width channels"]:
         """Return the gated images."""
         channels = images.shape[-1]
-        images = images.astype(self.dtype)
-        weights = {"conv0": self._weights((5, 5), "conv0", channels)}
+        weights = {"conv0": self._weights((5, 5, channels), "conv0")}
         for index, length in enumerate(STRIP_LENGTHS):
             for half, size in ((1, (1, length)), (2, (length, 1))):
                 name = f"conv{index}_{half}"
-                weights[name] = self._weights(size, name, channels)
+                weights[name] = self._weights((*size, channels), name)
         attention = multi_scale(
             images, weights, implementation=self.depthwise_implementation
         )
-        attention = self._pointwise(channels, "conv3")(attention)
-        return attention * images
+        weights = self._weights((channels, channels), "conv3")
+        with jax.named_scope("conv3"):
+            return gated_pointwise(
+                *(attention, *weights, images, self.depthwise_implementation)
+            )
+
+
+class Branch(NamedTuple):
+    """What a block's branch is given.
+
+    Attributes:
+      images: Feature maps.
+      train: Use batch statistics.
+      norm: Normalises the images.
+      scale: Of each channel of the branch.
+      factors: Of all branches of each image, in training; None: 1.
+      number: Which of them this is.
+    """
+
+    images: Float[Array, "batch height width channels"]
+    train: bool
+    norm: BatchNorm
+    scale: Float[Array, " channels"]
+    factors: Float[Array, "batch branches"] | None
+    number: int
 
 
 class Attention(_Layer):
@@ -134,15 +166,23 @@ class Attention(_Layer):
     """
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        """Return images of the same shape."""
-        channels = images.shape[-1]
-        hidden = self._pointwise(channels, "proj_1")(images)
-        hidden = gelu(hidden)
+    def __call__(self, branch: Branch) -> Float[Array, "batch height width channels"]:
+        """Return the images plus this branch of them."""
+        channels = branch.images.shape[-1]
+        first, last = (
+            self._weights((channels, channels), name) for name in ("proj_1", "proj_2")
+        )
+        hidden, normalized = self._normalized_pointwise(
+            branch, first[0], "proj_1", offset=first[1], has_gelu=True
+        )
         hidden = SpatialGatingUnit(name="spatial_gating_unit", **self._same())(hidden)
-        return images + self._pointwise(channels, "proj_2")(hidden)
+        with jax.named_scope("proj_2"):
+            return scaled_residual(
+                *(hidden, *last, branch.scale, branch.factors, normalized),
+                branch=branch.number,
+                has_shortcut=True,
+                implementation=self.depthwise_implementation,
+            )
 
 
 class ConvMLP(_Layer):
@@ -154,19 +194,20 @@ class ConvMLP(_Layer):
     hidden_channels: int = 0
 
     @nn.compact
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch height width channels"]:
-        """Return images of the same shape."""
-        fc1 = self._pointwise(self.hidden_channels, "fc1")
-        hidden, fc1_bias = fc1(images, is_split=True)
-        kernel, bias = self._weights((3, 3), "dwconv", self.hidden_channels)
-        with jax.named_scope("dwconv"):
-            hidden = depthwise_gelu(
-                *(hidden, kernel, bias, fc1_bias),
+    def __call__(self, branch: Branch) -> Float[Array, "batch height width channels"]:
+        """Return the images plus this branch of them."""
+        channels, wide = branch.images.shape[-1], self.hidden_channels
+        first, first_bias = self._weights((channels, wide), "fc1")
+        hidden, normalized = self._normalized_pointwise(branch, first, "fc1")
+        kernel, bias = self._weights((3, 3, wide), "dwconv")
+        last = self._weights((wide, channels), "fc2")
+        with jax.named_scope("dwconv_fc2"):
+            return depthwise_gelu_residual(
+                *(hidden, kernel, bias, first_bias, last),
+                *(branch.scale, branch.factors, normalized),
+                branch=branch.number,
                 implementation=self.depthwise_implementation,
             )
-        return self._pointwise(images.shape[-1], "fc2")(hidden)
 
 
 class Block(_Layer):
@@ -176,39 +217,36 @@ class Block(_Layer):
     """
 
     mlp_ratio: int | float = 4.0
+    first_branch: int = 0
 
     @nn.compact
     def __call__(
         self,
         images: Float[Array, "batch height width channels"],
         train: bool,
-        factors: Float[Array, "2 batch"] | None = None,
+        factors: Float[Array, "batch branches"] | None = None,
     ) -> Float[Array, "batch height width channels"]:
         """Return images of the same shape.
 
         Args:
           images: Feature maps.
           train: Use batch statistics.
-          factors: On both branches of each image, in training; None: 1.
+          factors: On all branches of each image, in training; None: 1.
         """
         channels = images.shape[-1]
-        branch = self._batch_norm("norm1")(images, train)
-        branch = Attention(name="attn", **self._same())(branch)
-        images = images + self._scaled(branch, 0, factors)
-
-        branch = self._batch_norm("norm2")(images, train)
         hidden = int(channels * self.mlp_ratio)
-        branch = ConvMLP(hidden_channels=hidden, name="mlp", **self._same())(branch)
-        return images + self._scaled(branch, 1, factors)
-
-    def _scaled(self, branch: Array, number: int, factors: Array | None) -> Array:
+        parts = (
+            Attention(name="attn", **self._same()),
+            ConvMLP(hidden_channels=hidden, name="mlp", **self._same()),
+        )
         initializer = nn.initializers.constant(LAYER_SCALE)
-        shape, name = (branch.shape[-1],), f"layer_scale_{number + 1}"
-        scale = self.param(name, initializer, shape, self.param_dtype)
-        branch = scale_channels(branch, scale)
-        if factors is not None:
-            branch = branch * factors[number].astype(self.dtype)[:, None, None, None]
-        return branch
+        for index, part in enumerate(parts):
+            norm = self._batch_norm(f"norm{index + 1}")
+            name = f"layer_scale_{index + 1}"
+            scale = self.param(name, initializer, (channels,), self.param_dtype)
+            number = self.first_branch + index
+            images = part(Branch(images, train, norm, scale, factors, number))
+        return images
 
 
 class Stem(_Layer):
@@ -304,7 +342,7 @@ class MSCAN(_Layer):
         if train and self.drop_path_rate > 0:
             rates = np.repeat(np.linspace(0, self.drop_path_rate, sum(self.depths)), 2)
             key = self.make_rng("drop_path")
-            factors = drop_path_factors(rates.tolist(), len(images), key)
+            factors = drop_path_factors(rates.tolist(), len(images), key).T
         branch = 0
         images = images.astype(self.dtype)
         # Argument 2 of (self, images, train, factors), ``train``, is no array.
@@ -321,15 +359,11 @@ class MSCAN(_Layer):
                 is_cut = factors is not None and stage > self.frozen_stages
                 images = block(
                     mlp_ratio=mlp_ratio,
+                    first_branch=branch,
                     name=f"block{stage}_{index}",
                     **self._same(),
-                )(images, train_stage, factors[branch : branch + 2] if is_cut else None)
+                )(images, train_stage, factors if is_cut else None)
                 branch += 2
-            images = nn.LayerNorm(
-                epsilon=1e-5,
-                use_fast_variance=False,
-                name=f"norm{stage}",
-                **self._types(),
-            )(images)
+            images = LayerNorm(name=f"norm{stage}", **self._types())(images)
             outputs.append(images)
         return outputs

@@ -1,5 +1,6 @@
-"""Batch normalisation with PyTorch's running statistics."""
+"""Batch normalisation with PyTorch's running statistics; layer normalisation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -8,7 +9,8 @@ from flax import traverse_util
 from jax import lax
 from jaxtyping import Array, Float
 
-from segnext_jax.ops.batch_norm import affine, normalize_by_batch
+from segnext_jax.ops.batch_norm import Normalized, normalize
+from segnext_jax.ops.layer_norm import layer_norm
 
 # Collection of the moments of a batch, which `update_statistics` takes.
 MOMENTS = "batch_moments"
@@ -46,9 +48,19 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, images: Float[Array, "batch height width channels"], train: bool
-    ) -> Float[Array, "batch height width channels"]:
-        """Return the normalised images in ``dtype``."""
+        self,
+        images: Float[Array, "batch height width channels"],
+        train: bool,
+        then: Callable[..., tuple[Any, Normalized]] | None = None,
+    ) -> Any:
+        """Return the normalised images in ``dtype``.
+
+        Args:
+          images: Feature maps.
+          train: Use the moments of the batch.
+          then: Takes what `normalize` takes, and returns a result, which is returned
+            with the second, and how images were normalised.
+        """
         batch, height, width, channels = images.shape
         shape = (channels,)
         scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
@@ -59,26 +71,31 @@ class BatchNorm(nn.Module):
         running_var = self.variable(
             "batch_stats", "var", jnp.ones, shape, self.param_dtype
         )
-        if train and not self.is_frozen:
-            output, mean, var = normalize_by_batch(
-                images.astype(self.dtype), scale, bias, self.epsilon
-            )
-            if not self.is_initializing():
-                count = batch * height * width
-                unbiased = var * (count / max(count - 1, 1))
-                if self.is_mutable_collection(MOMENTS):
-                    self._leave("mean", mean)
-                    self._leave("var", var)
-                    self._leave("count", jnp.asarray(count, var.dtype))
-                else:
-                    self._update(running_mean, mean)
-                    self._update(running_var, unbiased)
+        images = images.astype(self.dtype)
+        is_batch = train and not self.is_frozen
+        scale, bias = jnp.asarray(scale), jnp.asarray(bias)
+        moments = None
+        if not is_batch:
+            moments = jnp.asarray(running_mean.value), jnp.asarray(running_var.value)
+        arguments = images, scale, bias, moments, self.epsilon
+        if then is None:
+            normalized = normalize(*arguments)
+            result = normalized.output
         else:
-            mean, var = running_mean.value, running_var.value
-            mean, var, scale, bias = map(jnp.asarray, (mean, var, scale, bias))
-            images = images.astype(self.dtype)
-            output = affine(images, mean, var, scale, bias, self.epsilon)
-        return output
+            result = then(*arguments)
+            normalized = result[1]
+        if is_batch and not self.is_initializing():
+            mean, var = normalized.mean, normalized.var
+            count = batch * height * width
+            unbiased = var * (count / max(count - 1, 1))
+            if self.is_mutable_collection(MOMENTS):
+                self._leave("mean", mean)
+                self._leave("var", var)
+                self._leave("count", jnp.asarray(count, var.dtype))
+            else:
+                self._update(running_mean, mean)
+                self._update(running_var, unbiased)
+        return result
 
     def _leave(self, name: str, value: Array) -> None:
         value = lax.stop_gradient(value)
@@ -89,6 +106,23 @@ class BatchNorm(nn.Module):
     def _update(self, running: nn.Variable, value: Array) -> None:
         value = lax.stop_gradient(value).astype(running.value.dtype)
         running.value = self.decay * running.value + (1 - self.decay) * value
+
+
+class LayerNorm(nn.Module):
+    """Normalise the channels of each pixel, with PyTorch's epsilon."""
+
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """Return the normalised images in ``dtype``."""
+        shape = images.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape, self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, self.param_dtype)
+        return layer_norm(images.astype(self.dtype), scale, bias, 1e-5)
 
 
 def update_statistics(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from segnext_jax.models.initialization import fan_out_normal
+from segnext_jax.ops.joined_pointwise import relu_pointwise
 from segnext_jax.ops.pointwise import pointwise
 
 
@@ -18,27 +19,22 @@ class Pointwise(nn.Module):
     Attributes:
       features: Number of channels that come out.
       use_bias: Whether to add a bias.
+      has_relu: Whether a ReLU comes last, behind a bias.
       kernel_init: Draws the kernel.
     """
 
     features: int
     use_bias: bool = True
+    has_relu: bool = False
     kernel_init: Callable = fan_out_normal
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(
-        self,
-        images: Float[Array, "batch height width channels"],
-        is_split: bool = False,
-    ) -> Any:
-        """Return maps of ``features`` channels, in ``dtype``.
-
-        Args:
-          images: Feature maps.
-          is_split: Whether to return the maps before the bias, and the bias.
-        """
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch height width features"]:
+        """Return maps of ``features`` channels, in ``dtype``."""
         shape = (images.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = None
@@ -46,8 +42,8 @@ class Pointwise(nn.Module):
             zeros = nn.initializers.zeros
             bias = self.param("bias", zeros, shape[1:], self.param_dtype)
         images = images.astype(self.dtype)
-        if is_split:
-            return pointwise(images, kernel), bias
+        if self.has_relu and bias is not None:
+            return relu_pointwise(images, kernel, bias)
         return pointwise(images, kernel, bias)
 
 

@@ -1,7 +1,7 @@
 """Normalisation of each channel by the moments of a batch, with its gradient."""
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,52 @@ from jaxtyping import Array, Float
 from segnext_jax.ops.kernels import moments as kernels
 from segnext_jax.ops.kernels.per_image import over_devices, per_image
 from segnext_jax.ops.platforms import by_platform, has_kernels_for
+
+
+class Normalized(NamedTuple):
+    """Images, and how a BatchNorm normalises them.
+
+    Attributes:
+      images: Before it.
+      output: Behind it; None: nowhere in memory.
+      mean: Of each channel, as are the following.
+      var: Biased.
+      scale: Factor behind the normalisation.
+      bias: Added behind it.
+      epsilon: Added to ``var``.
+    """
+
+    images: Array
+    output: Array | None
+    mean: Array
+    var: Array
+    scale: Array
+    bias: Array
+    epsilon: float
+
+
+def normalize(
+    images: Float[Array, "batch height width channels"],
+    scale: Float[Array, " channels"],
+    bias: Float[Array, " channels"],
+    moments: tuple[Array, Array] | None,
+    epsilon: float,
+) -> Normalized:
+    """Return normalised images.
+
+    Args:
+      images: Feature maps.
+      scale: Factor of each channel.
+      bias: Added to each channel.
+      moments: Mean and variance; None: those of the batch.
+      epsilon: Added to the variance.
+    """
+    if moments is None:
+        output, mean, var = normalize_by_batch(images, scale, bias, epsilon)
+    else:
+        mean, var = moments
+        output = affine(images, mean, var, scale, bias, epsilon)
+    return Normalized(images, output, mean, var, scale, bias, epsilon)
 
 
 def normalize_by_batch(
@@ -48,10 +94,7 @@ def _normalize(images: Array, scale: Array, bias: Array, epsilon: float):
 
 
 def _forward(images: Array, scale: Array, bias: Array, epsilon: float):
-    if has_kernels_for(images):
-        mean, var = by_platform(images, default=_two_passes, cuda=_one_pass)
-    else:
-        mean, var = _two_passes(images)
+    mean, var = batch_moments(images)
     output = affine(images, mean, var, scale, bias, epsilon)
     return (output, mean, var), (images, mean, var, scale, bias)
 
@@ -106,6 +149,15 @@ def affine(
     shift = bias - mean * gain
     gain, shift = gain.astype(images.dtype), shift.astype(images.dtype)
     return images * gain[None, None, None] + shift[None, None, None]
+
+
+def batch_moments(
+    images: Float[Array, "batch height width channels"],
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Return mean and (biased) variance of the batch; see `normalize_by_batch`."""
+    if has_kernels_for(images):
+        return by_platform(images, default=_two_passes, cuda=_one_pass)
+    return _two_passes(images)
 
 
 def _two_passes(images: Array) -> tuple[Array, Array]:

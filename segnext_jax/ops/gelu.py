@@ -1,5 +1,7 @@
 """The Gaussian error linear unit, exact, in a form that compilers fuse."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -38,8 +40,11 @@ def gelu(inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
     Source: ``nn.GELU`` in ``mscan.py`` of SegNeXt@c87bcae (not the tanh form).
     """
-    working = inputs.astype(jnp.promote_types(inputs.dtype, jnp.float32))
-    return _gelu(working).astype(inputs.dtype)
+    if inputs.dtype.itemsize == 2:
+        # A custom derivative has no type that type checkers know.
+        output: Any = _short_gelu(inputs)
+        return output
+    return _gelu(inputs)
 
 
 # With this custom rule the backward pass keeps only the input. Without the rule XLA
@@ -58,6 +63,22 @@ def gelu_value(values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return values * (half * lax.erfc(-scaled))
     output = values * (half * _erf(scaled) + half)
     return jnp.where(scaled <= ZERO_BELOW, jnp.zeros_like(output), output)
+
+
+@jax.custom_vjp
+def _short_gelu(values: Array) -> Array:
+    return _gelu(values.astype(jnp.float32)).astype(values.dtype)
+
+
+def _short_backward(values: Array, cotangent: Array):
+    slope = gelu_slope(values.astype(jnp.float32))
+    gradient = (cotangent.astype(jnp.float32) * slope).astype(values.dtype)
+    # Without the barrier XLA for GPUs would keep the gradient in float32, too, for the
+    # sums over pixels of what comes before.
+    return (lax.optimization_barrier(gradient),)
+
+
+_short_gelu.defvjp(lambda values: (_short_gelu(values), values), _short_backward)
 
 
 def _forward(values: Array):

@@ -95,8 +95,8 @@ def gradients(
     square = functools.partial(
         multi_scale.square_gradients, size=kernel.shape[:2], target=target
     )
-    turned = pack(images.dtype, kernel[::-1, ::-1], jnp.zeros_like(bias))
-    by_images, totals = per_image(square, 2, target)(images, by_local, turned)
+    packed = pack(images.dtype, kernel, bias)
+    by_images, totals = per_image(square, 2, target)(images, by_local, packed)
     totals = jnp.sum(totals, axis=0)
     by_kernel = totals[:-1].reshape(kernel.shape)[::-1, ::-1].astype(kernel.dtype)
     by_weights["conv0"] = by_kernel, totals[-1].astype(bias.dtype)

@@ -8,6 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from segnext_jax.ops.kernels import nmf as kernels
+from segnext_jax.ops.kernels.per_image import per_image
+from segnext_jax.ops.platforms import by_platform, has_kernels_for
+
 # Keeps the denominators of the updates away from zero (NMF2D in ham_head.py).
 EPSILON = 1e-6
 GRADIENTS = ("full", "one_step")
@@ -85,11 +89,12 @@ def factorize(
             f"{gradient!r}."
         )
     working = jnp.promote_types(inputs.dtype, jnp.float32)
-    inputs, bases = inputs.astype(working), bases.astype(working)
+    bases = bases.astype(working)
     if gradient == "full":
         # A custom derivative has no type that type checkers know.
         factors: Any = _factorize(inputs, bases, num_steps)
         return factors
+    inputs = inputs.astype(working)
     constants = lax.stop_gradient((inputs, bases))
     bases, coefficients, _ = _iterate(*constants, num_steps, _no_probes(num_steps))
     numerator = product("bnd,bdr->bnr", inputs, bases)
@@ -129,7 +134,35 @@ def _no_probes(num_steps: int) -> _Probes:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _factorize(inputs: Array, bases: Array, num_steps: int) -> Factors:
-    return _whole(inputs, bases, num_steps, _no_probes(num_steps))[0]
+    _, channels, rank = bases.shape
+    is_short = inputs.dtype.itemsize == 2
+    if is_short and has_kernels_for(inputs) and kernels.takes(channels, rank):
+        return by_platform(
+            *(inputs, bases),
+            default=_values,
+            cuda=_values_by_kernels,
+            num_steps=num_steps,
+        )
+    return _values(inputs, bases, num_steps=num_steps)
+
+
+def _values(inputs: Array, bases: Array, *, num_steps: int) -> Factors:
+    return _whole(inputs.astype(bases.dtype), bases, num_steps, _no_probes(num_steps))[
+        0
+    ]
+
+
+def _values_by_kernels(inputs: Array, bases: Array, *, num_steps: int) -> Factors:
+    update = functools.partial(kernels.coefficients, epsilon=EPSILON)
+    divided = per_image(update, 4)
+    first = per_image(functools.partial(update, old=None), 3)
+    coefficients = first(inputs, bases, _gram(bases))
+    wide = inputs.astype(bases.dtype)
+    for _ in range(num_steps):
+        numerator = product("bnd,bnr->bdr", wide, coefficients)
+        bases = _update_bases(numerator, bases, coefficients)
+        coefficients = divided(inputs, bases, _gram(bases), coefficients)
+    return Factors(coefficients, bases)
 
 
 def _whole(inputs: Array, bases: Array, num_steps: int, probes: _Probes):
@@ -154,6 +187,7 @@ def _forward(inputs: Array, bases: Array, num_steps: int):
     are added to the products, and the gradients by these zeros are taken.
     """
     batch, positions, _ = inputs.shape
+    short, inputs = inputs, inputs.astype(bases.dtype)
     by_positions = jnp.zeros((batch, positions, bases.shape[2]), inputs.dtype)
     zeros = _Probes(
         (by_positions,) * (num_steps + 2), (jnp.zeros_like(bases),) * num_steps
@@ -163,19 +197,20 @@ def _forward(inputs: Array, bases: Array, num_steps: int):
         return _whole(inputs, bases, num_steps, probes)
 
     output, pull, met = jax.vjp(of_others, bases, zeros, has_aux=True)
-    return output, (pull, met)
+    # An empty array tells the type.
+    return output, (pull, met, short[:0])
 
 
 def _backward(num_steps: int, residuals: Any, cotangent: Factors):
     del num_steps
-    pull, met = residuals
+    pull, met, short = residuals
     by_bases, products = pull(cotangent)
     by_inputs = product(
         "bnr,bdr->bnd",
         jnp.concatenate([*products.of_bases, *met.of_coefficients], axis=2),
         jnp.concatenate([*met.of_bases, *products.of_coefficients], axis=2),
     )
-    return by_inputs, by_bases
+    return by_inputs.astype(short.dtype), by_bases
 
 
 _factorize.defvjp(_forward, _backward)

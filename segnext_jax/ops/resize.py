@@ -1,5 +1,6 @@
 """Bilinear resize with half-pixel centres and no antialiasing, as PyTorch does it."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
+
+from segnext_jax.ops.platforms import by_platform
 
 # Marks the operations, so that the count of multiplications can leave them out.
 SCOPE = "resize_bilinear"
@@ -41,21 +44,91 @@ def resize_bilinear(
 
 
 def _resize(images: Array, size: tuple[Dimension, ...]) -> Array:
-    for axis, product, new in (
-        (1, "oh,bhwc->bowc", size[0]),
-        (2, "ow,bhwc->bhoc", size[1]),
-    ):
+    is_known = all(isinstance(length, int) for length in (*images.shape, *size))
+    if is_known and images.dtype.itemsize == 2:
+        # A custom derivative has no type that type checkers know.
+        resized: Any = _chosen(images, size, False)
+        return resized
+    for axis, new in ((1, size[0]), (2, size[1])):
         old = images.shape[axis]
-        if new == old:
-            continue
         if isinstance(old, int) and isinstance(new, int):
-            weights = jnp.asarray(_weights(old, new), images.dtype)
-            images = jnp.einsum(
-                product, weights, images, precision=lax.Precision.HIGHEST
-            )
-        else:
+            images = _product(images, axis, _matrix(old, new, False))
+        elif new != old:
             images = _enlarge(images, axis, _factor(old, new))
     return images
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _chosen(images: Array, size: tuple[int, int], is_transposed: bool) -> Array:
+    """Resize; or, transposed, return the gradient of a resize to the images' size.
+
+    In short types, by sums on NVIDIA GPUs: XLA joins them to one kernel, and for
+    products it would copy the images to move one axis or the other to the end.
+    """
+    return by_platform(
+        images,
+        default=_by_products,
+        cuda=_by_sums,
+        size=size,
+        is_transposed=is_transposed,
+    )
+
+
+_chosen.defvjp(
+    lambda images, size, is_transposed: (
+        _chosen(images, size, is_transposed),
+        jnp.zeros((*images.shape[1:3], 0)),
+    ),
+    lambda _, is_transposed, like, cotangent: (
+        _chosen(cotangent, like.shape[:2], not is_transposed),
+    ),
+)
+
+
+def _by_products(images: Array, *, size: tuple[int, int], is_transposed: bool) -> Array:
+    for axis, new in ((1, size[0]), (2, size[1])):
+        matrix = _matrix(images.shape[axis], new, is_transposed)
+        images = _product(images, axis, matrix)
+    return images
+
+
+def _product(images: Array, axis: int, matrix: np.ndarray) -> Array:
+    if matrix.shape[0] == matrix.shape[1]:
+        return images
+    return jnp.einsum(
+        "oh,bhwc->bowc" if axis == 1 else "ow,bhwc->bhoc",
+        *(jnp.asarray(matrix, images.dtype), images),
+        precision=lax.Precision.HIGHEST,
+    )
+
+
+def _by_sums(images: Array, *, size: tuple[int, int], is_transposed: bool) -> Array:
+    dtype = images.dtype
+    for axis, new in ((1, size[0]), (2, size[1])):
+        matrix = _matrix(images.shape[axis], new, is_transposed)
+        if new == images.shape[axis]:
+            continue
+        # A row's weights that are not 0 are neighbours.
+        first = np.argmax(matrix != 0, axis=1)
+        count = np.max(np.count_nonzero(matrix, axis=1))
+        total = jnp.zeros((), jnp.float32)
+        for place in np.minimum(first + np.arange(count)[:, None], matrix.shape[1] - 1):
+            # Each place once, also where it is the last one more than once.
+            weights = matrix[np.arange(new), place]
+            matrix[np.arange(new), place] = 0
+            values = jnp.take(images, place, axis=axis, mode="clip")
+            along = [new if number == axis else 1 for number in range(4)]
+            weights = jnp.asarray(weights, jnp.float32).reshape(along)
+            total += values.astype(jnp.float32) * weights
+        images = total
+        if is_transposed:
+            # Without it XLA would compute all sums of one axis for each of the other's.
+            images = lax.optimization_barrier(images.astype(dtype))
+    return images.astype(dtype)
+
+
+def _matrix(old: int, new: int, is_transposed: bool) -> np.ndarray:
+    return _weights(new, old).T if is_transposed else _weights(old, new)
 
 
 def _weights(old: int, new: int) -> np.ndarray:

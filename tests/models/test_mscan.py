@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.mscan import MSCAN
 from segnext_jax.models.normalization import MOMENTS
+from segnext_jax.ops import joined_pointwise
 
 # Compiled for one call each: half the time without optimisation.
 QUICK = {"xla_backend_optimization_level": 0}
@@ -174,3 +175,23 @@ def test_bfloat16_is_the_type_of_activations_alone(variables):
     assert {x.dtype for x in outputs} == {jnp.dtype(jnp.bfloat16)}
     kept = jax.tree.leaves((initialize(model, seed=0), updates, gradients))
     assert {x.dtype for x in kept} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"freeze_batch_norm": True}, {"remat": True, "frozen_stages": 1}]
+)
+def test_joined_products_give_the_same(variables, options, monkeypatch):
+    """What short types run, in float64: values, statistics and every gradient."""
+    with jax.enable_x64(True):
+        model = encoder(
+            depthwise_implementation="auto",
+            dtype=jnp.float64,
+            param_dtype=jnp.float64,
+            **options,
+        )
+        wide = jax.tree.map(lambda array: array.astype(np.float64), variables)
+        wanted = step(model, wide)
+        monkeypatch.setattr(joined_pointwise, "joins", lambda *_: True)
+        given = step(model, wide)
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-8, atol=1e-9)
+    jax.tree.map(compare, given, wanted)

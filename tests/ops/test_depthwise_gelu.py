@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops.depthwise_gelu import depthwise_gelu, gradients_by_kernels
+from segnext_jax.ops import depthwise_gelu as module
+from segnext_jax.ops.batch_norm import Normalized
+from segnext_jax.ops.depthwise_gelu import (
+    depthwise_gelu,
+    depthwise_gelu_residual,
+    gradients_by_kernels,
+)
 from segnext_jax.ops.kernels import depthwise_gelu as kernels
 from segnext_jax.ops.kernels.targets import Target
 from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
@@ -95,3 +101,52 @@ def test_devices_that_share_a_batch_each_compute_their_images(target):
     wanted = jax.vjp(separate, *arguments)[1](cotangent)
     for ours, theirs in zip(given, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "features"), [((2, 21, 37, 32), 16), ((1, 9, 9, 64), 32)]
+)
+def test_the_joined_kernel_has_the_gradient_of_the_product(shape, features):
+    with jax.enable_x64(True):
+        images, kernel, bias, image_bias, _ = case(shape)
+        last, _, scale, *_ = case((1, 1, shape[-1], features))
+        last = last[0, 0]
+        cotangent = case((*shape[:3], features))[0]
+        factors = jnp.linspace(0.5, 2, 3 * shape[0]).reshape(shape[0], 3)
+        weights = kernel, bias, image_bias
+        joined = functools.partial(kernels.joined_gradients, branch=1, interpret=True)
+        given = jax.jit(joined)(images, cotangent, factors, last, scale, *weights)
+        inner = jnp.einsum("bhwf,cf->bhwc", cotangent * scale[None, None, None], last)
+        inner = inner * factors[:, 1, None, None, None]
+        plain = functools.partial(kernels.gradients, target=TARGETS[0])
+        wanted = jax.jit(plain)(images, inner, *weights)
+    for ours, theirs in zip(given, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("has_factors", [False, True])
+def test_the_residual_has_the_gradients_of_the_operations(monkeypatch, has_factors):
+    with jax.enable_x64(True):
+        images, *weights, _ = case((2, 4, 9, 32))
+        last = case((1, 1, 32, 16))[-1][0, 0], jnp.arange(16.0)
+        shortcut, *_ = case((2, 4, 9, 16))
+        scale = jnp.linspace(-1, 2, 16)
+        factors = jnp.asarray([[1, 0], [1, 1.25]]) if has_factors else None
+
+        def loss(*arguments):
+            *first, shortcut = arguments
+            normalized = Normalized(shortcut, None, *[scale] * 4, 1e-5)
+            images, weights, last, scale_of_branch = first
+            output = depthwise_gelu_residual(
+                *(images, *weights, last, scale_of_branch, factors, normalized),
+                branch=1 if has_factors else 0,
+            )
+            return jnp.sum(jnp.sin(output))
+
+        arguments = images, tuple(weights), last, scale, shortcut
+        numbers = tuple(range(len(arguments)))
+        wanted = jax.value_and_grad(loss, numbers)(*arguments)
+        monkeypatch.setattr(module, "joins", lambda *_: True)
+        given = jax.value_and_grad(loss, numbers)(*arguments)
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
+    jax.tree.map(compare, given, wanted)

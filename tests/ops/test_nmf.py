@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.ops import nmf
+from segnext_jax.ops.kernels import nmf as kernels
 
 
 def statement(inputs, bases, num_steps):
@@ -167,3 +168,31 @@ def test_bases_have_unit_length_and_follow_the_key():
     again = nmf.draw_bases(jax.random.key(3), 2, 12, 5)
     np.testing.assert_array_equal(bases, again)
     assert np.abs(bases - nmf.draw_bases(jax.random.key(4), 2, 12, 5)).max() > 0.1
+
+
+@pytest.mark.parametrize(("channels", "rank"), [(48, 16), (128, 32)])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_the_kernel_equals_the_update(channels, rank, is_first):
+    with jax.enable_x64(True):
+        inputs, bases = map(jnp.asarray, case(2, 75, channels, rank))
+        old = None if is_first else nmf.product("bnd,bdr->bnr", inputs + 0.1, bases)
+        gram = nmf.product("bdr,bds->brs", bases, bases)
+        update = functools.partial(kernels.coefficients, epsilon=nmf.EPSILON)
+        update = functools.partial(update, interpret=True)
+        given = jax.jit(update)(inputs, bases, gram, old)
+        numerator = nmf.product("bnd,bdr->bnr", inputs, bases)
+        start = jax.nn.softmax(numerator) if is_first else old
+        wanted = nmf._update_coefficients(numerator, bases, start)
+    np.testing.assert_allclose(given, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_the_kernel_multiplies_short_inputs_exactly():
+    inputs, bases = case(1, 20, 48, 16)
+    inputs, bases = jnp.asarray(inputs, jnp.bfloat16), jnp.asarray(bases, jnp.float32)
+    gram = nmf.product("bdr,bds->brs", bases, bases)
+    old = jnp.ones((1, 20, 16))
+    update = functools.partial(kernels.coefficients, epsilon=nmf.EPSILON)
+    given = jax.jit(functools.partial(update, interpret=True))(inputs, bases, gram, old)
+    numerator = nmf.product("bnd,bdr->bnr", inputs.astype(jnp.float32), bases)
+    wanted = nmf._update_coefficients(numerator, bases, old)
+    np.testing.assert_allclose(given, wanted, rtol=2e-6)

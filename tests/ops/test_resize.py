@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from segnext_jax.ops import resize
 from segnext_jax.ops.resize import resize_bilinear
 
 
@@ -94,3 +95,33 @@ def test_sizes_known_when_it_runs_grow_by_whole_factors(new):
     spec = jax.ShapeDtypeStruct((1, height, 4, 3), jnp.float32)
     with pytest.raises(ValueError, match="by a whole factor: got h to"):
         jax.eval_shape(lambda images: resize_bilinear(images, (other, 4)), spec)
+
+
+@pytest.mark.parametrize(("old", "new"), SIZES)
+def test_sums_for_gpus_and_their_transposition_equal_the_products(old, new):
+    generator = np.random.default_rng(0)
+    images, cotangent = (generator.standard_normal((2, *s, 3)) for s in (old, new))
+    with jax.enable_x64(True):
+        images, cotangent = jnp.asarray(images), jnp.asarray(cotangent)
+        wanted, pull = jax.vjp(lambda images: resize_bilinear(images, new), images)
+        given = resize._by_sums(images, size=new, is_transposed=False)
+        gradient = resize._by_sums(cotangent, size=old, is_transposed=True)
+        (wanted_gradient,) = pull(cotangent)
+    # Weights are float32.
+    np.testing.assert_allclose(given, wanted, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-6, atol=1e-6)
+
+
+def test_short_types_have_the_gradient_of_the_resize():
+    images = jnp.asarray(np.arange(24.0).reshape(1, 4, 3, 2), jnp.bfloat16)
+
+    def total(images, dtype):
+        output = resize_bilinear(images.astype(dtype), (8, 5))
+        return jnp.sum(jnp.cos(output.astype(jnp.float32)))
+
+    given, wanted = (
+        jax.grad(total)(images.astype(jnp.float32), dtype)
+        for dtype in (jnp.bfloat16, jnp.float32)
+    )
+    # Values up to 24 are rounded to 1/16.
+    np.testing.assert_allclose(given, wanted, atol=0.15)

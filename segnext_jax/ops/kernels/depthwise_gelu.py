@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
 from segnext_jax.ops.gelu import gelu_slope, gelu_value
@@ -11,6 +12,7 @@ from segnext_jax.ops.kernels.plane_program import PlaneProgram, Planes
 from segnext_jax.ops.kernels.row_program import (
     Layout,
     Program,
+    make_layout,
     pack,
     sum_type,
 )
@@ -23,6 +25,17 @@ def weighted(window: list[Array], weights: list[Array]) -> Array:
     for value, tap in zip(window, taps, strict=True):
         total += value * tap
     return total
+
+
+def turned(
+    program: Program | PlaneProgram, packed, size: tuple[int, int]
+) -> list[Array]:
+    """Return the taps of the kernel turned by 180 degrees, and no bias.
+
+    Read from the same packed weights as the convolution's, which are made once.
+    """
+    taps = [program.weight(packed, index) for index in range(math.prod(size))]
+    return [*taps[::-1], program.zero]
 
 
 def _weights(
@@ -85,11 +98,52 @@ def _gradient_kernel(
         program.write_total(totals, index, len(weights), total)
 
 
-def _transposed_kernel(
-    cotangent, turned, output, totals, *, layout: Layout | Planes, size: tuple[int, int]
+def _joined_gradient_kernel(
+    images,
+    cotangent,
+    factors,
+    last,
+    scale,
+    packed,
+    output,
+    totals,
+    *,
+    layout: Layout,
+    size: tuple[int, int],
+    sizes: tuple[int, int],
+    branch: int,
 ):
-    program = layout.program(turned.dtype)
-    weights, _ = _weights(program, turned, size, has_image_bias=False)
+    """Compute what `_gradient_kernel` does, its cotangent as a product row by row."""
+    program = layout.program(packed.dtype)
+    weights, image_bias = _weights(program, packed, size, has_image_bias=True)
+    channels, branches = sizes
+    factor = program.of_image(factors, branches, branch)
+    kernel = program.rows_of_channels(last, channels)
+    kernel *= scale[lax.iota(jnp.int32, channels)][:, None]
+    kernel = kernel.astype(output.dtype)
+
+    def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
+        slope = gelu_slope(weighted(window, weights)) * factor
+        values = program.read_all(cotangent, row, channels)
+        values = slope * jnp.dot(values, kernel, preferred_element_type=program.sums)
+        program.write(output, row, values)
+        *taps, bias = sums
+        products = (
+            program.add(t, v * values) for t, v in zip(taps, window, strict=True)
+        )
+        return [*products, program.add(bias, values)]
+
+    zeros = [program.zero_sum] * len(weights)
+    sums = program.walk_windows(images, size, row_fn, zeros, image_bias)
+    for index, total in enumerate(sums):
+        program.write_total(totals, index, len(weights), total)
+
+
+def _transposed_kernel(
+    cotangent, packed, output, totals, *, layout: Layout | Planes, size: tuple[int, int]
+):
+    program = layout.program(packed.dtype)
+    weights = turned(program, packed, size)
 
     def row_fn(row: Array, window: list[Array], total: Array) -> Array:
         values = weighted(window, weights)
@@ -181,9 +235,76 @@ def gradients(
     )
 
 
+# With more channels behind the MLP a program would read them, and its part of the last
+# kernel, too often for what it saves.
+_MOST_JOINED = 128
+
+
+def joins(images: Array, last: Float[Array, "channels features"]) -> bool:
+    """Return whether there is a kernel for `joined_gradients`."""
+    channels, features = last.shape
+    is_small = features <= _MOST_JOINED and features & (features - 1) == 0
+    # Tensor cores take 16 columns and 16 channels.
+    return is_small and features >= 16 and channels % 32 == 0 and images.shape[2] > 8
+
+
+def joined_gradients(
+    images: Float[Array, "batch height width channels"],
+    cotangent: Float[Array, "batch height width features"],
+    factors: Float[Array, "batch branches"],
+    last: Float[Array, "channels features"],
+    scale: Float[Array, " features"],
+    kernel: Float[Array, "kernel_height kernel_width channels"],
+    bias: Float[Array, " channels"],
+    image_bias: Float[Array, " channels"],
+    *,
+    branch: int,
+    interpret: bool = False,
+) -> tuple[
+    Float[Array, "batch height width channels"], Float[Array, "batch _ channels"]
+]:
+    """Return `gradients` for the cotangent ``factor * (scale * g) @ transposed(last)``.
+
+    The product is one of tensor cores, row by row, and never in memory.
+
+    Args:
+      images: See `values`.
+      cotangent: g.
+      factors: Of each image.
+      last: Kernel of the 1x1 convolution behind.
+      scale: Of each of its features.
+      kernel: See `values`.
+      bias: See `values`.
+      image_bias: See `values`.
+      branch: Which of the factors it is.
+      interpret: Run on any platform, slowly: for tests.
+    """
+    layout = make_layout(
+        images.shape,
+        4,
+        min_programs=1056,
+        min_rows=8,
+        interpret=interpret,
+        most_channels=32,
+    )
+    return _with_totals(
+        _joined_gradient_kernel,
+        "depthwise_gelu_joined_gradient",
+        layout,
+        math.prod(kernel.shape[:2]) + 1,
+        *(images, cotangent, factors, last, scale),
+        pack(images.dtype, kernel, bias, image_bias),
+        size=kernel.shape[:2],
+        sizes=(last.shape[1], factors.shape[1]),
+        branch=branch,
+    )
+
+
 def transposed(
     cotangent: Float[Array, "batch height width channels"],
     kernel: Float[Array, "kernel_height kernel_width channels"],
+    bias: Float[Array, " channels"],
+    image_bias: Float[Array, " channels"],
     *,
     target: Target = GPU,
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch channels"]]:
@@ -191,17 +312,18 @@ def transposed(
 
     Args:
       cotangent: Gradient by the convolution's result.
-      kernel: See `values`.
-      target: See `values`.
+      kernel: See `values`, as for the others.
+      bias: See there.
+      image_bias: See there.
+      target: See there.
     """
-    no_bias = jnp.zeros(kernel.shape[2:], kernel.dtype)
     output, totals = _with_totals(
         _transposed_kernel,
         "depthwise_transposed",
         _layout(cotangent, target),
         1,
         cotangent,
-        pack(cotangent.dtype, kernel[::-1, ::-1], no_bias),
+        pack(cotangent.dtype, kernel, bias, image_bias),
         size=kernel.shape[:2],
     )
     return output, totals[:, 0]

@@ -11,7 +11,6 @@ kernel would also need results of the 5x5 from neighbouring lanes.
   padding can be exchanged; the gradients of the square; those of the strips' weights.
 """
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from segnext_jax.ops.kernels.depthwise_gelu import weighted
+from segnext_jax.ops.kernels.depthwise_gelu import turned, weighted
 from segnext_jax.ops.kernels.plane_program import PlaneProgram, Planes
 from segnext_jax.ops.kernels.row_program import (
     Layout,
@@ -116,16 +115,16 @@ def _strips_kernel(
 def _square_gradients_kernel(
     images,
     cotangent,
-    turned,
+    packed,
     output,
     totals,
     *,
     layout: Layout | Planes,
     size: tuple[int, int],
 ):
-    program = layout.program(turned.dtype)
-    count = math.prod(size) + 1
-    weights = [program.weight(turned, i) for i in range(count)]
+    program = layout.program(packed.dtype)
+    weights = turned(program, packed, size)
+    count = len(weights)
 
     def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
         program.write(output, row, weighted(window, weights))
@@ -225,7 +224,7 @@ def add_strips(
 def square_gradients(
     images: Float[Array, "batch height width channels"],
     cotangent: Float[Array, "batch height width channels"],
-    turned: Float[Array, "taps channels"],
+    packed: Float[Array, "taps channels"],
     *,
     size: tuple[int, ...],
     target: Target = GPU,
@@ -237,19 +236,20 @@ def square_gradients(
     Args:
       images: What it is applied to.
       cotangent: Gradient by the result.
-      turned: Packed taps of the kernel turned by 180 degrees, and zeros as its bias.
+      packed: Taps and bias.
       size: (height, width) of the kernel.
       target: See `add_strips`.
 
     Returns:
-      The first, and each image's part of the second, for the turned kernel.
+      The first, and each image's part of the second, for the kernel turned by 180
+      degrees.
     """
     by_images, totals = _with_totals(
         _square_gradients_kernel,
         "multi_scale_square_gradients",
         _layout(images, 2, 8, target),
         [jax.ShapeDtypeStruct(images.shape, images.dtype)],
-        *(images, cotangent, turned),
+        *(images, cotangent, packed),
         size=size,
     )
     return by_images, totals

@@ -59,18 +59,19 @@ def _by_mesh(function: Callable, num_batched: int, *arrays: jax.Array) -> Any:
     )(*arrays)
 
 
-def over_devices(function: Callable) -> Callable:
-    """Return a function of images whose results are those of the whole batch.
+def over_devices(function: Callable, num_batched: int = 1) -> Callable:
+    """Return a function of arrays whose results are those of the whole batch.
 
     The function exchanges by itself what it needs of other devices' images, where XLA
     would exchange once for each sum over the batch.
 
     Args:
-      function: Takes images, and as ``axes`` the names of the mesh axes over which the
+      function: Takes arrays, and as ``axes`` the names of the mesh axes over which the
         batch is divided: of `jax.lax.all_gather` and the like, none where the device
         has all images. It must not close over arrays.
+      num_batched: Number of arguments that begin with the batch.
     """
-    return _divided(function, 1, None)
+    return _divided(function, num_batched, None)
 
 
 @functools.cache

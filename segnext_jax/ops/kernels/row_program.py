@@ -96,6 +96,7 @@ def make_layout(
     min_programs: int,
     min_rows: int,
     interpret: bool,
+    most_channels: int = _MAX_CHANNELS,
 ) -> Layout:
     """Return how images are divided.
 
@@ -105,12 +106,13 @@ def make_layout(
       min_programs: The rows of images are split until there are this many programs.
       min_rows: Fewest rows of a program; splitting stops there.
       interpret: See `Layout`.
+      most_channels: Of a program, a power of two.
     """
     _, height, width, channels = shape
     # No lane idles if the number of channels is a multiple.
-    own = math.gcd(channels, _MAX_CHANNELS)
+    own = math.gcd(channels, most_channels)
     if own < 8:
-        own = min(_MAX_CHANNELS, _power_of_two(channels))
+        own = min(most_channels, _power_of_two(channels))
     columns = 32 * NUM_WARPS * values_per_lane // own
     columns = min(columns, _power_of_two(width))
     layout = Layout(shape, columns, own, height, interpret)
@@ -187,7 +189,8 @@ class Program(Walk):
         self.layout, self.sums = layout, sums
         self.shape = (layout.columns, layout.channels)
         self._own_column = lax.broadcasted_iota(jnp.int32, self.shape, 0)
-        self._column = self._own_column + pl.program_id(1) * layout.columns
+        self._left = pl.program_id(1) * layout.columns
+        self._column = self._own_column + self._left
         self._channel = lax.broadcasted_iota(jnp.int32, self.shape, 1)
         self._channel += pl.program_id(0) * layout.channels
         self.top = pl.program_id(2) * layout.rows
@@ -255,11 +258,31 @@ class Program(Walk):
         mask = self._channel < self.layout.shape[3]
         return plgpu.load(ref.at[offsets], mask=mask, other=0.0)
 
+    def read_all(self, ref, row: Array, count: int) -> Array:
+        """Return all ``count`` channels of the row's pixels of other images."""
+        _, height, width, _ = self.layout.shape
+        shape = self.layout.columns, count
+        column = self._left + lax.broadcasted_iota(jnp.int32, shape, 0)
+        start = (self._image * height + row) * width + column
+        offsets = start * count + lax.broadcasted_iota(jnp.int32, shape, 1)
+        inside = (column < width) & (row < height)
+        return plgpu.load(ref.at[offsets], mask=inside, other=0.0)
+
+    def rows_of_channels(self, ref, count: int) -> Array:
+        """Return [count, channels] of a ref [channels, count]."""
+        shape = count, self.layout.channels
+        own = lax.broadcasted_iota(jnp.int32, shape, 1)
+        own += pl.program_id(0) * self.layout.channels
+        return ref[own * count + lax.broadcasted_iota(jnp.int32, shape, 0)]
+
+    def of_image(self, ref, count: int, index: int) -> Array:
+        """Return one of ``count`` numbers of the image."""
+        return ref[self._image * count + index]
+
     @property
     def num_columns(self) -> Array:
         """Columns of the program that are in the image."""
-        left = pl.program_id(1) * self.layout.columns
-        return jnp.minimum(self.layout.columns, self.layout.shape[2] - left)
+        return jnp.minimum(self.layout.columns, self.layout.shape[2] - self._left)
 
     def sum(self, values: Array) -> Array:
         """Return the sum over columns, repeated in each column.

@@ -1,0 +1,89 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from segnext_jax.ops.kernels import pointwise as kernels
+from segnext_jax.ops.kernels.pointwise import Maps, Options, Summed, Weights
+from segnext_jax.ops.products import composed_product, composed_sums
+
+
+def draws():
+    """Return a function that draws arrays of a shape."""
+    generator = np.random.default_rng(0)
+    return lambda *shape: jnp.asarray(generator.standard_normal(shape))
+
+
+def products(draw, shape, channels, features):
+    """Every operand alone, all together, and a turned kernel."""
+    images, kernel = draw(*shape, channels), draw(channels, features)
+    whole = {
+        "times": draw(*shape, channels),
+        "factors": draw(shape[0], 3),
+        "gate": draw(*shape, features),
+        "shortcut": draw(*shape, features),
+    }
+    shared = {
+        "gain": draw(channels),
+        "shift": draw(channels),
+        "result_gain": draw(features),
+        "bias": draw(features),
+        "scale": draw(features),
+    }
+    second, slope = draw(*shape, features), draw(features)
+    everything = Maps(images, second=second, **whole)
+    yield (
+        everything,
+        Weights(kernel, slope=slope, **shared),
+        Options(has_gelu=True, branch=1, keeps_linear=True),
+    )
+    yield Maps(images), Weights(kernel.T), Options(is_turned=True)
+    added = Maps(images, second=second), Weights(kernel, slope=slope)
+    yield *added, Options()
+    yield *added, Options(has_relu=True, adds_second=True)
+    for name, array in whole.items():
+        yield Maps(images)._replace(**{name: array}), Weights(kernel), Options()
+    for name, array in shared.items():
+        yield Maps(images), Weights(kernel)._replace(**{name: array}), Options()
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "features"),
+    # Pixels that do not fill their blocks; several blocks of channels and of features.
+    [((2, 9, 17), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
+)
+def test_the_products_kernel_equals_the_operations(shape, channels, features):
+    with jax.enable_x64(True):
+        for maps, weights, options in products(draws(), shape, channels, features):
+            function = functools.partial(kernels.product, options=options)
+            given = jax.jit(functools.partial(function, interpret=True))(maps, weights)
+            wanted = composed_product(maps, weights, options=options)
+            for ours, theirs in zip(given, wanted, strict=True):
+                np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "features"),
+    [((2, 19, 37), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
+)
+def test_the_sums_kernel_equals_the_operations(shape, channels, features):
+    with jax.enable_x64(True):
+        draw = draws()
+        maps = Summed(draw(*shape, channels), draw(*shape, features))
+        more = {
+            "times": draw(*shape, features),
+            "factors": draw(shape[0], 3),
+            "beside": draw(*shape, features),
+        }
+        centres = draw(channels), draw(features)
+        for arguments in (
+            (maps, None, None),
+            (maps._replace(**more), *centres),
+            (maps._replace(beside=more["beside"]), None, centres[1]),
+        ):
+            function = functools.partial(kernels.pixel_sums, branch=2, interpret=True)
+            given = jax.jit(function)(*arguments)
+            wanted = composed_sums(*arguments, branch=2)
+            np.testing.assert_allclose(given, wanted, rtol=1e-11, atol=1e-11)
