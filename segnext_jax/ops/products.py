@@ -28,7 +28,7 @@ def product(
     return by_platform(
         *(maps, weights),
         default=composed_product,
-        cuda=_product_of_kernel,
+        cuda=divided_product,
         options=Options(**options),
     )
 
@@ -50,7 +50,7 @@ def pixel_sums(
     return by_platform(
         *(maps, centre, centre_beside),
         default=composed_sums,
-        cuda=_sums_of_kernel,
+        cuda=divided_sums,
         branch=branch,
     )
 
@@ -141,9 +141,17 @@ def _along(values: Array, dtype: jnp.dtype) -> Array:
     return values.astype(dtype)[None, None, None]
 
 
-def _product_of_kernel(
-    maps: Maps, weights: Weights, *, options: Options
-) -> list[Array]:
+def divided_product(
+    maps: Maps, weights: Weights, *, options: Options, interpret: bool = False
+) -> list[Float[Array, "batch height width features"]]:
+    """Return what `kernels.product` does; each device computes its images.
+
+    Args:
+      maps: See there, as for the others.
+      weights: See there.
+      options: See there.
+      interpret: See there.
+    """
     leaves, tree = jax.tree.flatten(maps)
     shared, shared_tree = jax.tree.flatten(weights)
 
@@ -152,14 +160,29 @@ def _product_of_kernel(
             jax.tree.unflatten(tree, arrays[: len(leaves)]),
             jax.tree.unflatten(shared_tree, arrays[len(leaves) :]),
             options=options,
+            interpret=interpret,
         )
 
     return per_image(of_images, len(leaves))(*leaves, *shared)
 
 
-def _sums_of_kernel(
-    maps: Summed, centre: Array | None, centre_beside: Array | None, *, branch: int
-) -> Array:
+def divided_sums(
+    maps: Summed,
+    centre: Array | None,
+    centre_beside: Array | None,
+    *,
+    branch: int,
+    interpret: bool = False,
+) -> Float[Array, "rows features"]:
+    """Return what `kernels.pixel_sums` does; devices exchange sums of their images.
+
+    Args:
+      maps: See there, as for the others.
+      centre: See there.
+      centre_beside: See there.
+      branch: See there.
+      interpret: See there.
+    """
     leaves, tree = jax.tree.flatten(maps)
     centres, centre_tree = jax.tree.flatten((centre, centre_beside))
 
@@ -168,6 +191,7 @@ def _sums_of_kernel(
             jax.tree.unflatten(tree, arrays[: len(leaves)]),
             *jax.tree.unflatten(centre_tree, arrays[len(leaves) :]),
             branch=branch,
+            interpret=interpret,
         )
         return lax.psum(totals, axes) if axes else totals
 

@@ -7,7 +7,13 @@ import pytest
 
 from segnext_jax.ops.kernels import pointwise as kernels
 from segnext_jax.ops.kernels.pointwise import Maps, Options, Summed, Weights
-from segnext_jax.ops.products import composed_product, composed_sums
+from segnext_jax.ops.products import (
+    composed_product,
+    composed_sums,
+    divided_product,
+    divided_sums,
+)
+from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
 
 
 def draws():
@@ -87,3 +93,35 @@ def test_the_sums_kernel_equals_the_operations(shape, channels, features):
             given = jax.jit(function)(*arguments)
             wanted = composed_sums(*arguments, branch=2)
             np.testing.assert_allclose(given, wanted, rtol=1e-11, atol=1e-11)
+
+
+def test_devices_that_share_a_batch_exchange_sums_alone():
+    draw = draws()
+    arrays = draw(8, 3, 5, 16), draw(8, 3, 5, 32), draw(8, 2), draw(16), draw(16, 32)
+    arrays = tuple(array.astype(jnp.float32) for array in arrays)
+    mesh = make_mesh()
+    spread, whole = batch_sharding(mesh), replicated(mesh)
+
+    def both(images, cotangent, factors, centre, kernel, *, is_divided):
+        maps = Maps(images, factors=factors), Weights(kernel, gain=centre)
+        summed = Summed(images, cotangent, factors=factors), centre, None
+        options = Options(branch=1)
+        if is_divided:
+            return (
+                divided_product(*maps, options=options, interpret=True),
+                divided_sums(*summed, branch=1, interpret=True),
+            )
+        return (
+            composed_product(*maps, options=options),
+            composed_sums(*summed, branch=1),
+        )
+
+    divided = jax.jit(
+        functools.partial(both, is_divided=True),
+        in_shardings=(spread, spread, spread, whole, whole),
+        out_shardings=([spread], whole),
+    )
+    text = divided.lower(*arrays).compile().as_text()
+    assert "all-reduce" in text and "all-gather" not in text
+    compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
+    jax.tree.map(compare, divided(*arrays), both(*arrays, is_divided=False))
