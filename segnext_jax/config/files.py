@@ -5,9 +5,9 @@
 """
 
 import difflib
-import importlib.util
 import json
 import pathlib
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,12 +98,14 @@ def read_file(path: pathlib.Path) -> ConfigDict:
       ValueError: If the file is missing or fails.
     """
     path = find_file(path)
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
-    if module_spec is None or module_spec.loader is None:
+    if path.suffix != ".py":
         raise ValueError(f"--config must name a Python file (.py): got {path}.")
-    module = importlib.util.module_from_spec(module_spec)
+    module = types.ModuleType(path.stem)
+    module.__file__ = str(path)
     try:
-        module_spec.loader.exec_module(module)
+        # An import would write bytecode beside the file, and take it for that of a file
+        # that was changed within a second.
+        exec(compile(path.read_bytes(), path, "exec"), module.__dict__)
         config = module.get_config()
     # Whatever else the user's file raises, or a sys.exit in it, is the user's to mend.
     except KeyboardInterrupt:

@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import pathlib
 import random
+import sys
 
 import pytest
 
@@ -185,6 +187,25 @@ def test_section_that_holds_the_configuration_is_a_fault(tmp_path):
     )
     with pytest.raises(ValueError, match=r"weight_decay must be .*: got a section\."):
         config_lib.load(path)
+
+
+def test_file_is_read_as_it_is_now_and_nothing_is_written_beside_it(
+    tmp_path, monkeypatch
+):
+    """Also if bytecode of another content of this size and second is there."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for batch_size in (8, 4):
+        path.write_text(
+            "from segnext_jax.config import base_config\n"
+            "def get_config():\n"
+            "    config = base_config()\n"
+            f"    config.batch_size = {batch_size}\n"
+            "    return config\n"
+        )
+        os.utime(path, (0, 0))
+        assert config_lib.load(str(path)).batch_size == batch_size
+    assert os.listdir(tmp_path) == ["mine.py"]
 
 
 def test_file_that_raises_what_is_no_exception_is_refused(tmp_path):
