@@ -37,7 +37,7 @@ def joins(
         implementation == "auto"
         and images.dtype.itemsize == 2
         and has_kernels_for(images)
-        and images.size // kernel.shape[0] * kernel.shape[1] < 2**31
+        and images.size // kernel.shape[0] * kernel.shape[1] < 2**31 * len(images)
         and takes(*kernel.shape)
     )
 

@@ -73,7 +73,7 @@ def _formulation(name: str, context: Any) -> str:
     Batches that the devices divide evenly are divided (kernels/per_image.py).
     """
     num_devices = getattr(context.module_context.axis_context, "num_devices", 1)
-    for array in context.avals_in:
+    for array in (*context.avals_in, *context.avals_out):
         if isinstance(array.size, int) and array.size >= 2**31:
             is_divided = array.shape[0] % num_devices == 0
             if not is_divided or array.size >= 2**31 * num_devices:

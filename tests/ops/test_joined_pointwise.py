@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from segnext_jax.ops import joined_pointwise
+from segnext_jax.ops import joined_pointwise, sharding
 from segnext_jax.ops.joined_pointwise import (
     gated_pointwise,
     normalized_pointwise,
@@ -81,3 +81,23 @@ def test_values_and_gradients_are_those_of_the_operations(
         given = slopes()
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
     jax.tree.map(compare, given, wanted)
+
+
+@pytest.mark.parametrize(("num_devices", "is_there"), [(1, False), (8, True)])
+def test_results_of_more_than_32_bits_have_kernels_where_each_part_has_fewer(
+    num_devices, is_there
+):
+    """The hidden maps of 128 images of 256x256, whose own maps are few enough."""
+    mesh = sharding.make_mesh(devices=jax.devices()[:num_devices])
+
+    def shape(*dims, spread):
+        return jax.ShapeDtypeStruct(dims, jnp.bfloat16, sharding=spread)
+
+    whole = sharding.replicated(mesh)
+    given = (
+        shape(128, 256, 256, 32, spread=sharding.batch_sharding(mesh)),
+        *(shape(32, 256, spread=whole), shape(256, spread=whole)),
+    )
+    traced = jax.jit(relu_pointwise).trace(*given)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert ("@CustomSPMDPartitioning" in text) == is_there
