@@ -1,6 +1,7 @@
 """Kernels of a small depthwise convolution and the GELU behind it."""
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -81,10 +82,27 @@ def _gradient_kernel(
 ):
     program = layout.program(packed.dtype)
     weights, image_bias = _weights(program, packed, size, has_image_bias)
+    _walk_slopes(
+        *(program, images, weights, image_bias, output, totals, size),
+        cotangent_fn=lambda row: program.read(cotangent, row),
+    )
+
+
+def _walk_slopes(
+    program,
+    images,
+    weights: list[Array],
+    image_bias: Array | None,
+    output,
+    totals,
+    size: tuple[int, int],
+    *,
+    cotangent_fn: Callable[[Array], Array],
+) -> None:
+    """Write GELU's slope times the cotangent of each row, and the weights' sums."""
 
     def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
-        slope = gelu_slope(weighted(window, weights))
-        values = slope * program.read(cotangent, row)
+        values = gelu_slope(weighted(window, weights)) * cotangent_fn(row)
         program.write(output, row, values)
         *taps, bias = sums
         products = (
@@ -122,21 +140,14 @@ def _joined_gradient_kernel(
     kernel *= scale[lax.iota(jnp.int32, channels)][:, None]
     kernel = kernel.astype(output.dtype)
 
-    def row_fn(row: Array, window: list[Array], sums: list[Array]) -> list[Array]:
-        slope = gelu_slope(weighted(window, weights)) * factor
+    def cotangent_fn(row: Array) -> Array:
         values = program.read_all(cotangent, row, channels)
-        values = slope * jnp.dot(values, kernel, preferred_element_type=program.sums)
-        program.write(output, row, values)
-        *taps, bias = sums
-        products = (
-            program.add(t, v * values) for t, v in zip(taps, window, strict=True)
-        )
-        return [*products, program.add(bias, values)]
+        return factor * jnp.dot(values, kernel, preferred_element_type=program.sums)
 
-    zeros = [program.zero_sum] * len(weights)
-    sums = program.walk_windows(images, size, row_fn, zeros, image_bias)
-    for index, total in enumerate(sums):
-        program.write_total(totals, index, len(weights), total)
+    _walk_slopes(
+        *(program, images, weights, image_bias, output, totals, size),
+        cotangent_fn=cotangent_fn,
+    )
 
 
 def _transposed_kernel(
