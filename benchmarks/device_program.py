@@ -206,7 +206,7 @@ def lower(options: argparse.Namespace) -> Any:
     if options.work in ("train", "pretrain"):
         optimizer = Optimizer.from_config(config)
         if is_pretraining:
-            prepare = classification_batch(config, options.classes)
+            prepare = classification_batch(config, options.classes, whole)
             answers = {"label": array((batch,), jnp.int32)}
         else:
             prepare = segmentation_batch(config, 255)

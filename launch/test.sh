@@ -17,8 +17,10 @@ if [[ "${1:-}" = --robustness* ]]; then
   exit
 fi
 
-# By whole files: what the tests of one share is compiled once.
+# By whole files: what the tests of one share is compiled once. A worker that crashes ends
+# the session: pytest-xdist waits for ever after it has replaced one.
 options=(-m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder)
+options+=(--max-worker-restart=0)
 if [ "${1:-}" = --all ]; then
   # One at a time: some start four processes, which wait for each other with a limit.
   options=()

@@ -27,6 +27,13 @@ def test_compiled_programs_are_kept_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     command.set_up_compilation_cache()
     name = "JAX_COMPILATION_CACHE_DIR"
+    assert name not in os.environ  # Eight CPU devices would wait for each other.
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
+    command.set_up_compilation_cache()
+    assert name not in os.environ
+    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
+    command.set_up_compilation_cache()
     assert os.environ[name] == "/caches/segnext_jax/compiled"
     monkeypatch.setenv(name, "")
     command.set_up_compilation_cache()

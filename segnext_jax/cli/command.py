@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import pathlib
+import re
 import signal
 import sys
 import textwrap
@@ -273,15 +274,25 @@ def set_up_compilation_cache() -> None:
     Call it before JAX is imported. ``JAX_COMPILATION_CACHE_DIR`` names another folder,
     or none at all if it is empty. JAX keys the programs by versions, flags and the kind
     of device, and stores those that took more than a second. Nothing is kept where the
-    user has no home, as an id without an account in a container.
+    user has no home, as an id without an account in a container, nor where the
+    environment asks for several CPU devices: a program that XLA:CPU has read from a
+    file does not order exchanges within a loop and those beside it, and the devices
+    wait for each other for ever.
     """
     caches = cache_folder()
-    if caches is not None:
+    if caches is not None and _num_cpu_devices() == 1:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "compiled"))
     # Where devices share a batch, a program with kernels of our own holds addresses, by
     # which JAX would not find it again. The program holds a number for the kernels
     # instead (ops/kernels/per_image.py).
     os.environ.setdefault("JAX_REMOVE_CUSTOM_PARTITIONING_PTR_FROM_CACHE_KEY", "1")
+
+
+def _num_cpu_devices() -> int:
+    """Return how many devices the environment makes of a CPU."""
+    flag = r"--xla_force_host_platform_device_count=(\d+)"
+    asked = re.findall(flag, os.environ.get("XLA_FLAGS", ""))
+    return int((asked or [os.environ.get("JAX_NUM_CPU_DEVICES") or 1])[-1])
 
 
 def cache_folder() -> pathlib.Path | None:

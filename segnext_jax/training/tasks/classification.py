@@ -46,7 +46,9 @@ class Classification:
         self._mesh = mesh
         self._classes = config.data.classes
         self.model = MSCANClassifier.from_config(config.model, len(self._classes))
-        self.prepare = classification_batch(config, len(self._classes))
+        self.prepare = classification_batch(
+            config, len(self._classes), sharding.replicated(mesh)
+        )
         self._val = open_photographs(config.data, self._classes, VAL_SPLIT)
         mean, std = config.data.mean, config.data.std
         self._apply = jax.jit(

@@ -13,7 +13,9 @@ from segnext_jax.ops.mixing import draw_mixing, mix_images, mix_labels
 from segnext_jax.training.step import PreparedBatch, PrepareFn
 
 
-def classification_batch(config: ConfigDict, num_classes: int) -> PrepareFn:
+def classification_batch(
+    config: ConfigDict, num_classes: int, whole: jax.sharding.Sharding | None = None
+) -> PrepareFn:
     """Return what `segnext_jax.training.step.make_step` needs of a classification.
 
     A batch holds ``image`` (uint8 RGB) and ``label`` (int32). A mixed image's right
@@ -23,6 +25,7 @@ def classification_batch(config: ConfigDict, num_classes: int) -> PrepareFn:
       config: Its section ``classification``, ``loss.label_smoothing``, ``data.mean``
         and ``data.std``.
       num_classes: Number of classes.
+      whole: Sharding of what each device holds whole; None: XLA's choice.
     """
     options, data = config.classification, config.data
 
@@ -36,6 +39,10 @@ def classification_batch(config: ConfigDict, num_classes: int) -> PrepareFn:
             cutmix_alpha=options.cutmix_alpha,
             switch_probability=options.switch_probability,
         )
+        if whole is not None:
+            # XLA would spread the groups: eight loops draw until a share is accepted,
+            # and at each turn the devices would ask each other whether it is.
+            mixing = jax.lax.with_sharding_constraint(mixing, whole)
         if options.mixup_alpha or options.cutmix_alpha:
             images = mix_images(images, mixing)
         targets = mix_labels(labels, mixing, num_classes, config.loss.label_smoothing)

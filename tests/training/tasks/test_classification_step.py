@@ -21,6 +21,7 @@ from segnext_jax.training.tasks.classification_step import (
     classification_batch,
     soft_cross_entropy,
 )
+from tests.compiled_text import exchanges_in_loops
 
 NUM_CLASSES, BATCH, SIZE = 5, 16, (32, 48)
 # One at which some groups are blended and others cut.
@@ -37,7 +38,7 @@ def sgd(rate=0.1, rules=RULES):
     return optimizer_lib.Optimizer(optax.sgd(rate), rules, lambda step: rate)
 
 
-def make_step(model, optimizer, **options):
+def make_step(model, optimizer, mesh=None, **options):
     """Return the step; ``options`` are fields of the run, or of classification."""
     config = base_config()
     config.task = "classification"
@@ -48,7 +49,8 @@ def make_step(model, optimizer, **options):
     for name, value in options.items():
         section = config if name in config else config.classification
         section[name] = value
-    prepare = classification_batch(config, NUM_CLASSES)
+    whole = None if mesh is None else sharding.replicated(mesh)
+    prepare = classification_batch(config, NUM_CLASSES, whole)
     return training_step.make_step(model, optimizer, prepare, config)
 
 
@@ -132,31 +134,37 @@ def one_device():
     return run(sharding.make_mesh(devices=jax.devices()[:1]))
 
 
-def run(mesh, **options) -> tuple[dict, list[float]]:
-    """Return parameters and losses of three steps."""
+def run(mesh, **options) -> tuple[dict, list[float], str]:
+    """Return parameters and losses of three steps, and the text of the program."""
     model = Small()
     optimizer = sgd(0.05)
     state = state_lib.create(initialize(model, seed=0), optimizer)
     state = jax.device_put(state, sharding.replicated(mesh))
-    step = jax.jit(make_step(model, optimizer, **options))
+    batch = sharding.shard_batch({"image": IMAGES, "label": LABELS}, mesh)
+    step = jax.jit(
+        make_step(model, optimizer, mesh, **options),
+        out_shardings=sharding.replicated(mesh),
+    )
+    compiled = step.lower(state, batch).compile()
     losses = []
     for _ in range(3):
-        batch = sharding.shard_batch({"image": IMAGES, "label": LABELS}, mesh)
-        state, metrics = step(state, batch)
+        state, metrics = compiled(state, batch)
         losses.append(float(metrics["loss"]))
-    return jax.device_get(state.params), losses
+    return jax.device_get(state.params), losses, compiled.as_text()
 
 
 def test_eight_devices_give_the_losses_of_one(one_device):
-    """Groups of four images lie on two devices each."""
-    _, losses = run(sharding.make_mesh())
+    """Groups of four images lie on two devices each; each device draws for all."""
+    _, losses, program = run(sharding.make_mesh())
     np.testing.assert_allclose(losses, one_device[1], rtol=1e-5)
     assert len(set(losses)) == 3
+    assert " while(" in program
+    assert exchanges_in_loops(program) == 0
 
 
 def test_same_seed_gives_the_same_run_and_another_does_not(one_device):
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    again, losses = run(mesh)
+    again, losses, _ = run(mesh)
     assert losses == one_device[1]
     jax.tree.map(np.testing.assert_array_equal, again, one_device[0])
     assert run(mesh, seed=4)[1] != losses
