@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from segnext_jax.ops.kernels import moments as kernels
 from segnext_jax.ops.kernels.per_image import over_devices, per_image
+from segnext_jax.ops.kernels.targets import TPU
 from segnext_jax.ops.platforms import by_platform, has_kernels_for
 
 
@@ -156,7 +157,9 @@ def batch_moments(
 ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
     """Return mean and (biased) variance of the batch; see `normalize_by_batch`."""
     if has_kernels_for(images):
-        return by_platform(images, default=_two_passes, cuda=_one_pass)
+        return by_platform(
+            images, default=_two_passes, cuda=_one_pass, tpu=_one_exchange
+        )
     return _two_passes(images)
 
 
@@ -169,6 +172,27 @@ def _two_passes(images: Array) -> tuple[Array, Array]:
 
 def _one_pass(images: Array) -> tuple[Array, Array]:
     return over_devices(mean_and_variance)(images)
+
+
+def _one_exchange(images: Array) -> tuple[Array, Array]:
+    return over_devices(exchanged_moments, target=TPU)(images)
+
+
+def exchanged_moments(
+    images: Float[Array, "batch height width channels"], axes: tuple[str, ...] = ()
+) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Return mean and (biased) variance of the batch, read twice, exchanged once.
+
+    Args:
+      images: Those of one device; each has as many.
+      axes: Mesh axes over which the batch is divided.
+    """
+    moments = _two_passes(images)
+    if not axes:
+        return moments
+    means, variances = jnp.moveaxis(lax.all_gather(jnp.stack(moments), axes), 1, 0)
+    mean, var_of_means = jnp.mean(means, axis=0), jnp.var(means, axis=0)
+    return mean, jnp.mean(variances, axis=0) + var_of_means
 
 
 def mean_and_variance(

@@ -92,6 +92,28 @@ def test_devices_that_share_a_batch_exchange_moments_once():
         np.testing.assert_allclose(given, wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize("batch", [16, 12], ids=["divided", "whole"])
+def test_tpus_that_share_a_batch_exchange_moments_once(batch):
+    x = images((batch, 6, 7, 8), dtype=np.float32)
+    mesh = make_mesh()
+    spread = batch_sharding(mesh) if batch % 8 == 0 else replicated(mesh)
+
+    def of_batch(x):
+        # What `by_platform` does where a program for TPUs is lowered.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return batch_norm._one_exchange(x)
+
+    jitted = jax.jit(of_batch, in_shardings=spread, out_shardings=replicated(mesh))
+    compiled = jitted.lower(x).compile()
+    given = compiled(jax.device_put(x, spread))
+    exact = x.astype(np.float64)
+    np.testing.assert_allclose(given[0], exact.mean((0, 1, 2)), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(given[1], exact.var((0, 1, 2)), rtol=1e-5)
+    text = compiled.as_text()
+    assert len(re.findall(r" all-gather\(", text)) == (batch % 8 == 0)
+    assert "all-reduce" not in text
+
+
 def test_a_large_mean_does_not_cancel():
     x = images((4, 16, 24, 8), mean=3000.0, dtype=np.float32)
     mean, var = jax.jit(MOMENTS)(jnp.asarray(x))

@@ -35,31 +35,40 @@ def per_image(function: Callable, num_batched: int, target: Target = GPU) -> Cal
       target: What the function is for. For TPUs call it inside of `by_platform`, which
         knows the mesh.
     """
+
+    def of_images(*arrays: jax.Array, axes: tuple[str, ...]) -> Any:
+        return function(*arrays)
+
     if target.is_tpu:
-        return functools.partial(_by_mesh, function, num_batched)
-    return _divided(lambda *arrays, axes: function(*arrays), num_batched, "b")
+        return functools.partial(_by_mesh, of_images, num_batched, True)
+    return _divided(of_images, num_batched, "b")
 
 
-def _by_mesh(function: Callable, num_batched: int, *arrays: jax.Array) -> Any:
+def _by_mesh(
+    function: Callable, num_batched: int, has_batch: bool, *arrays: jax.Array
+) -> Any:
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.size <= 1:
-        return function(*arrays)
+        return function(*arrays, axes=())
     is_divided = arrays[0].shape[0] % mesh.size == 0
-    shared = PartitionSpec(mesh.axis_names) if is_divided else PartitionSpec()
+    axes = mesh.axis_names if is_divided else ()
+    shared = PartitionSpec(axes) if is_divided else PartitionSpec()
     return jax.shard_map(
-        function,
+        functools.partial(function, axes=axes),
         mesh=mesh,
         in_specs=tuple(
             shared if place < num_batched else PartitionSpec()
             for place in range(len(arrays))
         ),
-        out_specs=shared,
+        out_specs=shared if has_batch else PartitionSpec(),
         # Kernels do not say over which axes their results differ.
         check_vma=False,
     )(*arrays)
 
 
-def over_devices(function: Callable, num_batched: int = 1) -> Callable:
+def over_devices(
+    function: Callable, num_batched: int = 1, target: Target = GPU
+) -> Callable:
     """Return a function of arrays whose results are those of the whole batch.
 
     The function exchanges by itself what it needs of other devices' images, where XLA
@@ -70,7 +79,10 @@ def over_devices(function: Callable, num_batched: int = 1) -> Callable:
         batch is divided: of `jax.lax.all_gather` and the like, none where the device
         has all images. It must not close over arrays.
       num_batched: Number of arguments that begin with the batch.
+      target: See `per_image`.
     """
+    if target.is_tpu:
+        return functools.partial(_by_mesh, function, num_batched, False)
     return _divided(function, num_batched, None)
 
 
