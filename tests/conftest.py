@@ -22,6 +22,8 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     "--xla_force_host_platform_device_count=8"
     " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    # Dividing a program for many threads costs more than two cores gain.
+    " --xla_cpu_parallel_codegen_split_count=1"
 )
 if importlib.metadata.version("jaxlib").startswith("0.10."):
     # XLA ends the process for a flag that it does not know, as of jaxlib 0.11.2 this.
@@ -35,8 +37,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 gc.set_threshold(50_000, 20, 50)
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
-# Small programs are kept, too: there are hundreds of them in a file of tests.
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Smaller programs, thousands, take as long to be kept and read as to be compiled.
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 
 def _kept_programs() -> pathlib.Path:

@@ -72,11 +72,13 @@ def create(
       has_average: Whether a moving average is kept; it begins with ``variables``.
     """
     params = variables["params"]
+    # One program, where each shape of a moment would be one.
+    init = jax.jit(optimizer.init)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        optimizer_state=optimizer.init(params),
+        optimizer_state=init(params),
     )
     if has_average:
         # Copies, because a step donates the memory of each array of its input, once.
