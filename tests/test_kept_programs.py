@@ -5,11 +5,22 @@ import pathlib
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import PartitionSpec
 
 from segnext_jax.ops import sharding
 
 
+@pytest.fixture
+def small_programs_are_kept():
+    name = "jax_persistent_cache_min_compile_time_secs"
+    value = getattr(jax.config, name)
+    jax.config.update(name, 0)
+    yield
+    jax.config.update(name, value)
+
+
+@pytest.mark.usefixtures("small_programs_are_kept")
 def test_programs_with_an_exchange_in_a_loop_are_compiled_anew():
     """XLA:CPU orders such exchanges only in a program that it has compiled itself."""
     mesh, spread = sharding.make_mesh(), PartitionSpec(sharding.DATA_AXIS)
