@@ -1,7 +1,9 @@
 """The notebooks run from top to bottom, hold no outputs, and do what they say."""
 
 import json
+import os
 import pathlib
+import re
 
 import jax
 import pytest
@@ -15,6 +17,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     root = str(NOTEBOOKS.parents[1])
     monkeypatch.setenv("PYTHONPATH", root)
+    # One device for the commands that a notebook starts, as users have it.
+    flags = re.sub(r"\S*device_count=\d+", "", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("XLA_FLAGS", flags)
 
     def run(name: str) -> dict:
         names: dict = {"__name__": "__main__"}
