@@ -247,7 +247,7 @@ def test_a_run_that_breaks_ends_in_one_sentence_and_names_the_images(command, tm
 
 @pytest.mark.slow
 def test_debugging_shows_where_the_first_nan_arises(command, tmp_path):
-    arguments = ("--config.optimizer.learning_rate=1e30", "--config.debug=true")
+    arguments = ("--config.optimizer.learning_rate=1e15", "--config.debug=true")
     result = subprocess.run(
         command(tmp_path / "debug", *arguments, "--config.optimizer.warmup_ratio=1"),
         capture_output=True,

@@ -112,7 +112,15 @@ def _abstract(*leaves: Any, outputs: tuple, **_: Any) -> list:
     return [jax.core.ShapedArray(shape, dtype) for shape, dtype in outputs]
 
 
-_choose_p.def_impl(functools.partial(dispatch.apply_primitive, _choose_p))
+@_choose_p.def_impl
+def _evaluate(*leaves: Any, **params: Any) -> list:
+    config: Any = jax.config
+    if config.jax_debug_nans:
+        # JAX looks for the operation that made a nan, which is one within.
+        return _apply("default", *leaves, **params)
+    return dispatch.apply_primitive(_choose_p, *leaves, **params)
+
+
 ad.primitive_jvps[_choose_p] = _derivative
 
 

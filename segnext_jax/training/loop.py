@@ -116,6 +116,9 @@ def _train(run: Run) -> Metrics | None:
         with Preemption() as preemption, jax.debug_nans(config.debug):
             metrics = steps.take(state, train_step, preemption)
     except BaseException as error:
+        if config.debug and str(error).startswith("invalid value"):
+            # Of JAX: its last line does not say where in the network.
+            logging.exception("The first value that is not a number arises here:")
         processes.fail_soon(error)
         raise
     finally:

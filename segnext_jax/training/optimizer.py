@@ -62,6 +62,9 @@ class Optimizer:
         schedule = schedule or schedule_lib.from_config(config)
         fields = "beta1 beta2 epsilon weight_decay max_gradient_norm momentum_dtype"
         chosen = {name: options[name] for name in fields.split()}
+        if chosen["momentum_dtype"] == "float32":
+            # As parameters are. Those of a float64 network would move by rounded means.
+            chosen["momentum_dtype"] = None
         return cls(adamw(schedule, rules=rules, **chosen), rules, schedule)
 
     def init(self, params: Any) -> Any:
@@ -264,7 +267,7 @@ def adamw(
       max_gradient_norm: The gradients of all parameters together are scaled down to
         this Euclidean norm before anything else; 0: no scaling.
       momentum_dtype: Type in which the mean of gradients is kept. None: the type of the
-        gradients.
+        parameters.
 
     Source: ``torch.optim.AdamW`` with one group per parameter. The decay is scaled by
     the group's learning rate, so the head decays ten times faster.

@@ -97,8 +97,17 @@ def test_published_network_is_small_and_made_of_known_operations(
     labels = onnx_graph.Session(data)(images)
     assert labels.shape == (1, 64, 96) and labels.dtype == np.uint8
     assert len(np.unique(labels)) > 2
-    wanted = make_reference(network, signature, dtype="float32")(images)
-    np.testing.assert_array_equal(labels, wanted)
+    wanted = np.asarray(make_reference(network, signature, dtype="float32")(images))
+    # Random weights give a pixel of some thousands two labels of the same score.
+    shares = make_reference(
+        network, Signature(size, 1, output="probabilities"), dtype="float32"
+    )(images)
+    ours, theirs = (
+        np.take_along_axis(np.asarray(shares), found[..., None].astype(int), axis=3)
+        for found in (wanted, labels)
+    )
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+    assert np.mean(labels != wanted) < 1e-3
 
 
 # It forks when it is imported, which JAX warns of.

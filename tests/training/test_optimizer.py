@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from segnext_jax.config import base_config
 from segnext_jax.convert.names import entries
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.models.initialization import abstract_variables
@@ -277,3 +278,15 @@ def test_pretraining_can_freeze_stages():
         *("patch_embed1", "block1_0", "block1_1", "block1_2", "norm1")
     }
     assert set(trained) == {"backbone", "head"}
+
+
+def test_the_mean_of_gradients_has_the_type_of_the_parameters_unless_it_is_short():
+    config = base_config()
+    for name, expected in (("float32", jnp.float64), ("bfloat16", jnp.bfloat16)):
+        config.optimizer.momentum_dtype = name
+        optimizer = optimizer_lib.Optimizer.from_config(config)
+        with jax.enable_x64(True):
+            state = optimizer.init({"norm": {"scale": jnp.ones(3, jnp.float64)}})
+        (adam,) = (part for part in state if hasattr(part, "mu"))
+        assert adam.mu["norm"]["scale"].dtype == expected
+        assert adam.nu["norm"]["scale"].dtype == jnp.float64
