@@ -378,6 +378,9 @@ def _report_unraisable(lost: Any) -> None:
         again.start()
         return
     # Where one of many writes fails, orbax raises the error and closes its event loop;
-    # tensorstore then fails to report each of the others to the loop.
-    if str(lost.exc_value) != "Event loop is closed":
+    # tensorstore then fails to report each of the others to the loop. Bytes in memory
+    # that could not be written are freed before views of them: as of Python 3.13 each
+    # is a BufferError.
+    is_closed = str(lost.exc_value) == "Event loop is closed"
+    if not is_closed and not isinstance(lost.exc_value, BufferError):
         sys.__unraisablehook__(lost)
