@@ -35,6 +35,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tracing makes objects by the million: a fifth of its time went into looking at them.
 gc.set_threshold(50_000, 20, 50)
+# In spite of eight devices: see `_keep_no_exchange_in_a_loop`.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "true")
 # Caches of XLA's own, whose folder would be a part of the keys of compiled programs.
 os.environ["JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES"] = "none"
 # Smaller programs, thousands, take as long to be kept and read as to be compiled.

@@ -27,17 +27,33 @@ def test_compiled_programs_are_kept_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     command.set_up_compilation_cache()
     name = "JAX_COMPILATION_CACHE_DIR"
-    assert name not in os.environ  # Eight CPU devices would wait for each other.
-    monkeypatch.setenv("XLA_FLAGS", "")
-    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "2")
-    command.set_up_compilation_cache()
-    assert name not in os.environ
-    monkeypatch.delenv("JAX_NUM_CPU_DEVICES")
-    command.set_up_compilation_cache()
     assert os.environ[name] == "/caches/segnext_jax/compiled"
     monkeypatch.setenv(name, "")
     command.set_up_compilation_cache()
     assert os.environ[name] == ""
+
+
+@pytest.mark.parametrize(
+    "flags, number, is_off",
+    [
+        ("--xla_force_host_platform_device_count=8", "", True),
+        ("--xla_force_host_platform_device_count=1", "", False),
+        ("", "2", True),
+        ("", "-1", False),
+        ("", "", False),
+    ],
+)
+def test_several_cpu_devices_read_no_kept_program(monkeypatch, flags, number, is_off):
+    """They would wait for each other; see `command.set_up_compilation_cache`."""
+    name = "JAX_ENABLE_COMPILATION_CACHE"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", number)
+    monkeypatch.setenv(name, "true")
+    command.set_up_compilation_cache()
+    assert os.environ[name] == "true"
+    monkeypatch.delenv(name)
+    command.set_up_compilation_cache()
+    assert (os.environ.get(name) == "false") == is_off
 
 
 def test_windows_that_leave_gaps(capsys):

@@ -274,13 +274,16 @@ def set_up_compilation_cache() -> None:
     Call it before JAX is imported. ``JAX_COMPILATION_CACHE_DIR`` names another folder,
     or none at all if it is empty. JAX keys the programs by versions, flags and the kind
     of device, and stores those that took more than a second. Nothing is kept where the
-    user has no home, as an id without an account in a container, nor where the
-    environment asks for several CPU devices: a program that XLA:CPU has read from a
-    file does not order exchanges within a loop and those beside it, and the devices
-    wait for each other for ever.
+    user has no home, as an id without an account in a container. Where the environment
+    asks for several CPU devices, nothing is kept or read unless
+    ``JAX_ENABLE_COMPILATION_CACHE`` is set: a program that XLA:CPU has read from a file
+    does not order exchanges within a loop and those beside it, and the devices wait for
+    each other for ever.
     """
+    if _num_cpu_devices() > 1:
+        os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
     caches = cache_folder()
-    if caches is not None and _num_cpu_devices() == 1:
+    if caches is not None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(caches / "compiled"))
     # Where devices share a batch, a program with kernels of our own holds addresses, by
     # which JAX would not find it again. The program holds a number for the kernels
