@@ -44,7 +44,10 @@ def by_platform(
     leaves, tree = jax.tree.flatten(arguments)
     constants = tuple(sorted(options.items()))
     call = functools.partial(_call, function=default, options=constants, tree=tree)
-    shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
+    # JAX lowers an operation in the mesh of its trace, an empty one if there was none,
+    # and traces anew what it has traced in none.
+    with jax.sharding.use_abstract_mesh(jax.sharding.get_abstract_mesh()):
+        shapes, result_tree = jax.tree.flatten(jax.eval_shape(call, *leaves))
     results = _choose_p.bind(
         *leaves,
         default=default,
