@@ -202,7 +202,7 @@ def tiny_network() -> tuple[str, ...]:
     """Overrides for the whole network with few channels and blocks."""
     return (
         "model.embed_dims=8,16,16,24",
-        "model.depths=1,1,1,1",
+        "model.depths=1,0,0,1",
         "model.mlp_ratios=2,2,2,2",
         "model.head_channels=32",
         "model.rank=4",

@@ -151,11 +151,14 @@ def find_source(
         )
         first = [f"backbone.block{stage}{mark}0.mlp.fc1.bias" for mark in "._"]
         hidden = size(*first)
-        if not indices or not dim or hidden is None:
+        if not dim or (indices and hidden is None):
             return None
         dims.append(dim)
-        depths.append(max(indices) + 1)
-        ratios.append(hidden / dim)
+        depths.append(max(indices, default=-1) + 1)
+        # A stage without blocks has no MLP to tell the ratio.
+        ratios.append(hidden / dim if hidden else 4.0)
+    if not any(depths):
+        return None
     num_classes = size("decode_head.conv_seg.bias", "head.bias")
     head_channels = size(
         "decode_head.align.gn.bias",

@@ -78,7 +78,7 @@ def from_state_dict(
     file_names = {official_name(name, dialect): name for name in arrays}
     shapes = {name: arrays[given].shape for name, given in file_names.items()}
     source = find_source(shapes, dialect)
-    if source is None:
+    if source is None or (variant is None and 0 in source.variant.depths):
         raise _unknown(arrays, file_names)
     if variant is None and source.variant_name is None:
         raise ValueError(

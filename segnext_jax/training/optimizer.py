@@ -160,17 +160,16 @@ def _frozen(num_stages: int) -> tuple[Rule, ...]:
 
 def _layers(depths: Sequence[int]) -> Iterator[tuple[str, str, int]]:
     """Yield (name, pattern of its modules, layers up to the head), from the stem on."""
-    distance = sum(depths) + 1
-    yield "stem", "patch_embed1", distance
+    layers = [("stem", ["patch_embed1"])]
     for stage, depth in enumerate(depths, start=1):
-        for index in range(depth):
-            distance -= 1
-            modules = [f"block{stage}_{index}"]
-            if index == 0 and stage > 1:
-                modules.append(f"patch_embed{stage}")
-            if index == depth - 1:
-                modules.append(f"norm{stage}")
-            yield modules[0], "|".join(modules), distance
+        blocks = [f"block{stage}_{index}" for index in range(depth)]
+        layers += [(block, [block]) for block in blocks]
+        # Of the layer before, where the stage has no block.
+        if stage > 1:
+            layers[-depth or -1][1].append(f"patch_embed{stage}")
+        layers[-1][1].append(f"norm{stage}")
+    for index, (name, modules) in enumerate(layers):
+        yield name, "|".join(modules), len(layers) - index
 
 
 def assign(params: Any, rules: tuple[Rule, ...]) -> Any:

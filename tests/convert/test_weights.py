@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -105,13 +107,15 @@ def test_jax_arrays_of_bfloat16_are_exported_as_float32(make_state_dict):
     np.testing.assert_array_equal(exported[:, :, 0, 0], rounded.astype(np.float32).T)
 
 
-def test_own_sizes_are_converted_when_asked_for(make_state_dict, assert_equal):
-    given = make_state_dict(SMALL, 5)
-    with pytest.raises(ValueError, match="sizes of a published network"):
+@pytest.mark.parametrize("depths", [SMALL.depths, (1, 0, 0, 1)])
+def test_own_sizes_are_converted_when_asked_for(make_state_dict, assert_equal, depths):
+    variant = dataclasses.replace(SMALL, depths=depths)
+    given = make_state_dict(variant, 5)
+    with pytest.raises(ValueError, match="of a published network|all stages of the"):
         from_state_dict(given)
-    converted = from_state_dict(given, variant=SMALL)
+    converted = from_state_dict(given, variant=variant)
     assert converted.source.variant_name is None
-    assert converted.source.variant.depths == SMALL.depths
+    assert converted.source.variant.depths == depths
     assert_equal(to_state_dict(converted.variables), given)
 
 

@@ -50,8 +50,8 @@ def test_any_batch_and_size_gives_the_networks_probabilities(shape, graph, netwo
 
 
 def test_convolutions_are_nodes_and_dimensions_have_names(graph):
-    # Thirteen in each of four blocks, five of stride 2, six of seven in the head.
-    assert counts(graph)["Conv"] == 4 * 13 + 5 + 6
+    # Thirteen in each of two blocks, five of stride 2, six of seven in the head.
+    assert counts(graph)["Conv"] == 2 * 13 + 5 + 6
     (value,) = graph.graph.input
     assert value.name == "images"
     assert dims(value) == ["batch", "height", "width", 3]

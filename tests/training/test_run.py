@@ -2,6 +2,7 @@
 
 import functools
 import json
+import operator
 import pathlib
 import shutil
 
@@ -44,16 +45,20 @@ def load(tiny_network, *overrides):
 
 
 def test_rules_follow_the_configuration(tiny_network):
-    """Depths 1, 1, 1, 1: the stem is layer 0, the head would be layer 5."""
+    """Depths 1, 0, 0, 1: the stem is layer 0, the head would be layer 3."""
     config = load(tiny_network)
     params = initialize(SegNeXt.from_config(config.model, 7), seed=0)["params"]
     rules = Optimizer.from_config(config).rules
     claimed = optimizer_lib.assign(params, rules)["backbone"]
     assert claimed["patch_embed1"]["proj_0"]["kernel"].is_frozen
     assert claimed["norm1"]["scale"].is_frozen
-    rule = claimed["block3_0"]["norm1"]["scale"]
-    assert rule.lr_multiplier == pytest.approx(0.8**2)
+    rule = claimed["block4_0"]["norm1"]["scale"]
+    assert rule.lr_multiplier == pytest.approx(0.8)
     assert rule.decay_multiplier == 0
+    # What has no block of its own belongs to the layer before.
+    for path in (("patch_embed2", "norm"), ("norm2",), ("patch_embed3", "norm")):
+        rule = functools.reduce(operator.getitem, path, claimed)["scale"]
+        assert rule.lr_multiplier == pytest.approx(0.8**2)
 
 
 def test_missing_start_is_refused_before_there_is_a_workdir(tiny_network, tmp_path):

@@ -15,6 +15,7 @@ from segnext_jax.config.kinds import (
 )
 
 _SIZES = optional(several(whole(1), "four whole numbers of at least 1", length=4))
+_DEPTHS = optional(several(whole(0), "four whole numbers of at least 0", length=4))
 _RATIOS = optional(several(POSITIVE, "four numbers greater than 0", length=4))
 _CHANNELS = optional(
     where(
@@ -33,7 +34,7 @@ FIELDS = (
         "Key of segnext_jax.models.VARIANTS: the sizes of encoder and decoder."),
     _network("model.embed_dims", None, _SIZES,
         "Channels of the four stages. None: those of the variant."),
-    _network("model.depths", None, _SIZES,
+    _network("model.depths", None, _DEPTHS,
         "Blocks of the four stages. None: those of the variant."),
     _network("model.mlp_ratios", None, _RATIOS,
         "Hidden channels of the MLPs over the stage's channels. None: those of the "
