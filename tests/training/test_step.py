@@ -18,7 +18,7 @@ from segnext_jax.training import state as state_lib
 from segnext_jax.training.step import STREAMS, make_step, step_keys
 from segnext_jax.training.tasks.segmentation_step import segmentation_batch
 
-VARIANT = Variant((8, 16, 16, 24), (1, 1, 1, 1), (2, 2, 2, 2), 0.2, 32, 4)
+VARIANT = Variant((8, 16, 16, 24), (1, 0, 0, 1), (2, 2, 2, 2), 0.2, 32, 4)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 NUM_STEPS = 10
 RULES = optimizer_lib.official_rules()
