@@ -31,7 +31,8 @@ def main(arguments):
         for step in range(10**6):
             multihost_utils.sync_global_devices(str(step))
             if step == 3:
-                print("going", flush=True)
+                # At once: unbuffered, print writes the end of a line by itself.
+                print("going\\n", end="", flush=True)
                 if fault == "error":
                     refuse()
                 if fault == "bug":
