@@ -134,7 +134,7 @@ class Predictor:
           images: Normalised RGB: ``(image - config.data.mean) / config.data.std``.
           draw: See `SegNeXt.draws`. None: as the configuration says.
         """
-        return self._logits(self.variables, images, draw)
+        return self._apply(self.variables, images, draw)
 
     def features(
         self,
@@ -146,7 +146,7 @@ class Predictor:
         Args:
           images: Normalised RGB, as for `logits`.
         """
-        return self._features(self.variables, images)
+        return _features(self.variables, images, model=self.model)
 
     @overload
     def predict(self, image: list | tuple, batch_size: int = 8) -> list[Prediction]: ...
@@ -313,6 +313,10 @@ class Predictor:
                 "the type that it computes in (config.model.dtype) are at fault."
             )
 
+    def _apply(self, variables: Any, images: Any, draw: Any = None) -> Array:
+        seed = self.config.seed
+        return _logits(variables, images, draw, model=self.model, seed=seed)
+
     @functools.cached_property
     def _fitting(self) -> Fitting:
         return Fitting.from_config(self.config.evaluation)
@@ -320,7 +324,7 @@ class Predictor:
     @functools.cached_property
     def _inference(self) -> Inference:
         return Inference.from_config(
-            self.config, lambda images: self._logits(self.variables, images, None)
+            self.config, lambda images: self._apply(self.variables, images)
         )
 
     @functools.cached_property
@@ -329,28 +333,21 @@ class Predictor:
             return self._inference
         return dataclasses.replace(
             self._inference,
-            logits_fn=lambda images: self._logits(self._copies, images, None),
+            logits_fn=lambda images: self._apply(self._copies, images),
             shard_fn=lambda arrays: sharding.shard_batch(arrays, self._mesh),
         )
 
-    @functools.cached_property
-    def _logits(self) -> Any:
-        key = jax.random.key(self.config.seed)
 
-        def logits(variables: Any, images: Array, draw: Any) -> Any:
-            rngs = self.model.inference_rngs(key)
-            return self.model.apply(variables, images, draw, rngs=rngs)
+# Of the module: a second predictor of the same network compiles nothing.
+@functools.partial(jax.jit, static_argnames=("model", "seed"))
+def _logits(variables: Any, images: Array, draw: Any, model: SegNeXt, seed: int) -> Any:
+    rngs = model.inference_rngs(jax.random.key(seed))
+    return model.apply(variables, images, draw, rngs=rngs)
 
-        return jax.jit(logits)
 
-    @functools.cached_property
-    def _features(self) -> Any:
-        def features(variables: Any, images: Array) -> Any:
-            return self.model.apply(
-                variables, images, method=lambda model, x: model.backbone(x)
-            )
-
-        return jax.jit(features)
+@functools.partial(jax.jit, static_argnames="model")
+def _features(variables: Any, images: Array, model: SegNeXt) -> Any:
+    return model.apply(variables, images, method=lambda model, x: model.backbone(x))
 
 
 def load(

@@ -26,6 +26,18 @@ from segnext_jax.training.monitor.metric_writer import MetricWriter
 from segnext_jax.training.tasks.classification_step import classification_batch
 
 
+# Of the module: another evaluation of the same network compiles nothing.
+@functools.partial(jax.jit, static_argnames=("model", "mean", "std"))
+def _apply(
+    variables: Any,
+    images: jax.Array,
+    model: MSCANClassifier,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> jax.Array:
+    return model.apply(variables, normalize(images, mean, std))
+
+
 class Classification:
     """A network that gives each photograph a class; see `training.tasks.task.Task`."""
 
@@ -50,12 +62,6 @@ class Classification:
             config, len(self._classes), sharding.replicated(mesh)
         )
         self._val = open_photographs(config.data, self._classes, VAL_SPLIT)
-        mean, std = config.data.mean, config.data.std
-        self._apply = jax.jit(
-            lambda variables, images: self.model.apply(
-                variables, normalize(images, mean, std)
-            )
-        )
 
     def make_loader(self) -> TrainLoader:
         """Return the training batches of this process."""
@@ -81,8 +87,11 @@ class Classification:
             process_count=jax.process_count(),
             num_threads=self._config.data.num_threads,
         )
+        data = self._config.data
         return measure_classification(
-            functools.partial(self._apply, variables),
+            functools.partial(
+                *(_apply, variables), model=self.model, mean=data.mean, std=data.std
+            ),
             batches,
             num_classes=len(self._classes),
             shard_fn=functools.partial(sharding.shard_batch, mesh=self._mesh),

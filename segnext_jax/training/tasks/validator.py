@@ -23,6 +23,17 @@ from segnext_jax.pipeline.fitting import Fitting
 from segnext_jax.pipeline.sources import open_split
 
 
+# Of the module: another evaluation of the same network compiles nothing.
+@functools.partial(jax.jit, static_argnames=("model", "seed"))
+def _apply(
+    variables: Any, draw: Any, call: Any, images: jax.Array, model: SegNeXt, seed: int
+) -> Any:
+    # The key is used where there is no draw.
+    key = jax.random.fold_in(jax.random.key(seed), call)
+    rngs = model.inference_rngs(key)
+    return model.apply(variables, images, draw, rngs=rngs)
+
+
 class Validator:
     """The validation split and how a network is applied to it."""
 
@@ -52,14 +63,6 @@ class Validator:
             process_count=jax.process_count(),
         )
         self._has_logged_plan = False
-
-        def apply(variables: Any, draw: Any, call: Any, images: jax.Array) -> Any:
-            # Used where there is no draw: one key for each call.
-            key = jax.random.fold_in(jax.random.key(config.seed), call)
-            rngs = model.inference_rngs(key)
-            return model.apply(variables, images, draw, rngs=rngs)
-
-        self._apply = jax.jit(apply)
 
     @property
     def images(self) -> str:
@@ -91,7 +94,12 @@ class Validator:
         calls = itertools.count()
 
         def logits_fn(images: jax.Array) -> jax.Array:
-            return self._apply(variables, draw, np.uint32(next(calls)), images)
+            call = np.uint32(next(calls))
+            return _apply(
+                *(variables, draw, call, images),
+                model=self._model,
+                seed=self._config.seed,
+            )
 
         self._log_plan()
         num_overlays = options.num_overlays

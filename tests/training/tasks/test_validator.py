@@ -57,6 +57,22 @@ def evaluate(config, variables):
     return validator.run(sharding.replicate(variables, mesh))
 
 
+def test_another_evaluation_or_predictor_of_a_network_compiles_nothing(
+    make_config, variables, caplog
+):
+    config = make_config()
+    image = np.zeros((96, 128, 3), np.uint8)
+    first = evaluate(config, variables), Predictor(variables, config).predict(image)
+    with jax.log_compiles():
+        again = evaluate(config, variables), Predictor(variables, config).predict(image)
+    assert "Compiling" not in caplog.text
+    assert again[0].summary() == first[0].summary()
+    np.testing.assert_array_equal(again[1].labels, first[1].labels)
+    with jax.log_compiles():
+        evaluate(make_config("model.nmf_eval_steps=3"), variables)
+    assert "Compiling jit(_apply)" in caplog.text
+
+
 def test_counts_equal_those_of_single_predictions(make_config, variables):
     """`Predictor.predict` image by image, on one device, against batches on eight."""
     config = make_config("evaluation.flip=true")
