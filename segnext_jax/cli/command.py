@@ -1,6 +1,7 @@
 """What all command lines share: options, logging, and errors in one sentence."""
 
 import argparse
+import atexit
 import ctypes
 import gc
 import io
@@ -90,6 +91,8 @@ def run(main: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Tracing a network makes objects by the million, hardly any of them garbage.
     gc.set_threshold(50_000, 20, 50)
+    # Nor is it looked through once more when the process ends, for a second.
+    atexit.register(gc.freeze)
     if sys.unraisablehook is sys.__unraisablehook__:
         sys.unraisablehook = _report_unraisable
     # Closed ones, `>&-`, are None.

@@ -154,9 +154,7 @@ def test_training_changes_every_parameter_and_statistic(parts, one_device):
         (start.params, end.params),
         (start.batch_stats, end.batch_stats),
     ):
-        same = jax.tree.map(
-            lambda a, b: bool((np.asarray(a) == b).all()), before, after
-        )
+        same = jax.tree.map(lambda a, b: np.array_equal(a, b), before, after)
         assert not any(jax.tree.leaves(same))
 
 
