@@ -102,7 +102,8 @@ def test_the_worst_images_are_drawn_in_their_order(run, tmp_path, caplog):
 def test_a_rate_is_suggested_and_nothing_else_is_stored(run, tmp_path, capsys):
     file = run[0].with_name("leaves.py")
     output = tmp_path / "rate.png"
-    arguments = [f"--config={file}", f"--output={output}", "--steps=4"]
+    options = ("--steps=4", "--config.model.depths=1,0,0,0")
+    arguments = [f"--config={file}", f"--output={output}", *options]
     program.dispatch(["find-lr", *arguments, "--range=1e-5,1e-2"])
     assert cv2.imread(str(output)).shape == (420, 720, 3)
     said = re.search(r"learning_rate=(\S+),", capsys.readouterr().out)
