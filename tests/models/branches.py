@@ -13,7 +13,6 @@ same reason the small networks come first: what is in JAX's caches then, they ha
 
 import ast
 import dataclasses
-import functools
 import json
 import pathlib
 import sys
@@ -58,20 +57,24 @@ def run_by(function: Callable[[], None]) -> Instructions:
     return seen
 
 
-def trace(sizes: Variant, shape: tuple[int, int, int], dtype: str) -> None:
-    """Trace a network as the parity tests call it."""
+def traced(sizes: Variant, shape: tuple[int, int, int], dtype: str) -> Instructions:
+    """Trace a network as the parity tests call it; return what runs."""
     model = SegNeXt(sizes, 7, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
+    # Not watched: the parity tests take PyTorch's weights.
     variables = abstract_variables(model)
     images = jax.ShapeDtypeStruct((*shape, 3), dtype)
     keys = {name: jax.random.key(0) for name in ("dropout", "nmf")}
-    jax.eval_shape(model.apply, variables, images)
+    reached = run_by(lambda: jax.eval_shape(model.apply, variables, images))
 
     def total(params, others, images):
         options = {"train": True, "mutable": ["batch_stats"], "rngs": keys}
         logits, _ = model.apply({**others, "params": params}, images, **options)
         return jnp.sum(logits)
 
-    jax.eval_shape(jax.grad(total), variables.pop("params"), variables, images)
+    params, gradient_fn = variables.pop("params"), jax.grad(total)
+    return reached | run_by(
+        lambda: jax.eval_shape(gradient_fn, params, variables, images)
+    )
 
 
 def place(instruction: tuple[CodeType, int]) -> str:
@@ -86,15 +89,14 @@ def main(small: list[tuple[tuple, tuple[int, int, int], str]], names: list[str])
     reached: Instructions = set()
     for fields, shape, dtype in small:
         with jax.enable_x64(dtype == "float64"):
-            one = functools.partial(trace, Variant(*fields), shape, dtype)
-            reached |= run_by(one)
+            reached |= traced(Variant(*fields), shape, dtype)
     published: Instructions = set()
     for name in names:
         # More blocks, which differ in the rate of drop path alone, run nothing else.
         sizes = dataclasses.replace(
             VARIANTS[name], depths=(1, 1, 1, 1), drop_path_rate=0.0
         )
-        published |= run_by(functools.partial(trace, sizes, (1, 512, 512), "float32"))
+        published |= traced(sizes, (1, 512, 512), "float32")
     missing = sorted({place(instruction) for instruction in published - reached})
     json.dump({"instructions": len(published), "missing": missing}, sys.stdout)
 
