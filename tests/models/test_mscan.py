@@ -21,6 +21,8 @@ SIZES = {
     "mlp_ratios": (2, 2),
     "depthwise_implementation": "grouped",
 }
+# Drops one branch of one image: the second block's MLP.
+KEY = jax.random.key(4)
 
 
 def encoder(**options):
@@ -28,14 +30,12 @@ def encoder(**options):
 
 
 def images():
-    return jnp.asarray(
-        np.random.default_rng(0).normal(size=(2, 64, 96, 3)), jnp.float32
-    )
+    return np.random.default_rng(0).standard_normal((2, 64, 96, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
 def variables():
-    return jax.tree.map(jnp.asarray, initialize(encoder(), seed=0))
+    return initialize(encoder(), seed=0)
 
 
 def loss_of(model):
@@ -56,12 +56,13 @@ def loss_of(model):
 
 def arguments_of(variables):
     params, batch_stats = variables["params"], variables["batch_stats"]
-    return params, batch_stats, images(), jax.random.key(3)
+    return params, batch_stats, images(), KEY
 
 
 def step(model, variables):
     gradient_fn = jax.value_and_grad(loss_of(model), has_aux=True)
-    return jax.jit(gradient_fn, compiler_options=QUICK)(*arguments_of(variables))
+    jitted = jax.jit(gradient_fn, compiler_options=QUICK)
+    return jax.device_get(jitted(*arguments_of(variables)))
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +134,11 @@ def test_frozen_stages_run_as_at_inference(variables, plain):
             images,
             train=True,
             mutable=["batch_stats"],
-            rngs={"drop_path": jax.random.key(3)},
+            rngs={"drop_path": KEY},
         )
 
-    outputs, updates = forward(variables, images())
-    inference = jax.jit(encoder().apply)(variables, images())
+    outputs, updates = jax.device_get(forward(variables, images()))
+    inference = jax.device_get(jax.jit(encoder().apply)(variables, images()))
     for stage, (ours, theirs) in enumerate(zip(outputs, inference, strict=True), 1):
         assert np.allclose(ours, theirs, rtol=0, atol=1e-5) == (stage == 1), stage
     before = flatten_dict(variables["batch_stats"], sep="/")
