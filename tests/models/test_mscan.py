@@ -30,7 +30,7 @@ def encoder(**options):
 
 
 def images():
-    return np.random.default_rng(0).standard_normal((2, 64, 96, 3), np.float32)
+    return np.random.default_rng(0).standard_normal((2, 32, 48, 3), np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_block_computed_again_keeps_its_input_for_the_backward_pass():
 
     for stage, channels in ((1, 8), (2, 16)):
         side = 2 ** (stage + 1)
-        size_of_input = 2 * (64 // side) * (96 // side) * channels * 4
+        size_of_input = 2 * (32 // side) * (48 // side) * channels * 4
         again = kept_by_one_more_block(stage, remat=True)
         # And the drop path of two branches of two images.
         assert again == size_of_input + 2 * 2 * 4
