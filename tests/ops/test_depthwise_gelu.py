@@ -43,7 +43,7 @@ def separate(*arguments):
 @pytest.mark.parametrize(
     ("shape", "size"),
     # Several programs of columns and of rows; channels that do not fill their block.
-    [((2, 21, 70, 3), (3, 3)), ((1, 5, 6, 24), (5, 1)), ((1, 2, 3, 160), (3, 5))],
+    [((2, 21, 70, 3), (3, 3)), ((1, 5, 6, 24), (5, 1)), ((1, 2, 3, 160), (1, 5))],
 )
 def test_kernels_equal_convolution_and_gelu(shape, size, target):
     arguments = case(shape, size)
@@ -84,7 +84,7 @@ def test_other_platforms_have_convolution_and_gelu_one_after_the_other():
 
 @pytest.mark.parametrize("target", TARGETS, ids=["gpu", "tpu"])
 def test_devices_that_share_a_batch_each_compute_their_images(target):
-    arguments = case((8, 6, 7, 8), dtype=np.float32)
+    arguments = case((8, 6, 7, 8), (1, 3), np.float32)
     mesh = make_mesh()
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
@@ -109,11 +109,12 @@ def test_devices_that_share_a_batch_each_compute_their_images(target):
 
 
 @pytest.mark.parametrize(
-    ("shape", "features"), [((2, 21, 37, 32), 16), ((1, 9, 9, 64), 32)]
+    ("shape", "size", "features"),
+    [((2, 21, 37, 32), (3, 3), 16), ((1, 9, 9, 64), (3, 1), 32)],
 )
-def test_the_joined_kernel_has_the_gradient_of_the_product(shape, features):
+def test_the_joined_kernel_has_the_gradient_of_the_product(shape, size, features):
     with jax.enable_x64(True):
-        images, kernel, bias, image_bias, _ = case(shape)
+        images, kernel, bias, image_bias, _ = case(shape, size)
         last, _, scale, *_ = case((1, 1, shape[-1], features))
         last = last[0, 0]
         cotangent = case((*shape[:3], features))[0]
