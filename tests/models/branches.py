@@ -59,22 +59,24 @@ def run_by(function: Callable[[], None]) -> Instructions:
 
 def traced(sizes: Variant, shape: tuple[int, int, int], dtype: str) -> Instructions:
     """Trace a network as the parity tests call it; return what runs."""
-    model = SegNeXt(sizes, 7, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
     # Not watched: the parity tests take PyTorch's weights.
-    variables = abstract_variables(model)
-    images = jax.ShapeDtypeStruct((*shape, 3), dtype)
+    shapes = abstract_variables(SegNeXt(sizes, 7))
+    model = SegNeXt(sizes, 7, dtype=jnp.dtype(dtype), param_dtype=jnp.dtype(dtype))
     keys = {name: jax.random.key(0) for name in ("dropout", "nmf")}
-    reached = run_by(lambda: jax.eval_shape(model.apply, variables, images))
 
     def total(params, others, images):
         options = {"train": True, "mutable": ["batch_stats"], "rngs": keys}
         logits, _ = model.apply({**others, "params": params}, images, **options)
         return jnp.sum(logits)
 
-    params, gradient_fn = variables.pop("params"), jax.grad(total)
-    return reached | run_by(
-        lambda: jax.eval_shape(gradient_fn, params, variables, images)
-    )
+    def calls():
+        variables = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype), shapes)
+        images = jax.ShapeDtypeStruct((*shape, 3), dtype)
+        jax.eval_shape(model.apply, variables, images)
+        jax.eval_shape(jax.grad(total), variables.pop("params"), variables, images)
+
+    with jax.enable_x64(dtype == "float64"):
+        return run_by(calls)
 
 
 def place(instruction: tuple[CodeType, int]) -> str:
@@ -88,8 +90,7 @@ def main(small: list[tuple[tuple, tuple[int, int, int], str]], names: list[str])
     """Write what is missing."""
     reached: Instructions = set()
     for fields, shape, dtype in small:
-        with jax.enable_x64(dtype == "float64"):
-            reached |= traced(Variant(*fields), shape, dtype)
+        reached |= traced(Variant(*fields), shape, dtype)
     published: Instructions = set()
     for name in names:
         # More blocks, which differ in the rate of drop path alone, run nothing else.

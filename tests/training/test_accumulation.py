@@ -66,27 +66,25 @@ def gradient_of(state):
     return jax.tree.map(lambda mu: np.asarray(mu) / (1 - BETA1), moments.mu)
 
 
+WEIGHTS = {"cross_entropy": 0.5, "focal": 2.0, "dice": 1.0}
+
+
 @pytest.mark.parametrize(
-    "loss",
+    ("loss", "data"),
     [
-        {},
-        {"average": "valid"},
-        {
-            "weights": {"cross_entropy": 0.5, "focal": 2.0, "dice": 1.0},
-            "average": "valid",
-        },
+        ({}, {"photometric": True}),
+        ({"average": "valid"}, {}),
+        ({"average": "valid", "weights": WEIGHTS}, {}),
     ],
     ids=["all", "valid", "sum"],
 )
-def test_parts_equal_the_whole_where_batch_norm_is_frozen(make_network, loss):
+def test_parts_equal_the_whole_where_batch_norm_is_frozen(make_network, loss, data):
     with jax.enable_x64(True):
         model = make_network(freeze_batch_norm=True, dtype="float64")
         (whole, whole_metrics), (parts, metrics) = [
-            jax.jit(
-                make_step(
-                    *(model, loss), accumulate_steps=parts, data={"photometric": True}
-                )
-            )(make_state(model), make_batch())
+            jax.jit(make_step(model, loss, accumulate_steps=parts, data=data))(
+                make_state(model), make_batch()
+            )
             for parts in (1, 4)
         ]
         assert whole_metrics.keys() == metrics.keys()
