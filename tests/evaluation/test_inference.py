@@ -290,7 +290,7 @@ def box_logits(inputs):
 
 
 def test_tiles_of_any_size_give_the_same():
-    batch = make_batch([photograph(45, 171)], Fitting((240, 60), (1.0, 1.5), 16))
+    batch = make_batch([photograph(45, 171)], Fitting((180, 48), multiple=16))
     options = {"window": (40, 48), "stride": (27, 32), "use_flip": True}
     ((_, whole),) = infer(batch, box_logits, tile_bytes=5 * 4 * 192**2, **options)
     for side in (1, 64, 96):

@@ -123,12 +123,14 @@ def test_each_parameter_gets_the_official_rate_and_decay(reference):
         ones = jax.tree.map(lambda _: np.ones(()), shapes)
         optimizer = make_adamw(optimizer_lib.official_rules())
         state = optimizer.init(zeros)
-        rates, _ = optimizer.update(ones, state, zeros)
-        decays, _ = optimizer.update(zeros, state, ones)
+        rates, decays = (
+            traverse_util.flatten_dict(optimizer.update(*arguments)[0], sep="/")
+            for arguments in ((ones, state, zeros), (zeros, state, ones))
+        )
     named = {}
-    for path, rate in traverse_util.flatten_dict(rates, sep="/").items():
+    for path, rate in rates.items():
         rate = -float(rate) * (1 + 1e-8)
-        decay = -float(traverse_util.flatten_dict(decays, sep="/")[path]) / rate
+        decay = -float(decays[path]) / rate
         named[attention_projection(official_name(path))] = (rate, decay)
     assert set(named) == {parameter["name"] for parameter in official["params"]}
     for parameter in official["params"]:
