@@ -203,7 +203,7 @@ CASES = {
     "windows": (Fitting((150, 100)), (48, 64), (32, 41), False),
     "narrow_window": (Fitting(), (64, 32), (64, 20), True),
     "everything": (
-        Fitting((120, 60), (0.75, 1.5), 16, "pad"),
+        Fitting((120, 60), (0.5, 1.0), 16, "pad"),
         (40, 48),
         (27, 32),
         True,
