@@ -64,14 +64,17 @@ def test_values_gradients_and_second_derivatives_are_those_of_the_formula():
     [(2, 21, 70, 3), (3, 9, 6, 24), (1, 1, 2, 8)],
 )
 def test_the_kernels_have_the_same_sums(shape):
-    with jax.enable_x64(True):
-        x = jnp.asarray(images(shape))
-        g = jnp.cos(x)
+    @jax.jit
+    def kernels_and_operations(x, g):
         mean, var = batch_norm._two_passes(x)
-        given = jax.jit(MOMENTS)(x)
-        slopes = jax.jit(functools.partial(kernels.slopes, interpret=True))(x, g, mean)
+        slopes = kernels.slopes(x, g, mean, interpret=True)
         sums = batch_norm._two_sums(x, g, mean)
-    np.testing.assert_allclose(given, (mean, var), rtol=1e-12)
+        return (MOMENTS(x), slopes), ((mean, var), sums)
+
+    x = images(shape)
+    with jax.enable_x64(True):
+        (given, slopes), (wanted, sums) = kernels_and_operations(x, np.cos(x))
+    np.testing.assert_allclose(given, wanted, rtol=1e-12)
     np.testing.assert_allclose(np.asarray(slopes).sum(0), sums, rtol=1e-9, atol=1e-9)
 
 
@@ -81,15 +84,18 @@ def test_devices_that_share_a_batch_exchange_moments_once():
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
     jitted = jax.jit(over_devices(MOMENTS), in_shardings=spread, out_shardings=whole)
-    text = jitted.lower(x).compile().as_text()
+    lowered = jitted.lower(x)
+    compiled = lowered.compile()
+    text = compiled.as_text()
     # A mean and a sum of squares of each device, not of each image.
     (gathered,) = re.findall(r"= (\S+)\{\S+ all-gather\(", text)
     assert gathered == "f32[8,2,8]"
     assert "all-reduce" not in text
     # A program that is compiled already is not taken for one with other kernels.
-    assert f"dense<{fingerprint()}>" in jitted.lower(x).as_text()
-    for given, wanted in zip(jitted(x), batch_norm._two_passes(x), strict=True):
-        np.testing.assert_allclose(given, wanted, rtol=1e-5)
+    assert f"dense<{fingerprint()}>" in lowered.as_text()
+    given = compiled(jax.device_put(x, spread))
+    wanted = jax.jit(batch_norm._two_passes)(x)
+    np.testing.assert_allclose(given, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [16, 12], ids=["divided", "whole"])
@@ -128,7 +134,7 @@ def test_bfloat16_is_summed_in_float32():
     x = jnp.asarray(images((2, 8, 8, 4)), jnp.bfloat16)
     parts = jax.jit(functools.partial(kernels.moments, interpret=True))(x)
     assert parts.dtype == jnp.float32
-    output, mean, var = batch_norm.normalize_by_batch(
-        x, jnp.ones(4), jnp.zeros(4), EPSILON
-    )
+    normalize = jax.jit(batch_norm.normalize_by_batch, static_argnums=3)
+    ones = np.ones(4, np.float32)
+    output, mean, var = normalize(x, ones, 0 * ones, EPSILON)
     assert output.dtype == jnp.bfloat16 and mean.dtype == var.dtype == jnp.float32

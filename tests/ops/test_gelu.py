@@ -26,7 +26,8 @@ def derivatives(x):
 
 def ours(x):
     slope = jax.grad(gelu)
-    return [jax.jit(jax.vmap(f))(x) for f in (gelu, slope, jax.grad(slope))]
+    functions = [jax.vmap(f) for f in (gelu, slope, jax.grad(slope))]
+    return jax.device_get(jax.jit(lambda x: [f(x) for f in functions])(x))
 
 
 def test_value_and_derivatives_in_float32():
@@ -46,22 +47,24 @@ def test_value_and_derivatives_in_float64():
 
 
 def test_special_values():
-    given = gelu(jnp.asarray([-0.0, 0.0, jnp.inf, -jnp.inf, jnp.nan, 1e30, -1e30]))
+    values = np.float32([-0.0, 0.0, np.inf, -np.inf, np.nan, 1e30, -1e30])
+    given = jax.jit(gelu)(values)
     wanted = np.asarray([0, 0, np.inf, 0, np.nan, 1e30, 0], np.float32)
     np.testing.assert_array_equal(given, wanted)
 
 
 def test_no_derivative_is_nan_for_large_values():
-    values = jnp.asarray([-1e30, -1e4, 1e4, 1e30])
-    np.testing.assert_array_equal(jax.vmap(jax.grad(gelu))(values), [0, 0, 1, 1])
+    slope = jax.jit(jax.vmap(jax.grad(gelu)))
+    values = np.float32([-1e30, -1e4, 1e4, 1e30])
+    np.testing.assert_array_equal(slope(values), [0, 0, 1, 1])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_short_types_are_rounded_once(dtype):
-    x = jnp.linspace(-6, 6, 999).astype(dtype)
-    given = gelu(x)
+    x = np.linspace(-6, 6, 999).astype(dtype)
+    given = jax.jit(gelu)(x)
     assert given.dtype == dtype
     wanted = exact(np.asarray(x, np.float64))
     unit = float(jnp.finfo(dtype).eps) / 2
     # The absolute error is float32's, 4e-7 times abs(x).
-    np.testing.assert_allclose(given.astype(jnp.float32), wanted, 1.01 * unit, 2.4e-6)
+    np.testing.assert_allclose(np.float32(given), wanted, 1.01 * unit, 2.4e-6)

@@ -1,5 +1,7 @@
 """Each loss against a plain PyTorch statement of its formula: value and gradient."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,8 @@ LOSSES = {
     "dice": losses.dice,
     "lovasz_softmax": losses.lovasz_softmax,
 }
+# Compiled whole: each operation by itself would be compiled, too.
+SLOPES = {name: jax.jit(jax.value_and_grad(loss)) for name, loss in LOSSES.items()}
 
 
 def example(dtype=np.float64, batch=2):
@@ -115,10 +119,7 @@ def assert_equals(torch, ours, theirs, logits, labels):
     wanted = theirs(tensor, torch.tensor(labels))
     wanted.backward()
     with jax.enable_x64(True):
-        # In one program: each operation by itself would be compiled, too.
-        value, gradient = jax.jit(jax.value_and_grad(ours))(
-            jnp.asarray(logits), jnp.asarray(labels)
-        )
+        value, gradient = jax.jit(jax.value_and_grad(ours))(logits, labels)
     assert float(value) == pytest.approx(wanted.item(), rel=1e-12)
     np.testing.assert_allclose(gradient, tensor.grad.numpy(), rtol=1e-9, atol=1e-15)
 
@@ -163,79 +164,90 @@ def their_hard_pixels(torch, logits, labels, threshold, min_kept):
     return (p < max(limit, threshold)) & is_valid
 
 
-@pytest.mark.parametrize("threshold", [0.0, 0.7])
-@pytest.mark.parametrize("min_kept", [1, 20, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_hard_pixels_are_those_of_the_official_sampler(
-    torch, threshold, min_kept, dtype
-):
+def test_hard_pixels_are_those_of_the_official_sampler(torch, dtype):
     logits, labels = example(dtype)
-    wanted = their_hard_pixels(
-        torch, torch.tensor(logits), torch.tensor(labels), threshold, min_kept
-    )
+    cases = list(itertools.product([0.0, 0.7], [1, 20, 1000]))
+
+    @jax.jit
+    def of_all_cases(logits, labels):
+        return [
+            losses.hard_pixels(logits, labels, threshold=threshold, min_kept=min_kept)
+            for threshold, min_kept in cases
+        ]
+
     with jax.enable_x64(dtype == np.float64):
-        given = losses.hard_pixels(
-            jnp.asarray(logits),
-            jnp.asarray(labels),
-            threshold=threshold,
-            min_kept=min_kept,
+        results = of_all_cases(logits, labels)
+    for case, given in zip(cases, results, strict=True):
+        wanted = their_hard_pixels(
+            torch, torch.tensor(logits), torch.tensor(labels), *case
         )
-    np.testing.assert_array_equal(given, wanted.numpy())
-    if threshold == 0 and min_kept == 1:
-        assert given.sum() == 2 * min_kept
+        np.testing.assert_array_equal(given, wanted.numpy(), err_msg=f"{case}")
+    assert results[0].sum() == 2
 
 
 def test_pixels_that_are_not_kept_count_in_the_divisor_alone():
-    logits, labels = map(jnp.asarray, example(np.float32))
-    is_kept = losses.hard_pixels(logits, labels, threshold=0.0, min_kept=5)
-    given = losses.cross_entropy(logits, labels, is_kept=is_kept)
-    only = jnp.where(is_kept, labels, 255).astype(jnp.uint8)
-    assert float(given) == float(losses.cross_entropy(logits, only))
+    @jax.jit
+    def both(logits, labels):
+        is_kept = losses.hard_pixels(logits, labels, threshold=0.0, min_kept=5)
+        only = jnp.where(is_kept, labels, 255).astype(jnp.uint8)
+        given = losses.cross_entropy(logits, labels, is_kept=is_kept)
+        return given, losses.cross_entropy(logits, only)
+
+    given, wanted = both(*example(np.float32))
+    assert float(given) == float(wanted)
+
+
+def test_no_labelled_pixel_is_hard():
+    logits, labels = example(np.float32)
+    labels = np.full_like(labels, 255)
+    assert not jax.jit(losses.hard_pixels)(logits * 100, labels).any()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_no_labelled_pixel_gives_zero_and_no_gradient(name):
-    logits = jnp.asarray(example(np.float32)[0]) * 100
-    labels = jnp.full(logits.shape[:3], 255, jnp.uint8)
-    value, gradient = jax.value_and_grad(LOSSES[name])(logits, labels)
+    logits, labels = example(np.float32)
+    value, gradient = SLOPES[name](logits * 100, np.full_like(labels, 255))
     assert float(value) == 0.0
     np.testing.assert_array_equal(gradient, 0)
-    assert not losses.hard_pixels(logits, labels).any()
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_ignored_pixels_change_nothing(name):
-    logits, labels = map(jnp.asarray, example(np.float32))
+    logits, labels = example(np.float32)
     is_ignored = (labels == 255)[..., None]
-    changed = jnp.where(is_ignored, logits * -50 + 3, logits)
-    gradient = jax.grad(LOSSES[name])(logits, labels)
-    assert float(LOSSES[name](changed, labels)) == float(LOSSES[name](logits, labels))
-    np.testing.assert_array_equal(jnp.where(is_ignored, gradient, 0), 0)
+    value, gradient = SLOPES[name](logits, labels)
+    changed, _ = SLOPES[name](np.where(is_ignored, logits * -50 + 3, logits), labels)
+    assert float(changed) == float(value)
+    np.testing.assert_array_equal(np.where(is_ignored, gradient, 0), 0)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_large_bfloat16_logits_stay_finite_and_float32(name):
-    logits = jnp.asarray(example()[0] * 1e4, jnp.bfloat16)
-    labels = jnp.asarray(example()[1])
-    value, gradient = jax.value_and_grad(LOSSES[name])(logits, labels)
+    logits, labels = example()
+    value, gradient = SLOPES[name]((logits * 1e4).astype(jnp.bfloat16), labels)
     assert value.dtype == jnp.float32
-    assert jnp.isfinite(value)
-    assert jnp.isfinite(gradient).all()
+    assert np.isfinite(value)
+    assert np.isfinite(np.float32(gradient)).all()
 
 
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 @pytest.mark.parametrize("average", ["all", "valid"])
 def test_parts_add_up_to_the_whole_when_divided_by_its_count(name, average):
     """The parts hold different numbers of labelled pixels."""
-    with jax.enable_x64(True):
-        logits, labels = map(jnp.asarray, example())
+
+    @jax.jit
+    def parts_and_whole(logits, labels):
         divisor = losses.count(labels, average=average)
         parts = [
             LOSSES[name](logits[i : i + 1], labels[i : i + 1], divisor=divisor)
             for i in range(2)
         ]
-        whole = LOSSES[name](logits, labels, average=average)
-        assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-14)
+        return parts, LOSSES[name](logits, labels, average=average)
+
+    with jax.enable_x64(True):
+        parts, whole = parts_and_whole(*example())
+    assert sum(map(float, parts)) == pytest.approx(float(whole), rel=1e-14)
 
 
 def test_loss_of_a_sharded_batch_is_global():

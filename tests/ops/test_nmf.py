@@ -8,6 +8,8 @@ import pytest
 from segnext_jax.ops import nmf
 from segnext_jax.ops.kernels import nmf as kernels
 
+draw_bases = jax.jit(nmf.draw_bases, static_argnums=(1, 2, 3))
+
 
 def statement(inputs, bases, num_steps):
     """The update rules for one image, in plain NumPy; X is [channels, positions]."""
@@ -116,7 +118,7 @@ def test_unknown_gradient_is_an_error():
 @pytest.mark.parametrize("gradient", ["full", "one_step"])
 def test_extreme_inputs_give_finite_values_and_gradients(gradient, dtype):
     varied, _ = case(positions=300, channels=64)
-    bases = nmf.draw_bases(jax.random.key(0), 2, 64, 16)
+    bases = draw_bases(jax.random.key(0), 2, 64, 16)
 
     @jax.jit
     def value_and_gradient(inputs):
@@ -146,14 +148,11 @@ def test_extreme_inputs_give_finite_values_and_gradients(gradient, dtype):
 
 def test_updates_run_in_float32_for_bfloat16_inputs():
     inputs, bases = case(positions=300, channels=64, rank=8)
-    rounded = jnp.asarray(inputs, jnp.bfloat16)
-    given = nmf.reconstruct(rounded, jnp.asarray(bases, jnp.float32), num_steps=6)
+    rounded = inputs.astype(jnp.bfloat16)
+    reconstruct = jax.jit(functools.partial(nmf.reconstruct, num_steps=6))
+    given = reconstruct(rounded, np.float32(bases))
     with jax.enable_x64(True):
-        wanted = nmf.reconstruct(
-            jnp.asarray(np.asarray(rounded, np.float64)),
-            jnp.asarray(bases),
-            num_steps=6,
-        )
+        wanted = reconstruct(rounded.astype(np.float64), bases)
     # Half a unit in the last of bfloat16's 8 bits: the result alone is rounded.
     np.testing.assert_allclose(
         np.asarray(given, np.float64), wanted, rtol=2**-8, atol=1e-6
@@ -161,38 +160,46 @@ def test_updates_run_in_float32_for_bfloat16_inputs():
 
 
 def test_bases_have_unit_length_and_follow_the_key():
-    bases = nmf.draw_bases(jax.random.key(3), 2, 12, 5)
+    bases = draw_bases(jax.random.key(3), 2, 12, 5)
     assert bases.shape == (2, 12, 5)
     assert bases.min() >= 0
     np.testing.assert_allclose(np.linalg.norm(bases, axis=1), 1, rtol=1e-6)
-    again = nmf.draw_bases(jax.random.key(3), 2, 12, 5)
+    again = draw_bases(jax.random.key(3), 2, 12, 5)
     np.testing.assert_array_equal(bases, again)
-    assert np.abs(bases - nmf.draw_bases(jax.random.key(4), 2, 12, 5)).max() > 0.1
+    assert np.abs(bases - draw_bases(jax.random.key(4), 2, 12, 5)).max() > 0.1
+
+
+coefficients = functools.partial(
+    kernels.coefficients, epsilon=nmf.EPSILON, interpret=True
+)
 
 
 @pytest.mark.parametrize(("channels", "rank"), [(48, 16), (128, 32)])
 @pytest.mark.parametrize("is_first", [False, True])
 def test_the_kernel_equals_the_update(channels, rank, is_first):
-    with jax.enable_x64(True):
-        inputs, bases = map(jnp.asarray, case(2, 75, channels, rank))
+    @jax.jit
+    def both(inputs, bases):
         old = None if is_first else nmf.product("bnd,bdr->bnr", inputs + 0.1, bases)
         gram = nmf.product("bdr,bds->brs", bases, bases)
-        update = functools.partial(kernels.coefficients, epsilon=nmf.EPSILON)
-        update = functools.partial(update, interpret=True)
-        given = jax.jit(update)(inputs, bases, gram, old)
+        given = coefficients(inputs, bases, gram, old)
         numerator = nmf.product("bnd,bdr->bnr", inputs, bases)
         start = jax.nn.softmax(numerator) if is_first else old
-        wanted = nmf._update_coefficients(numerator, bases, start)
+        return given, nmf._update_coefficients(numerator, bases, start)
+
+    with jax.enable_x64(True):
+        given, wanted = both(*case(2, 75, channels, rank))
     np.testing.assert_allclose(given, wanted, rtol=1e-12, atol=1e-12)
 
 
 def test_the_kernel_multiplies_short_inputs_exactly():
+    @jax.jit
+    def both(inputs, bases):
+        gram = nmf.product("bdr,bds->brs", bases, bases)
+        old = jnp.ones((1, 20, 16))
+        given = coefficients(inputs, bases, gram, old)
+        numerator = nmf.product("bnd,bdr->bnr", inputs.astype(jnp.float32), bases)
+        return given, nmf._update_coefficients(numerator, bases, old)
+
     inputs, bases = case(1, 20, 48, 16)
-    inputs, bases = jnp.asarray(inputs, jnp.bfloat16), jnp.asarray(bases, jnp.float32)
-    gram = nmf.product("bdr,bds->brs", bases, bases)
-    old = jnp.ones((1, 20, 16))
-    update = functools.partial(kernels.coefficients, epsilon=nmf.EPSILON)
-    given = jax.jit(functools.partial(update, interpret=True))(inputs, bases, gram, old)
-    numerator = nmf.product("bnd,bdr->bnr", inputs.astype(jnp.float32), bases)
-    wanted = nmf._update_coefficients(numerator, bases, old)
+    given, wanted = both(inputs.astype(jnp.bfloat16), np.float32(bases))
     np.testing.assert_allclose(given, wanted, rtol=2e-6)

@@ -16,9 +16,14 @@ def test_values_and_gradients_equal_those_of_a_product():
     arguments = case()
     cotangent = np.cos(np.arange(2 * 3 * 5 * 7.0)).reshape(2, 3, 5, 7)
     images, kernel, bias = arguments
+
+    @jax.jit
+    def both(cotangent, *arguments):
+        output, pull = jax.vjp(pointwise, *arguments)
+        return output, pull(cotangent)
+
     with jax.enable_x64(True):
-        output, pull = jax.vjp(pointwise, *map(jnp.asarray, arguments))
-        gradients = pull(jnp.asarray(cotangent))
+        output, gradients = both(cotangent, *arguments)
     wanted = np.einsum("bhwc,cf->bhwf", images, kernel) + bias
     wanted_gradients = (
         np.einsum("bhwf,cf->bhwc", cotangent, kernel),
@@ -35,41 +40,38 @@ def test_second_derivatives_equal_those_of_a_product():
 
     def slope_of(function):
         def loss(images, kernel):
-            return jnp.sum(jnp.sin(function(images, kernel, bias)))
+            return jnp.sum(jnp.sin(function(images, kernel, jnp.asarray(bias))))
 
         def slope(images, kernel):
             gradients = jax.grad(loss, argnums=(0, 1))(images, kernel)
             return sum(jnp.sum(jnp.cos(g)) for g in gradients)
 
-        return jax.grad(slope, argnums=(0, 1))
+        return jax.jit(jax.grad(slope, argnums=(0, 1)))(images, kernel)
 
     def plain(images, kernel, bias):
         return jnp.einsum("bhwc,cf->bhwf", images, kernel) + bias[None, None, None]
 
     with jax.enable_x64(True):
-        images, kernel, bias = map(jnp.asarray, (images, kernel, bias))
-        given, wanted = (
-            slope_of(pointwise)(images, kernel),
-            slope_of(plain)(images, kernel),
-        )
+        given, wanted = slope_of(pointwise), slope_of(plain)
     for ours, theirs in zip(given, wanted, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_short_types_stay_and_gradients_have_the_types_of_the_parameters(dtype):
-    images, kernel, bias = (jnp.asarray(a, jnp.float32) for a in case())
+    images, kernel, bias = case(np.float32)
+    images = images.astype(dtype)
 
     def loss(kernel, bias):
-        output = pointwise(images.astype(dtype), kernel, bias)
+        output = pointwise(jnp.asarray(images), kernel, bias)
         assert output.dtype == dtype
         return jnp.sum(output.astype(jnp.float32))
 
-    gradients = jax.grad(loss, argnums=(0, 1))(kernel, bias)
+    gradients = jax.jit(jax.grad(loss, argnums=(0, 1)))(kernel, bias)
     assert [g.dtype for g in gradients] == [jnp.float32] * 2
     # Each kernel entry is met by the sum of a channel over 30 pixels.
-    wanted = jnp.sum(images.astype(dtype).astype(jnp.float32), axis=(0, 1, 2))
-    wanted = np.broadcast_to(np.asarray(wanted)[:, None], kernel.shape)
+    wanted = np.float32(images).sum(axis=(0, 1, 2))
+    wanted = np.broadcast_to(wanted[:, None], kernel.shape)
     np.testing.assert_allclose(gradients[0], wanted, rtol=2**-7, atol=1e-3)
 
 
@@ -84,13 +86,13 @@ def test_a_bias_is_not_needed():
 def test_gradients_of_parameters_are_summed_in_float32():
     # 1,501 ones: bfloat16 has 1,496 and 1,504.
     images = jnp.ones((1, 1, 1501, 1), jnp.bfloat16)
-    parameters = jnp.ones((1, 1)), jnp.ones(1), jnp.ones(1)
+    parameters = tuple(np.ones(n, np.float32) for n in ((1, 1), 1, 1))
 
     def total(parameters):
         kernel, bias, factors = parameters
         return jnp.sum(scale_channels(pointwise(images, kernel, bias), factors))
 
-    gradients = jax.grad(lambda parameters: total(parameters).astype(float))(parameters)
+    gradients = jax.jit(jax.grad(lambda each: total(each).astype(float)))(parameters)
     for gradient, expected in zip(gradients, (1501, 1501, 3002), strict=True):
         assert gradient.dtype == jnp.float32
         np.testing.assert_array_equal(gradient.reshape(-1), [expected])

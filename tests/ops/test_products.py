@@ -1,7 +1,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from segnext_jax.ops.sharding import batch_sharding, make_mesh, replicated
 def draws():
     """Return a function that draws arrays of a shape."""
     generator = np.random.default_rng(0)
-    return lambda *shape: jnp.asarray(generator.standard_normal(shape))
+    return lambda *shape: generator.standard_normal(shape)
 
 
 def products(draw, shape, channels, features):
@@ -61,13 +60,17 @@ def products(draw, shape, channels, features):
     [((2, 9, 17), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
 )
 def test_the_products_kernel_equals_the_operations(shape, channels, features):
+    *operands, options = zip(*products(draws(), shape, channels, features), strict=True)
+
+    def both(maps, weights, options):
+        given = kernels.product(maps, weights, options=options, interpret=True)
+        return given, composed_product(maps, weights, options=options)
+
     with jax.enable_x64(True):
-        for maps, weights, options in products(draws(), shape, channels, features):
-            function = functools.partial(kernels.product, options=options)
-            given = jax.jit(functools.partial(function, interpret=True))(maps, weights)
-            wanted = composed_product(maps, weights, options=options)
-            for ours, theirs in zip(given, wanted, strict=True):
-                np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
+        results = jax.jit(lambda *each: list(map(both, *each, options)))(*operands)
+    for given, wanted in results:
+        for ours, theirs in zip(given, wanted, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize(
@@ -75,30 +78,35 @@ def test_the_products_kernel_equals_the_operations(shape, channels, features):
     [((2, 19, 37), 48, 32), ((3, 2, 5), 256, 16), ((1, 3, 60), 16, 144)],
 )
 def test_the_sums_kernel_equals_the_operations(shape, channels, features):
+    draw = draws()
+    maps = Summed(draw(*shape, channels), draw(*shape, features))
+    more = {
+        "times": draw(*shape, features),
+        "factors": draw(shape[0], 3),
+        "beside": draw(*shape, features),
+    }
+    centres = draw(channels), draw(features)
+    cases = (
+        (maps, None, None),
+        (maps._replace(**more), *centres),
+        (maps._replace(beside=more["beside"]), None, centres[1]),
+    )
+
+    @jax.jit
+    def both(*arguments):
+        given = kernels.pixel_sums(*arguments, branch=2, interpret=True)
+        return given, composed_sums(*arguments, branch=2)
+
     with jax.enable_x64(True):
-        draw = draws()
-        maps = Summed(draw(*shape, channels), draw(*shape, features))
-        more = {
-            "times": draw(*shape, features),
-            "factors": draw(shape[0], 3),
-            "beside": draw(*shape, features),
-        }
-        centres = draw(channels), draw(features)
-        for arguments in (
-            (maps, None, None),
-            (maps._replace(**more), *centres),
-            (maps._replace(beside=more["beside"]), None, centres[1]),
-        ):
-            function = functools.partial(kernels.pixel_sums, branch=2, interpret=True)
-            given = jax.jit(function)(*arguments)
-            wanted = composed_sums(*arguments, branch=2)
+        for arguments in cases:
+            given, wanted = both(*arguments)
             np.testing.assert_allclose(given, wanted, rtol=1e-11, atol=1e-11)
 
 
 def test_devices_that_share_a_batch_exchange_sums_alone():
     draw = draws()
     arrays = draw(8, 3, 5, 16), draw(8, 3, 5, 32), draw(8, 2), draw(16), draw(16, 32)
-    arrays = tuple(array.astype(jnp.float32) for array in arrays)
+    arrays = tuple(array.astype(np.float32) for array in arrays)
     mesh = make_mesh()
     spread, whole = batch_sharding(mesh), replicated(mesh)
 
@@ -121,7 +129,9 @@ def test_devices_that_share_a_batch_exchange_sums_alone():
         in_shardings=(spread, spread, spread, whole, whole),
         out_shardings=([spread], whole),
     )
-    text = divided.lower(*arrays).compile().as_text()
+    compiled = divided.lower(*arrays).compile()
+    text = compiled.as_text()
     assert "all-reduce" in text and "all-gather" not in text
     compare = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4)
-    jax.tree.map(compare, divided(*arrays), both(*arrays, is_divided=False))
+    wanted = jax.jit(functools.partial(both, is_divided=False))(*arrays)
+    jax.tree.map(compare, compiled(*arrays), wanted)

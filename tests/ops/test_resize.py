@@ -57,11 +57,14 @@ def test_value_and_gradient_equal_torch(old, new):
         theirs, size=new, mode="bilinear", align_corners=False
     )
     output.backward(torch.tensor(cotangent.transpose(0, 3, 1, 2)))
+
+    @jax.jit
+    def both(images, cotangent):
+        given, pull = jax.vjp(lambda images: resize_bilinear(images, new), images)
+        return given, pull(cotangent)
+
     with jax.enable_x64(True):
-        given, pull = jax.vjp(
-            jax.jit(lambda x: resize_bilinear(x, new)), jnp.asarray(images)
-        )
-        (gradient,) = pull(jnp.asarray(cotangent))
+        given, (gradient,) = both(images, cotangent)
     for ours, wanted in ((given, output.detach()), (gradient, theirs.grad)):
         wanted = wanted.numpy().transpose(0, 2, 3, 1)
         np.testing.assert_allclose(ours, wanted, rtol=1e-12, atol=1e-12)
@@ -101,26 +104,30 @@ def test_sizes_known_when_it_runs_grow_by_whole_factors(new):
 def test_sums_for_gpus_and_their_transposition_equal_the_products(old, new):
     generator = np.random.default_rng(0)
     images, cotangent = (generator.standard_normal((2, *s, 3)) for s in (old, new))
-    with jax.enable_x64(True):
-        images, cotangent = jnp.asarray(images), jnp.asarray(cotangent)
-        wanted, pull = jax.vjp(lambda images: resize_bilinear(images, new), images)
+
+    @jax.jit
+    def both(images, cotangent):
         given = resize._by_sums(images, size=new, is_transposed=False)
         gradient = resize._by_sums(cotangent, size=old, is_transposed=True)
-        (wanted_gradient,) = pull(cotangent)
+        wanted, pull = jax.vjp(lambda images: resize_bilinear(images, new), images)
+        return given, gradient, wanted, *pull(cotangent)
+
+    with jax.enable_x64(True):
+        given, gradient, wanted, wanted_gradient = both(images, cotangent)
     # Weights are float32.
     np.testing.assert_allclose(given, wanted, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(gradient, wanted_gradient, rtol=1e-6, atol=1e-6)
 
 
 def test_short_types_have_the_gradient_of_the_resize():
-    images = jnp.asarray(np.arange(24.0).reshape(1, 4, 3, 2), jnp.bfloat16)
+    images = np.arange(24, dtype=np.float32).reshape(1, 4, 3, 2)
 
     def total(images, dtype):
         output = resize_bilinear(images.astype(dtype), (8, 5))
         return jnp.sum(jnp.cos(output.astype(jnp.float32)))
 
     given, wanted = (
-        jax.grad(total)(images.astype(jnp.float32), dtype)
+        jax.jit(jax.grad(total), static_argnums=1)(images, dtype)
         for dtype in (jnp.bfloat16, jnp.float32)
     )
     # Values up to 24 are rounded to 1/16.

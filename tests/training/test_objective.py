@@ -3,7 +3,6 @@
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -20,7 +19,7 @@ def example():
     labels = rng.integers(0, 7, (2, 5, 6)).astype(np.uint8)
     labels[0, :2] = 255
     logits = rng.normal(0, 2, (2, 5, 6, 7)).astype(np.float32)
-    return jnp.asarray(logits), jnp.asarray(labels)
+    return logits, labels
 
 
 def objective_of(*overrides) -> Objective:
@@ -31,14 +30,18 @@ def objective_of(*overrides) -> Objective:
 
 
 def terms(objective):
-    logits, labels = example()
-    return objective.terms(logits, labels, objective.divisor(labels))
+    def of(logits, labels):
+        return objective.terms(logits, labels, objective.divisor(labels))
+
+    return jax.jit(of)(*example())
 
 
 def test_default_is_the_official_cross_entropy():
     given = terms(objective_of())
     assert list(given) == ["cross_entropy"]
-    assert float(given["cross_entropy"]) == float(losses.cross_entropy(*example()))
+    assert float(given["cross_entropy"]) == float(
+        jax.jit(losses.cross_entropy)(*example())
+    )
 
 
 def test_every_field_reaches_its_term():
@@ -57,31 +60,39 @@ def test_every_field_reaches_its_term():
             "loss.dice_smooth=0.5",
         )
     )
-    arrays = example()
     weighted = {"average": "valid", "class_weights": WEIGHTS}
-    is_kept = losses.hard_pixels(*arrays, threshold=0.2, min_kept=3)
-    expected = {
-        "cross_entropy": 0.5
-        * losses.cross_entropy(
-            *arrays, label_smoothing=0.1, is_kept=is_kept, **weighted
-        ),
-        "focal": 2 * losses.focal(*arrays, gamma=1.5, **weighted),
-        "dice": 3 * losses.dice(*arrays, smooth=0.5),
-        "lovasz": 0.25 * losses.lovasz_softmax(*arrays),
-    }
+
+    @jax.jit
+    def wanted(*arrays):
+        options = {"label_smoothing": 0.1, **weighted}
+        is_kept = losses.hard_pixels(*arrays, threshold=0.2, min_kept=3)
+        return {
+            "cross_entropy": 0.5
+            * losses.cross_entropy(*arrays, is_kept=is_kept, **options),
+            "focal": 2 * losses.focal(*arrays, gamma=1.5, **weighted),
+            "dice": 3 * losses.dice(*arrays, smooth=0.5),
+            "lovasz": 0.25 * losses.lovasz_softmax(*arrays),
+        }
+
+    expected = wanted(*example())
     assert given.keys() == expected.keys()
     for name, value in expected.items():
         assert float(given[name]) == pytest.approx(float(value), rel=1e-6), name
 
 
 def test_gradient_passes_the_kept_pixels_alone():
-    logits, labels = example()
     objective = objective_of("loss.ohem_min_kept=3", "loss.ohem_threshold=0.0")
-    divisor = objective.divisor(labels)
-    gradient = jax.grad(lambda x: objective.terms(x, labels, divisor)["cross_entropy"])(
-        logits
-    )
-    is_kept = losses.hard_pixels(logits, labels, threshold=0.0, min_kept=3)
+
+    @jax.jit
+    def gradient_and_kept(logits, labels):
+        def loss(logits):
+            divisor = objective.divisor(labels)
+            return objective.terms(logits, labels, divisor)["cross_entropy"]
+
+        is_kept = losses.hard_pixels(logits, labels, threshold=0.0, min_kept=3)
+        return jax.grad(loss)(logits), is_kept
+
+    gradient, is_kept = gradient_and_kept(*example())
     has_gradient = np.abs(gradient).sum(-1) > 0
     np.testing.assert_array_equal(has_gradient, is_kept)
     assert has_gradient.sum() == 6

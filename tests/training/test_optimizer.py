@@ -83,15 +83,15 @@ def test_update_equals_adamw_formula():
             epsilon=1e-8,
             weight_decay=0.3,
         )
-        state = optimizer.init(params)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
         expected = {name: value.copy() for name, value in params.items()}
         first = {name: 0.0 for name in params}
         second = {name: 0.0 for name in params}
         multipliers = {"a": (10.0, 1.0), "b": (1.0, 0.0)}
         for step in range(3):
             gradients = {k: rng.normal(size=v.shape) for k, v in params.items()}
-            updates, state = optimizer.update(gradients, state, params)
-            params = jax.tree.map(lambda p, u: p + u, params, updates)
+            updates, state = update(gradients, state, params)
+            params = {name: params[name] + np.asarray(updates[name]) for name in params}
             for name, (lr, decay) in multipliers.items():
                 gradient = gradients[name]
                 first[name] = 0.9 * first[name] + 0.1 * gradient
@@ -119,16 +119,18 @@ def test_each_parameter_gets_the_official_rate_and_decay(reference):
     variant, num_classes = official["variant"], official["num_classes"]
     shapes = abstract_variables(SegNeXt(VARIANTS[variant], num_classes))["params"]
     with jax.enable_x64(True):
-        zeros = jax.tree.map(lambda _: jnp.zeros(()), shapes)
-        ones = jax.tree.map(lambda _: jnp.ones(()), shapes)
+        zeros = jax.tree.map(lambda _: np.zeros(()), shapes)
+        ones = jax.tree.map(lambda _: np.ones(()), shapes)
         optimizer = make_adamw(optimizer_lib.official_rules())
         state = optimizer.init(zeros)
-        rates, _ = optimizer.update(ones, state, zeros)
-        decays, _ = optimizer.update(zeros, state, ones)
+        rates, decays = (
+            traverse_util.flatten_dict(optimizer.update(*arguments)[0], sep="/")
+            for arguments in ((ones, state, zeros), (zeros, state, ones))
+        )
     named = {}
-    for path, rate in traverse_util.flatten_dict(rates, sep="/").items():
+    for path, rate in rates.items():
         rate = -float(rate) * (1 + 1e-8)
-        decay = -float(traverse_util.flatten_dict(decays, sep="/")[path]) / rate
+        decay = -float(decays[path]) / rate
         named[attention_projection(official_name(path))] = (rate, decay)
     assert set(named) == {parameter["name"] for parameter in official["params"]}
     for parameter in official["params"]:
@@ -208,13 +210,13 @@ def test_nothing_frozen_leaves_the_tree_whole():
 @pytest.mark.parametrize("norm, factor", [(2.5, 0.5), (5.0, 1.0), (100.0, 1.0)])
 def test_gradient_is_clipped_by_its_global_norm(norm, factor):
     """A gradient of norm 5 over two arrays, seen through Adam's mean of it."""
-    params = {"backbone": {"a": jnp.zeros(2)}, "decode_head": {"b": jnp.zeros(1)}}
     gradients = {
-        "backbone": {"a": jnp.array([3.0, 0.0])},
-        "decode_head": {"b": jnp.array([4.0])},
+        "backbone": {"a": np.float32([3, 0])},
+        "decode_head": {"b": np.float32([4])},
     }
+    params = jax.tree.map(np.zeros_like, gradients)
     optimizer = make_adamw(optimizer_lib.official_rules(), max_gradient_norm=norm)
-    _, state = optimizer.update(gradients, optimizer.init(params), params)
+    _, state = jax.jit(optimizer.update)(gradients, optimizer.init(params), params)
     mean = next(part.mu for part in state if hasattr(part, "mu"))
     np.testing.assert_allclose(
         mean["backbone"]["a"], [0.3 * factor, 0.0], rtol=1e-6, atol=0
@@ -225,7 +227,7 @@ def test_gradient_is_clipped_by_its_global_norm(norm, factor):
 def test_mean_of_gradients_is_kept_in_the_type_asked_for():
     params = {"decode_head": {"b": jnp.ones(3)}}
     optimizer = make_adamw(optimizer_lib.official_rules(), momentum_dtype="bfloat16")
-    _, state = optimizer.update(params, optimizer.init(params), params)
+    _, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     moments = next(part for part in state if hasattr(part, "mu"))
     assert moments.mu["decode_head"]["b"].dtype == jnp.bfloat16
     assert moments.nu["decode_head"]["b"].dtype == jnp.float32
@@ -235,14 +237,12 @@ def test_first_steps_in_float32_are_accurate():
     """The corrections 1 - beta^t cancel; in float32 that would cost 6e-6 of a step."""
     params = {"decode_head": {"b": jnp.zeros(4)}}
     optimizer = make_adamw((optimizer_lib.Rule("all", ".*"),))
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
     rng = np.random.default_rng(0)
     first = second = np.zeros(4)
     for step in range(1, 6):
         gradient = rng.normal(size=4).astype(np.float32)
-        updates, state = optimizer.update(
-            {"decode_head": {"b": jnp.asarray(gradient)}}, state, params
-        )
+        updates, state = update({"decode_head": {"b": gradient}}, state, params)
         gradient = gradient.astype(np.float64)
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
@@ -272,7 +272,7 @@ def test_pretraining_decays_what_timm_decays():
 
 def test_pretraining_can_freeze_stages():
     rules = optimizer_lib.pretraining_rules(num_frozen_stages=1)
-    params = abstract_variables(MSCANClassifier(VARIANTS["tiny"], 7))["params"]
+    params = abstract_variables(MSCANClassifier(VARIANTS["tiny"], 1000))["params"]
     trained, frozen = optimizer_lib.split(params, rules)
     assert set(frozen["backbone"]) == {
         *("patch_embed1", "block1_0", "block1_1", "block1_2", "norm1")
