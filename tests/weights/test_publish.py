@@ -37,13 +37,12 @@ def shared(old):
     return old / "shared"
 
 
-def test_the_folder_is_the_same_network(shared, old, old_maker):
-    image = old_maker.photograph()
+def test_the_folder_is_the_same_network(shared, old):
     wanted, given = (
         segnext_jax.load(old / "run", which="best"),
         segnext_jax.load(shared),
     )
-    np.testing.assert_array_equal(given.logits(image), wanted.logits(image))
+    assert given.model == wanted.model and given.config.seed == wanted.config.seed
     assert given.spec == wanted.spec
     jax.tree.map(np.testing.assert_array_equal, given.variables, wanted.variables)
 
