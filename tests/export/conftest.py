@@ -54,7 +54,7 @@ def full_width():
     """Return the function from a variant to its network of 150 classes."""
 
     def build(variant):
-        config = config_lib.load(str(ROOT / "configs" / f"ade20k_{variant}.py"), [])
+        config = config_lib.load(f"ade20k_{variant}", ["model.depthwise=grouped"])
         variables = initialize(SegNeXt.from_config(config.model, 150), seed=0)
         # More, and the values of 21 blocks and above overflow.
         return predictor.Predictor(like_trained(variables, layer_scale=1), config)
