@@ -20,9 +20,10 @@ from segnext_jax.training import evaluate
 from segnext_jax.weights import publish
 
 
-@pytest.fixture
-def shared(old):
-    """The best checkpoint of an earlier run, published with one of its overlays."""
+@pytest.fixture(scope="module")
+def published_from(unpack_old, tmp_path_factory):
+    """A run of an earlier version, its best checkpoint published with an overlay."""
+    old = unpack_old(tmp_path_factory.mktemp("published"))
     overlay = old / "run/overlays/step_0000004/b.png"
     overlay.parent.mkdir(parents=True)
     pixels = np.full((90, 2000, 3), (200, 30, 20), np.uint8)
@@ -34,7 +35,13 @@ def shared(old):
     arguments = [f"--checkpoint={old / 'run'}", "--which=best"]
     arguments += [f"--output={old / 'shared'}", "--licence=mit"]
     assert command.run(publish.main, arguments) == 0
-    return old / "shared"
+    return old
+
+
+@pytest.fixture
+def shared(published_from, tmp_path):
+    """A copy of what was published."""
+    return shutil.copytree(published_from / "shared", tmp_path / "shared")
 
 
 def test_the_folder_is_the_same_network(shared, old):
@@ -47,7 +54,10 @@ def test_the_folder_is_the_same_network(shared, old):
     jax.tree.map(np.testing.assert_array_equal, given.variables, wanted.variables)
 
 
-def test_the_folder_is_small_hashed_and_tells_nothing_of_the_machine(shared, old):
+def test_the_folder_is_small_hashed_and_tells_nothing_of_the_machine(
+    shared, published_from
+):
+    old = published_from
     names = "README.md SHA256SUMS config.json model.safetensors picture.jpg".split()
     assert sorted(path.name for path in shared.iterdir()) == names
     subprocess.run(
