@@ -4,7 +4,6 @@ Outputs are compared before programs are timed. Each train step draws its own ra
 numbers, so that of steps the first losses are compared.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -160,16 +159,11 @@ def count_flops(case: Case, inputs: Inputs) -> float:
     the gradient with weights and with activations.
     """
     total = sum(
-        2.0 * int(batch.mask.sum()) * _macs(inputs.model, batch.images[0].shape[1:3])
+        2.0 * int(batch.mask.sum()) * sum(count_macs(inputs.model, size).values())
         for batch in inputs.batches
+        for size in [batch.images[0].shape[1:3]]
     )
     return 3 * total if case.work == "step" else total
-
-
-# Works and batches of one size have the same network.
-@functools.cache
-def _macs(model: SegNeXt, size: tuple[int, int]) -> int:
-    return sum(count_macs(model, size).values())
 
 
 def ours(case: Case, inputs: Inputs) -> Program:
