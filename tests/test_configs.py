@@ -14,7 +14,7 @@ from segnext_jax import config as config_lib
 from segnext_jax.datasets import SPECS
 from segnext_jax.models.classifier import MSCANClassifier
 from segnext_jax.models.initialization import abstract_variables
-from segnext_jax.models.segnext import SegNeXt
+from segnext_jax.models.segnext import VARIANTS, SegNeXt, Variant
 from segnext_jax.training import optimizer as optimizer_lib
 from segnext_jax.training import schedule as schedule_lib
 
@@ -72,6 +72,10 @@ def trace(model: SegNeXt, crop_size: tuple[int, int]):
     image = jax.ShapeDtypeStruct((1, *crop_size, 3), jnp.float32)
     logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), image)
     return logits, variables["params"]
+
+
+def count(params) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def mmcv_rate(config, step: int) -> float:
@@ -137,21 +141,13 @@ def test_config_is_the_row_of_the_paper(name):
     assert float(schedule(num_steps)) == 0
 
 
-TRACED = [f"ade20k_{size}" for size in SIZES]
-TRACED += sorted(f"{run}_tiny" for run in PAPER if f"{run}_tiny" in ROWS)[1:]
-
-
-@pytest.mark.parametrize("name", TRACED)
-def test_network_and_groups_are_the_official(name):
-    path = CONFIGS[0].with_name(f"{name}.py")
+@pytest.mark.parametrize("size", SIZES)
+def test_network_and_groups_are_the_official(size):
+    path = CONFIGS[0].with_name(f"ade20k_{size}.py")
     config = config_lib.load(str(path))
-    num_classes = SPECS[config.data.name].num_classes
     logits, params = traced(config)
-    side = config.data.crop_size[0] // 8
-    assert logits.shape == (1, side, side, num_classes)
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    size = SIZES.index(config.model.variant)
-    assert num_parameters == NUM_PARAMETERS[num_classes][size]
+    assert logits.shape == (1, 64, 64, 150)
+    assert count(params) == NUM_PARAMETERS[150][SIZES.index(size)]
 
     groups = optimizer_lib.Optimizer.from_config(config).rules
     rules = optimizer_lib.assign(params, groups)
@@ -163,9 +159,24 @@ def test_network_and_groups_are_the_official(name):
         assert (rule.lr_multiplier, rule.decay_multiplier) == expected, parameter
 
 
+@pytest.mark.parametrize("num_classes", NUM_PARAMETERS)
+def test_a_class_has_a_weight_for_each_channel_and_a_bias(num_classes):
+    """The rest of a network is that of 150 classes, as a shallow one shows."""
+    shallow = Variant((4, 8, 12, 16), (1, 1, 1, 1), (2, 2, 2, 2), 0.0, 32, 4)
+    logits, params = trace(SegNeXt(shallow, num_classes), (64, 96))
+    assert logits.shape == (1, 8, 12, num_classes)
+    _, of_150 = trace(SegNeXt(shallow, 150), (64, 96))
+    more = num_classes - 150
+    assert count(params) == count(of_150) + more * (32 + 1)
+    assert NUM_PARAMETERS[num_classes] == tuple(
+        count + more * (VARIANTS[size].head_channels + 1)
+        for size, count in zip(SIZES, NUM_PARAMETERS[150], strict=True)
+    )
+
+
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_network_and_groups_are_those_traced_of_this_size(name):
-    """But for the number of classes, which the smallest network shows."""
+    """But for the number of classes."""
     path = CONFIGS[0].with_name(f"{name}.py")
     config, traced = (
         config_lib.load(str(path.with_name(f"{other}.py")))
@@ -183,10 +194,7 @@ def test_network_and_groups_are_those_traced_of_this_size(name):
 def test_context_with_background_has_60_classes():
     path = CONFIGS[0].with_name("pascal_context_base.py")
     config = config_lib.load(str(path), ["data.name=pascal_context_60"])
-    logits, params = traced(config)
-    assert logits.shape[-1] == 60
-    num_parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
-    assert num_parameters == NUM_PARAMETERS[60][2]
+    assert SPECS[config.data.name].num_classes == 60
 
 
 # Parameters with the head of 1000 classes (RECIPE.md 2.1), top-1 of the paper's table 3
@@ -213,7 +221,7 @@ def test_pretraining_is_the_recipe_of_van(size):
     model = MSCANClassifier.from_config(config.model, 1000)
     assert model.variant.drop_path_rate == drop_path_rate
     params = abstract_variables(model)["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters
+    assert count(params) == num_parameters
     groups = optimizer_lib.Optimizer.from_config(config).rules
     rules = optimizer_lib.assign(params, groups)
     multipliers = {

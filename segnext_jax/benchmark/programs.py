@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from segnext_jax.datasets.resolve import resolve_spec
@@ -127,8 +126,7 @@ def train_step(
     optimizer = Optimizer.from_config(config)
     prepare = segmentation_batch(config, IGNORE_LABEL)
     step_fn = make_step(model, optimizer, prepare, config)
-    variables = jax.tree.map(jnp.asarray, variables)
-    box = [state.create(variables, optimizer)]
+    box = [state.create(jax.device_put(variables), optimizer)]
     sizes = np.tile(np.array(images.shape[1:3], np.int32), (len(images), 1))
     inputs = jax.device_put({"image": images, "label": labels, "size": sizes})
     compiled, seconds = _compile(jax.jit(step_fn, donate_argnums=0), (box[0], inputs))

@@ -5,6 +5,7 @@ module name, its kind and its sizes. `entries` writes them out for a network.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Literal
 
@@ -118,6 +119,7 @@ class Entry:
     shape: tuple[int, ...]
 
 
+@functools.cache
 def entries(
     variant: Variant, num_classes: int | None, kind: Kind = "segmentation"
 ) -> tuple[Entry, ...]:

@@ -73,8 +73,11 @@ def has_kernels_for(images: jax.Array) -> bool:
 def _formulation(name: str, context: Any) -> str:
     """Return the name, or "default" if a device has too many values for kernels.
 
-    Batches that the devices divide evenly are divided (kernels/per_image.py).
+    Batches that the devices divide evenly are divided (kernels/per_image.py). Exported
+    programs, which no kernel can be written with, have the default, too.
     """
+    if context.module_context.lowering_parameters.for_export:
+        return "default"
     num_devices = getattr(context.module_context.axis_context, "num_devices", 1)
     for array in (*context.avals_in, *context.avals_out):
         if isinstance(array.size, int) and array.size >= 2**31:

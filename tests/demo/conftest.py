@@ -1,6 +1,5 @@
 """A small network of CamVid's classes, and its page."""
 
-import pathlib
 import threading
 
 import numpy as np
@@ -12,13 +11,12 @@ from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.predict.predictor import Predictor
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
 def network(tiny_network):
-    path = ROOT / "configs" / "camvid_tiny.py"
-    config = config_lib.load(str(path), [*tiny_network, "evaluation.scale=128,64"])
+    # Compiled in half the time of a CPU's own form.
+    fields = ("evaluation.scale=128,64", "model.depthwise=grouped")
+    config = config_lib.load("camvid_tiny", [*tiny_network, *fields])
     variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
     # Drawn with deviation 0.01; so that scores are those of a trained network.
     kernel = np.asarray(variables["params"]["decode_head"]["conv_seg"]["kernel"])

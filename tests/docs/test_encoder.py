@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segnext_jax.convert import files, to_state_dict
-from segnext_jax.models import MSCAN, VARIANTS, SegNeXt, initialize
+from segnext_jax.models import MSCAN, VARIANTS, initialize
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "encoder.md"
 
@@ -17,10 +17,10 @@ PAGE = pathlib.Path(__file__).parents[2] / "docs" / "encoder.md"
 def drawn(tmp_path, monkeypatch):
     """Variables of an encoder, and mscan_t.pth with them in the current folder."""
     monkeypatch.chdir(tmp_path)
-    network = initialize(SegNeXt(variant="tiny"), seed=3)
-    encoder = {name: {"backbone": tree["backbone"]} for name, tree in network.items()}
+    variables = initialize(MSCAN(**VARIANTS["tiny"].encoder_sizes()), seed=3)
+    encoder = {name: {"backbone": tree} for name, tree in variables.items()}
     files.write(pathlib.Path("mscan_t.pth"), to_state_dict(encoder), {})
-    return {name: tree["backbone"] for name, tree in network.items()}
+    return variables
 
 
 def test_code_gives_the_encoder_of_the_file(drawn):

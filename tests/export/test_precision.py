@@ -103,10 +103,11 @@ def test_program_writes_and_tells_eight_bits(
     monkeypatch.setitem(onnx_file.TOLERANCES, "int8", 1.0)
     target = tmp_path / "new"
     arguments = [f"--checkpoint={checkpoint_dir}", f"--to={target}", "--format=onnx"]
-    options = ["--size=64x96", "--precision=int8", "--calibration", str(photographs)]
+    options = ["--batch=2", "--size=32x64", "--precision=int8"]
+    options += ["--calibration", str(photographs)]
     assert command.run(main, [*arguments, *options]) == 0
     output = capsys.readouterr().out
     assert f"calibration: {NUM_PHOTOGRAPHS} photographs" in output
-    assert "of the labels are float32's, for images of 8 of 1x64x96" in output
+    assert "of the labels are float32's, for images of 8 of 2x32x64" in output
     metadata = json.loads((target / "metadata.json").read_text())
     assert metadata["files"]["onnx"]["precision"] == "int8"

@@ -1,4 +1,7 @@
-"""A stand-in for a network, and how the tests predict with it."""
+"""A stand-in for a network, how the tests predict with it, and a command with it."""
+
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -6,14 +9,15 @@ import numpy as np
 from segnext_jax.datasets import SPECS
 from segnext_jax.evaluation.row_blocks import RowBlock
 from segnext_jax.images.decode import decode_label
+from segnext_jax.predict import predictor
+from segnext_jax.predict.__main__ import main
 from segnext_jax.predict.batches import Fitted
 from segnext_jax.predict.inputs import find_inputs, read_list
 from segnext_jax.predict.jobs import Options, plan
-from segnext_jax.predict.predictor import Predictor
 from segnext_jax.predict.run import run
 
 
-class RedIsClass(Predictor):
+class RedIsClass(predictor.Predictor):
     """Stands in for a network: the class of a pixel is its red value."""
 
     num_devices = 1
@@ -71,3 +75,16 @@ def read_labels(path):
 
 def files_below(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+class Slow(RedIsClass):
+    """Takes the time in which its process can be killed."""
+
+    def predict_batch(self, images, has_probabilities=False, fitted=None):
+        time.sleep(0.02)
+        return super().predict_batch(images, has_probabilities, fitted)
+
+
+if __name__ == "__main__":
+    predictor.load = lambda *_, **__: Slow(SPECS["camvid"])
+    main(sys.argv[1:])

@@ -1,7 +1,6 @@
 """`segnext_jax.load` on a converted folder: labels, logits, features, refusals."""
 
 import io
-import pathlib
 import pickle
 
 import numpy as np
@@ -13,28 +12,6 @@ from segnext_jax import config as config_lib
 from segnext_jax.checkpoints import model_folder, reading
 from segnext_jax.models.initialization import initialize
 from segnext_jax.models.segnext import SegNeXt
-
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def config(tiny_network):
-    path = ROOT / "configs" / "camvid_tiny.py"
-    scale = ("evaluation.scale=96,64", "evaluation.size_multiple=32")
-    return config_lib.load(str(path), [*tiny_network, *scale])
-
-
-@pytest.fixture(scope="module")
-def folder(config, tmp_path_factory):
-    variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    model_folder.save_model(path, variables, config_lib.to_json(config))
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return segnext_jax.load(folder)
 
 
 def photograph(height=45, width=70):

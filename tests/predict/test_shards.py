@@ -15,12 +15,8 @@ import pytest
 from pyarrow import parquet
 
 import segnext_jax
-from segnext_jax import config as config_lib
-from segnext_jax.checkpoints import model_folder
 from segnext_jax.datasets import SPECS
 from segnext_jax.images.decode import decode_label
-from segnext_jax.models.initialization import initialize
-from segnext_jax.models.segnext import SegNeXt
 from segnext_jax.predict import predictor as predictor_lib
 from segnext_jax.predict.__main__ import main
 from segnext_jax.predict.inputs import read_list
@@ -30,6 +26,7 @@ from segnext_jax.predict.run import run
 from .stand_in import RedIsClass, files_below, predict, read_labels, write_image
 
 ROOT = pathlib.Path(__file__).parents[2]
+REAL = "segnext_jax.predict"
 
 
 @pytest.fixture
@@ -242,23 +239,13 @@ def test_impossible_options_are_refused(tmp_path):
             Options(tmp_path, **options)
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tiny_network, tmp_path_factory):
-    scale = ("evaluation.scale=64,48", "evaluation.size_multiple=16")
-    config = config_lib.load("camvid_tiny", [*tiny_network, *scale])
-    variables = initialize(SegNeXt.from_config(config.model, 11), seed=0)
-    path = tmp_path_factory.mktemp("models") / "tiny"
-    model_folder.save_model(path, variables, config_lib.to_json(config))
-    return path
-
-
 @pytest.mark.parametrize("overrides", [(), ("evaluation.flip=true",)])
-def test_devices_share_a_batch(checkpoint, overrides):
+def test_devices_share_a_batch(folder, overrides):
     """Also where a copy fills up the batch, and where probabilities are asked for."""
     devices = jax.local_devices()
     assert len(devices) == 8
-    one = segnext_jax.load(checkpoint, overrides=overrides)
-    all_of_them = predictor_lib.load(checkpoint, overrides=overrides, devices=devices)
+    one = segnext_jax.load(folder, overrides=overrides)
+    all_of_them = predictor_lib.load(folder, overrides=overrides, devices=devices)
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (11, 33, 50, 3), np.uint8))
     shared = all_of_them.predict_batch(images, has_probabilities=True)
@@ -275,8 +262,8 @@ def test_devices_share_a_batch(checkpoint, overrides):
     assert {shard.device for shard in shards} == set(devices)
 
 
-def kill_and_continue(command, out, num_kills, rng, stable, most):
-    """Kill a real command again and again; what is done must stay as it is."""
+def kill(command, out, num_kills, rng, stable, most):
+    """Kill a command again and again; what is done must stay as it is."""
     kept = {}
     for _ in range(num_kills):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT)
@@ -291,9 +278,7 @@ def kill_and_continue(command, out, num_kills, rng, stable, most):
         found = {path: path.stat().st_ino for path in stable(out)}
         assert kept.items() <= found.items()
         kept = found
-    subprocess.run(command, stderr=subprocess.DEVNULL, cwd=ROOT, check=False)
-    assert kept.items() <= {p: p.stat().st_ino for p in stable(out)}.items()
-    return len(kept)
+    return kept
 
 
 def finished_files(out):
@@ -308,41 +293,53 @@ def listed_tars(out):
 
 
 @pytest.fixture(scope="module")
-def photographs(checkpoint, tmp_path_factory):
-    """Photographs of two sizes, and the labels that the network gives them."""
-    folder, rng = tmp_path_factory.mktemp("photographs"), random.Random(0)
-    files = [folder / f"{number}.png" for number in range(25)]
+def photographs(tmp_path_factory):
+    """Photographs of two sizes, a part of which are full batches of four."""
+    path = tmp_path_factory.mktemp("photographs")
+    files = [path / f"{number}.png" for number in range(24)]
     for number, file in enumerate(files):
-        write_image(file, number, rng.choice([(20, 30), (30, 20)]))
-    model = segnext_jax.load(checkpoint)
-    return files, [model.predict(file).labels for file in files]
+        write_image(file, number, [(20, 30), (30, 20)][number % 2])
+    return files
 
 
-@pytest.mark.parametrize("container", ["files", "tar"])
-@pytest.mark.parametrize("num_kills", [1, pytest.param(25, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("program", "container", "num_kills"),
+    [
+        (REAL, "files", 1),
+        # With a stand-in for the network: what is written is the same.
+        ("tests.predict.stand_in", "tar", 1),
+        pytest.param(REAL, "files", 25, marks=pytest.mark.slow),
+        pytest.param(REAL, "tar", 25, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_process_goes_on_where_it_was(
-    checkpoint, photographs, tmp_path, container, num_kills
+    folder, model, photographs, tmp_path, monkeypatch, program, container, num_kills
 ):
     """SIGKILL at any moment: nothing is lost, and nothing is done twice."""
     rng = random.Random(num_kills)
-    files, expected = photographs
+    network = model if program == REAL else RedIsClass(SPECS["camvid"])
+    expected = [found.labels for found in network.predict(photographs, batch_size=4)]
     names = []
-    for number in range(60 + 30 * num_kills):
+    for number in range(64 + 32 * num_kills):
         names.append(tmp_path / "in" / f"{number:05d}.png")
         names[-1].parent.mkdir(exist_ok=True)
-        names[-1].symlink_to(files[number % len(files)])
+        names[-1].symlink_to(photographs[number % len(photographs)])
     names[17].unlink()
     (tmp_path / "list").write_text("".join(f"{name}\n" for name in names))
     out = tmp_path / "out"
-    command = [
-        *(sys.executable, "-m", "segnext_jax.predict", f"--checkpoint={checkpoint}"),
-        *(f"--list={tmp_path / 'list'}", f"--output={out}", "--existing=skip"),
-        *("--part_size=10", f"--container={container}", "--batch_size=4"),
-        "--format=labels,table" if container == "tar" else "--format=labels",
+    arguments = [
+        *(f"--checkpoint={folder}", f"--list={tmp_path / 'list'}", f"--output={out}"),
+        *("--existing=skip", "--part_size=8", f"--container={container}"),
+        *("--batch_size=4", f"--format=labels{',table' * (container == 'tar')}"),
     ]
     stable, most = (listed_tars, 4) if container == "tar" else (finished_files, 25)
-    num_kept = kill_and_continue(command, out, num_kills, rng, stable, most)
-    assert num_kept > 0
+    command = [sys.executable, "-m", program, *arguments]
+    kept = kill(command, out, num_kills, rng, stable, most)
+    assert len(kept) > 0
+    monkeypatch.setattr(predictor_lib, "load", lambda *_, **__: network)
+    with pytest.raises(SystemExit):  # One is left out.
+        main(arguments)
+    assert kept.items() <= {p: p.stat().st_ino for p in stable(out)}.items()
     below = pathlib.Path(*names[0].parent.parts[1:])
     members = tar_members(out) if container == "tar" else {}
     for number, name in enumerate(names):
@@ -352,7 +349,7 @@ def test_a_killed_process_goes_on_where_it_was(
             labels = decode_label(members.pop(str(below / f"{name.stem}.labels.png")))
         else:
             labels = read_labels(out / "labels" / below / name.name)
-        differing = np.mean(labels != expected[number % len(files)])
+        differing = np.mean(labels != expected[number % len(expected)])
         assert differing < 0.01  # The size of the batch rounds.
     assert not members
     if container == "tar":
@@ -363,4 +360,4 @@ def test_a_killed_process_goes_on_where_it_was(
     *_, end = manifest(out)
     assert end == {"is_complete": True, "num_inputs": len(names), "num_left_out": 1}
     listed = {line["part"]: line["num_inputs"] for line in manifest(out)[1:-1]}
-    assert listed == dict.fromkeys(range(len(names) // 10), 10)
+    assert listed == dict.fromkeys(range(len(names) // 8), 8)

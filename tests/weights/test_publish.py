@@ -20,9 +20,10 @@ from segnext_jax.training import evaluate
 from segnext_jax.weights import publish
 
 
-@pytest.fixture
-def shared(old):
-    """The best checkpoint of an earlier run, published with one of its overlays."""
+@pytest.fixture(scope="module")
+def published_from(unpack_old, tmp_path_factory):
+    """A run of an earlier version, its best checkpoint published with an overlay."""
+    old = unpack_old(tmp_path_factory.mktemp("published"))
     overlay = old / "run/overlays/step_0000004/b.png"
     overlay.parent.mkdir(parents=True)
     pixels = np.full((90, 2000, 3), (200, 30, 20), np.uint8)
@@ -34,21 +35,29 @@ def shared(old):
     arguments = [f"--checkpoint={old / 'run'}", "--which=best"]
     arguments += [f"--output={old / 'shared'}", "--licence=mit"]
     assert command.run(publish.main, arguments) == 0
-    return old / "shared"
+    return old
 
 
-def test_the_folder_is_the_same_network(shared, old, old_maker):
-    image = old_maker.photograph()
+@pytest.fixture
+def shared(published_from, tmp_path):
+    """A copy of what was published."""
+    return shutil.copytree(published_from / "shared", tmp_path / "shared")
+
+
+def test_the_folder_is_the_same_network(shared, old):
     wanted, given = (
         segnext_jax.load(old / "run", which="best"),
         segnext_jax.load(shared),
     )
-    np.testing.assert_array_equal(given.logits(image), wanted.logits(image))
+    assert given.model == wanted.model and given.config.seed == wanted.config.seed
     assert given.spec == wanted.spec
     jax.tree.map(np.testing.assert_array_equal, given.variables, wanted.variables)
 
 
-def test_the_folder_is_small_hashed_and_tells_nothing_of_the_machine(shared, old):
+def test_the_folder_is_small_hashed_and_tells_nothing_of_the_machine(
+    shared, published_from
+):
+    old = published_from
     names = "README.md SHA256SUMS config.json model.safetensors picture.jpg".split()
     assert sorted(path.name for path in shared.iterdir()) == names
     subprocess.run(

@@ -83,23 +83,23 @@ def test_every_command_names_a_checkpoint_and_refuses_a_damaged_one(refuse, old)
         assert not (old / name).exists(), "nothing is begun"
 
 
-def test_load_takes_the_checkpoint_that_is_asked_for_and_says_so(
-    old, old_maker, caplog
-):
+def kernel(network):
+    return np.asarray(network.variables["params"]["decode_head"]["conv_seg"]["kernel"])
+
+
+def test_load_takes_the_checkpoint_that_is_asked_for_and_says_so(old, caplog):
     run = old / "run"
     with caplog.at_level("INFO"):
         best = segnext_jax.load(run, which="best")
         assert f"Weights: {run}, step 4, mIoU 50.95." in caplog.text
         newest = segnext_jax.load(run)
         assert f"Weights: {run}, step 6, mIoU 39.10." in caplog.text
-    image = old_maker.photograph()
-    logits = [model.logits(image) for model in (best, newest)]
-    assert np.abs(logits[0] - logits[1]).max() > 0.1
-    same = segnext_jax.load(run / "checkpoints" / "4").logits(image)
-    np.testing.assert_array_equal(same, logits[0])
+    assert (kernel(best) != kernel(newest)).mean() > 0.9
+    same = segnext_jax.load(run / "checkpoints" / "4")
+    np.testing.assert_array_equal(kernel(same), kernel(best))
     (run / "checkpoints" / "6" / "model" / "manifest.ocdbt").write_bytes(b"")
-    passed = segnext_jax.load(run).logits(image)
-    np.testing.assert_array_equal(passed, logits[0])
+    passed = segnext_jax.load(run)
+    np.testing.assert_array_equal(kernel(passed), kernel(best))
     assert "Checkpoint 6 is damaged" in caplog.text
 
 
@@ -111,11 +111,8 @@ def test_a_training_starts_from_the_best(old, old_data, caplog):
     with caplog.at_level("INFO"):
         start = initial_variables(config, model)
     assert f"Starting from {old / 'run'}, step 4, mIoU 50.95: " in caplog.text
-    best = weights.load(old / "run", "4").variables
-    name = ("params", "decode_head", "conv_seg", "kernel")
-    for part in name:
-        start, best = start[part], best[part]
-    np.testing.assert_array_equal(start, best)
+    start = start["params"]["decode_head"]["conv_seg"]["kernel"]
+    np.testing.assert_array_equal(start, kernel(weights.load(old / "run", "4")))
 
 
 def test_of_a_file_no_checkpoint_is_asked_for(tmp_path):
