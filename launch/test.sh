@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Install the package with its test extra, check the code, run the tests, two files at
+# Install the package with its test extra, check the code, run the tests, three files at
 # a time. --all also runs those marked slow, in turn; --quick leaves out pyright and what
 # calls networks: under a minute. Further arguments go to pytest.
 # --robustness[=N] tries N (3000) malformed inputs instead, and prints a table.
@@ -17,9 +17,10 @@ if [[ "${1:-}" = --robustness* ]]; then
   exit
 fi
 
-# By whole files: what the tests of one share is compiled once. A worker that crashes ends
+# By whole files: what the tests of one share is compiled once. Three for two cores, as
+# some tests wait. A worker that crashes ends
 # the session: pytest-xdist waits for ever after it has replaced one.
-options=(-m "not slow" --numprocesses=2 --dist=loadfile --no-loadscope-reorder)
+options=(-m "not slow" --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 options+=(--max-worker-restart=0)
 if [ "${1:-}" = --all ]; then
   # One at a time: some start four processes, which wait for each other with a limit.
