@@ -34,7 +34,7 @@ def _apply(
     model: MSCANClassifier,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-) -> jax.Array:
+) -> Any:
     return model.apply(variables, normalize(images, mean, std))
 
 
