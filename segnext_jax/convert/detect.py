@@ -157,8 +157,6 @@ def find_source(
         depths.append(max(indices, default=-1) + 1)
         # A stage without blocks has no MLP to tell the ratio.
         ratios.append(hidden / dim if hidden else 4.0)
-    if not any(depths):
-        return None
     num_classes = size("decode_head.conv_seg.bias", "head.bias")
     head_channels = size(
         "decode_head.align.gn.bias",

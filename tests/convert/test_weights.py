@@ -107,7 +107,7 @@ def test_jax_arrays_of_bfloat16_are_exported_as_float32(make_state_dict):
     np.testing.assert_array_equal(exported[:, :, 0, 0], rounded.astype(np.float32).T)
 
 
-@pytest.mark.parametrize("depths", [SMALL.depths, (1, 0, 0, 1)])
+@pytest.mark.parametrize("depths", [SMALL.depths, (1, 0, 0, 1), (0, 0, 0, 0)])
 def test_own_sizes_are_converted_when_asked_for(make_state_dict, assert_equal, depths):
     variant = dataclasses.replace(SMALL, depths=depths)
     given = make_state_dict(variant, 5)
