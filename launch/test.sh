@@ -18,8 +18,8 @@ if [[ "${1:-}" = --robustness* ]]; then
 fi
 
 # By whole files: what the tests of one share is compiled once. Three for two cores, as
-# some tests wait. A worker that crashes ends
-# the session: pytest-xdist waits for ever after it has replaced one.
+# some tests wait. A worker that crashes ends the session: pytest-xdist waits for ever
+# after it has replaced one.
 options=(-m "not slow" --numprocesses=3 --dist=loadfile --no-loadscope-reorder)
 options+=(--max-worker-restart=0)
 if [ "${1:-}" = --all ]; then

@@ -314,8 +314,8 @@ class Predictor:
             )
 
     def _apply(self, variables: Any, images: Any, draw: Any = None) -> Array:
-        seed = self.config.seed
-        return _logits(variables, images, draw, model=self.model, seed=seed)
+        seed = np.uint32(self.config.seed)
+        return _logits(variables, images, draw, seed, model=self.model)
 
     @functools.cached_property
     def _fitting(self) -> Fitting:
@@ -339,8 +339,8 @@ class Predictor:
 
 
 # Of the module: a second predictor of the same network compiles nothing.
-@functools.partial(jax.jit, static_argnames=("model", "seed"))
-def _logits(variables: Any, images: Array, draw: Any, model: SegNeXt, seed: int) -> Any:
+@functools.partial(jax.jit, static_argnames="model")
+def _logits(variables: Any, images: Array, draw: Any, seed: Any, model: SegNeXt) -> Any:
     rngs = model.inference_rngs(jax.random.key(seed))
     return model.apply(variables, images, draw, rngs=rngs)
 

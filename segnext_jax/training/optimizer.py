@@ -166,7 +166,7 @@ def _layers(depths: Sequence[int]) -> Iterator[tuple[str, str, int]]:
         layers += [(block, [block]) for block in blocks]
         # Of the layer before, where the stage has no block.
         if stage > 1:
-            layers[-depth or -1][1].append(f"patch_embed{stage}")
+            layers[-max(depth, 1)][1].append(f"patch_embed{stage}")
         layers[-1][1].append(f"norm{stage}")
     for index, (name, modules) in enumerate(layers):
         yield name, "|".join(modules), len(layers) - index

@@ -24,9 +24,9 @@ from segnext_jax.pipeline.sources import open_split
 
 
 # Of the module: another evaluation of the same network compiles nothing.
-@functools.partial(jax.jit, static_argnames=("model", "seed"))
+@functools.partial(jax.jit, static_argnames="model")
 def _apply(
-    variables: Any, draw: Any, call: Any, images: jax.Array, model: SegNeXt, seed: int
+    variables: Any, draw: Any, seed: Any, call: Any, images: jax.Array, model: SegNeXt
 ) -> Any:
     # The key is used where there is no draw.
     key = jax.random.fold_in(jax.random.key(seed), call)
@@ -94,12 +94,8 @@ class Validator:
         calls = itertools.count()
 
         def logits_fn(images: jax.Array) -> jax.Array:
-            call = np.uint32(next(calls))
-            return _apply(
-                *(variables, draw, call, images),
-                model=self._model,
-                seed=self._config.seed,
-            )
+            seed, call = np.uint32(self._config.seed), np.uint32(next(calls))
+            return _apply(variables, draw, seed, call, images, model=self._model)
 
         self._log_plan()
         num_overlays = options.num_overlays
